@@ -1,0 +1,183 @@
+"""Environment → settings. Every name here is documented in docs/settings.md.
+
+Each value may also come from a file: `SECRET_KEY_FILE=/run/secrets/key` is read in place of `SECRET_KEY`.
+"""
+
+import base64
+import binascii
+from pathlib import Path
+
+import environ
+from csp.constants import NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = environ.FileAwareEnv()
+_env_file = Path(env.str("POSTERN_ENV_FILE", default=str(BASE_DIR / "var" / "postern.env")))
+if _env_file.is_file():
+    environ.Env.read_env(str(_env_file))
+
+
+def _master_key(name: str, text: str) -> bytes:
+    """32 bytes from base64url text; padding may be left off."""
+    try:
+        key = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except (binascii.Error, ValueError) as error:
+        raise ImproperlyConfigured(f"{name} is not base64url text; make one with: manage.py new-key") from error
+    if len(key) != 32:
+        raise ImproperlyConfigured(f"{name} holds {len(key)} bytes; exactly 32 are needed (manage.py new-key)")
+    return key
+
+
+def _required(name: str, why: str) -> str:
+    value: str = env.str(name, default="")
+    if not value:
+        raise ImproperlyConfigured(f"Set {name} (or {name}_FILE): {why}")
+    return value
+
+
+DEBUG = env.bool("DEBUG", default=False)
+SECRET_KEY = _required("SECRET_KEY", "it signs the console's sessions; any long random text")
+SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
+
+# Private keys and passwords are sealed with the first; the previous ones still open (manage.py rotate-master-key).
+POSTERN_MASTER_KEY = _master_key(
+    "POSTERN_MASTER_KEY", _required("POSTERN_MASTER_KEY", "it seals private keys and passwords; 32 bytes, base64url")
+)
+POSTERN_MASTER_KEY_PREVIOUS = [
+    _master_key("POSTERN_MASTER_KEY_PREVIOUS", text) for text in env.list("POSTERN_MASTER_KEY_PREVIOUS", default=[])
+]
+POSTERN_STATE_DIR = Path(env.str("POSTERN_STATE_DIR", default=str(BASE_DIR / "var" / "state")))
+
+# The signed identity header `Postern-Identity` that a service may ask for (identity_headers: jwt).
+POSTERN_JWT_KEYSTORE = env.str("POSTERN_JWT_KEYSTORE", default="")
+POSTERN_JWT_ISSUER = env.str("POSTERN_JWT_ISSUER", default="postern")
+POSTERN_JWT_AUDIENCE = env.str("POSTERN_JWT_AUDIENCE", default="backend")
+POSTERN_JWT_SECONDS = env.int("POSTERN_JWT_SECONDS", default=60)
+
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+
+INSTALLED_APPS = [
+    "identity.apps.IdentityConfig",
+    "gateway.apps.GatewayConfig",
+    "console.apps.ConsoleConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "console.middleware.LoginRequired",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "console.urls"
+WSGI_APPLICATION = "console.wsgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": False,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "console.context.navigation",
+            ],
+            "builtins": ["django.templatetags.static", "console.templatetags.console"],
+        },
+    }
+]
+FORM_RENDERER = "console.forms.rendering.Renderer"
+
+DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{BASE_DIR / 'var' / 'db.sqlite3'}")}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    # Writers queue instead of failing, readers never wait for them.
+    DATABASES["default"].setdefault("OPTIONS", {}).update(
+        transaction_mode="IMMEDIATE",
+        timeout=20,
+        init_command="PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;",
+    )
+
+AUTH_USER_MODEL = "console.Operator"
+AUTHENTICATION_BACKENDS = ["console.authentication.OperatorBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.ScryptPasswordHasher"]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "overview"
+LOGOUT_REDIRECT_URL = "login"
+# An operator's account and a caller's address are each refused for a while after this many wrong passwords.
+CONSOLE_LOGIN_FAILURES = env.int("CONSOLE_LOGIN_FAILURES", default=5)
+CONSOLE_LOGIN_LOCK_SECONDS = env.int("CONSOLE_LOGIN_LOCK_SECONDS", default=300)
+
+# TLS in front of the console is what decides whether cookies may be "secure".
+CONSOLE_HTTPS = env.bool("CONSOLE_HTTPS", default=False)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = CONSOLE_HTTPS
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Strict"
+SESSION_COOKIE_AGE = env.int("CONSOLE_SESSION_SECONDS", default=8 * 3600)
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_HSTS_SECONDS = 31_536_000 if CONSOLE_HTTPS else 0
+if CONSOLE_HTTPS:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+        "base-uri": [NONE],
+    }
+}
+
+# A certificate upload is small; what is larger is refused by the form with a reason, and never gathered in memory.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 12 * 1024 * 1024
+FILE_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+
+LANGUAGE_CODE = "en"
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = env.str("TIME_ZONE", default="UTC")
+
+STATIC_URL = "static/"
+STATIC_ROOT = Path(env.str("STATIC_ROOT", default=str(BASE_DIR / "staticfiles")))
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO")},
+}

@@ -1,0 +1,485 @@
+"""The frozen configuration of one node, and its document.
+
+A document is plain JSON: what a node decides by can be written to a file, sent to another machine, compared
+and signed. It is a section for each noun, an entry for each name. A new snapshot takes over from the one
+before it every part whose entry is unchanged, so that what was parsed, and what was remembered of verdicts,
+is not made again.
+"""
+
+import base64
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from gateway.core import paths
+from gateway.core.addresses import Address, EndpointURL, Network, parse_network, parse_url
+from gateway.core.limits import Limits
+from identity.core.acl import ACL
+from identity.core.certificates import Certificate, from_der, from_file
+from identity.core.chains import Truststore, load_crl
+from identity.core.mapping import Mappings, OnFile, Rule
+
+FORMAT = 1
+DEFAULT_USER, DEFAULT_ACL = "Default", "Default"
+EVERYBODY, ANONYMOUS, ADMINISTRATORS = "Everybody", "Anonymous", "Administrators"
+
+Document = dict[str, Any]
+
+
+class Role(StrEnum):
+    EDGE = "edge"
+    INTERNAL = "internal"
+    STANDALONE = "standalone"
+
+
+class PortType(StrEnum):
+    REGULAR = "regular"
+    EXTERNAL = "external"
+    REGISTRATION = "registration"
+    INTERNAL = "internal"
+
+
+class ClientAuth(StrEnum):
+    PASSWORD = "password"  # noqa: S105
+    REQUEST = "request"
+    REQUIRE = "require"
+
+
+class EndpointIdentity(StrEnum):
+    CALLER = "caller"
+    CERTIFICATE = "certificate"
+    BASIC = "basic"
+    ANONYMOUS = "anonymous"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """`groups`: all that count, the fixed ones too. `password_hash`: "" where this node has no business with it."""
+
+    name: str
+    groups: frozenset[str]
+    enabled: bool
+    password_hash: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class IPAccess:
+    default: bool
+    allow: tuple[Network, ...]
+    deny: tuple[Network, ...]
+
+    def admits(self, address: Address) -> bool:
+        """Deny wins, then allow, then the default."""
+        if any(address in network for network in self.deny):
+            return False
+        return self.default or any(address in network for network in self.allow)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAccess:
+    default: bool
+    allow: frozenset[str]
+    deny: frozenset[str]
+
+    def admits(self, path: str, name: str | None) -> bool:
+        """Deny wins, then allow, then the default. An entry is a path, which covers what lies below it, or a name."""
+        if not self.allow and not self.deny:
+            return self.default
+        if _listed(self.deny, path, name):
+            return False
+        return self.default or _listed(self.allow, path, name)
+
+
+def _listed(entries: frozenset[str], path: str, name: str | None) -> bool:
+    return name in entries or any(entry.startswith("/") and paths.covers(entry, path) for entry in entries)
+
+
+@dataclass(frozen=True, slots=True)
+class Keystore:
+    """`key`: PKCS#8 PEM in the clear, in memory only."""
+
+    name: str
+    chain: tuple[Certificate, ...]
+    key: bytes = field(repr=False)
+
+    @property
+    def certificate(self) -> Certificate:
+        return self.chain[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """Permission of one node to register at one port, and what its channel may carry.
+
+    Attributes:
+        paths: what the channel carries; empty: every path.
+        truststores: whose certificates it may assert; None: all that the internal port trusts.
+        groups: which groups count on it; None: every group but Administrators.
+    """
+
+    name: str
+    port: str
+    node: str
+    certificate_sha256: str
+    enabled: bool
+    allow_test: bool
+    paths: tuple[str, ...]
+    truststores: tuple[Truststore, ...] | None
+    groups: frozenset[str] | None
+
+    def carries(self, path: str) -> bool:
+        return not self.paths or any(paths.covers(prefix, path) for prefix in self.paths)
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    host: str
+    port: int
+    registration: Registration
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """How many tunnels an internal port keeps: at least `min`, `spare` of them idle, never more than `max`."""
+
+    min: int
+    spare: int
+    max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    name: str
+    path: str
+    methods: frozenset[str]
+    backend: EndpointURL | None
+    builtin: str
+    acl: ACL
+    identity_headers: tuple[str, ...]
+    forward_authorization: bool
+    timeout: float  # seconds until the backend's first byte
+    trailers: frozenset[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    name: str
+    url: EndpointURL
+    identity: EndpointIdentity
+    keystore: Keystore | None
+    truststore: Truststore | None
+    username: str
+    password: str = field(repr=False)
+    forward_authorization: bool = False
+    timeout: float = 60.0  # seconds until the first byte of the answer
+
+
+@dataclass(frozen=True, slots=True)
+class API:
+    name: str
+    path: str
+    methods: frozenset[str]
+    endpoint: Endpoint
+    acl: ACL
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    name: str
+    type: PortType
+    host: str
+    number: int
+    keystore: Keystore | None
+    truststore: Truststore | None
+    server_name: str
+    client_auth: ClientAuth
+    client_truststore: Truststore | None
+    accept_basic: bool
+    authenticate: bool
+    explain: bool
+    registration_port: str
+    wait: float
+    connect: tuple[Dial, ...]
+    connections: Connections
+    service_access: ServiceAccess
+    ip_access: IPAccess
+    trusted_proxies: tuple[Network, ...]
+    limits: Limits
+
+    @property
+    def judges_by(self) -> Truststore | None:
+        """Whom a caller's certificate must come from."""
+        return self.client_truststore if self.type is PortType.INTERNAL else self.truststore
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSettings:
+    """How `Postern-Identity` is made: keystore that signs, issuer, audience, lifetime in seconds."""
+
+    keystore: Keystore
+    issuer: str
+    audience: str
+    lifetime: int
+
+
+class Routes:
+    """Paths → what stands there; the longest prefix on segment borders wins."""
+
+    __slots__ = ("_by_path",)
+
+    def __init__(self, entries: Mapping[str, Service | API]) -> None:
+        self._by_path = dict(entries)
+
+    def __len__(self) -> int:
+        return len(self._by_path)
+
+    def find(self, path: str) -> Service | API | None:
+        by_path = self._by_path
+        while path:
+            found = by_path.get(path)
+            if found is not None:
+                return found
+            path = path[: path.rfind("/")]
+        return by_path.get("/")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that one node decides by. `revision` is that of the configuration it was made from."""
+
+    revision: int
+    node: str
+    role: Role
+    ports: Mapping[str, Port]
+    services: Mapping[str, Service]
+    apis: Mapping[str, API]
+    endpoints: Mapping[str, Endpoint]
+    registrations: Mapping[str, Registration]
+    users: Mapping[str, User]
+    acls: Mapping[str, ACL]
+    mappings: Mappings
+    truststores: Mapping[str, Truststore]
+    keystores: Mapping[str, Keystore]
+    token: TokenSettings | None
+    api_routes: Routes
+    all_routes: Routes
+    document: Document = field(repr=False, compare=False)
+
+
+class SnapshotError(ValueError):
+    """The document cannot be put in force; the message says which part and why. The one in force stays."""
+
+
+T = TypeVar("T")
+
+
+class _Builder:
+    """Turns sections into values, taking over what has not changed."""
+
+    def __init__(self, document: Document, before: Snapshot | None) -> None:
+        self.document = document
+        self.before = before
+
+    def section(self, name: str, make: Callable[[str, Any], T], *, depends_on: tuple[bool, ...] = ()) -> dict[str, T]:
+        """`make(name, entry)` for each entry; an unchanged entry's value is the one from before.
+
+        `depends_on`: whether sections that values here refer to stayed the same, value by value.
+        """
+        entries = self.document.get(name, {})
+        old_entries = self.before.document.get(name, {}) if self.before and all(depends_on) else {}
+        old_values: Mapping[str, T] = getattr(self.before, name, {}) if old_entries else {}
+        made: dict[str, T] = {}
+        for key, entry in entries.items():
+            if key in old_values and old_entries.get(key) == entry:
+                made[key] = old_values[key]
+                continue
+            try:
+                made[key] = make(key, entry)
+            except (ValueError, KeyError, TypeError) as error:
+                raise SnapshotError(f"{name}[{key}]: {error}") from error
+        return made
+
+    def unchanged(self, name: str, made: Mapping[str, object]) -> bool:
+        """Whether every value of the section is the very one from before."""
+        if self.before is None:
+            return False
+        old: Mapping[str, object] = getattr(self.before, name)
+        return len(old) == len(made) and all(old.get(key) is value for key, value in made.items())
+
+
+def from_document(document: Document, before: Snapshot | None = None) -> Snapshot:
+    """The snapshot that `document` describes, sharing with `before` what is the same.
+
+    Raises:
+        SnapshotError: `document` is of another format, incomplete or contradicts itself.
+    """
+    if document.get("format") != FORMAT:
+        raise SnapshotError(f"format {document.get('format')!r}; this node reads format {FORMAT}")
+    build = _Builder(document, before)
+    truststores = build.section("truststores", _truststore)
+    keystores = build.section("keystores", _keystore)
+    acls = build.section("acls", lambda name, e: ACL(name, frozenset(e["allowed"]), frozenset(e["denied"])))
+    users = build.section(
+        "users", lambda name, e: User(name, frozenset(e["groups"]), e["enabled"], e.get("password_hash", ""))
+    )
+    stores = build.unchanged("truststores", truststores), build.unchanged("keystores", keystores)
+    endpoints = build.section("endpoints", lambda n, e: _endpoint(n, e, keystores, truststores), depends_on=stores)
+    services = build.section(
+        "services", lambda n, e: _service(n, e, acls), depends_on=(build.unchanged("acls", acls),)
+    )
+    apis = build.section(
+        "apis",
+        lambda n, e: API(n, e["path"], frozenset(e["methods"]), endpoints[e["endpoint"]], acls[e["acl"]]),
+        depends_on=(build.unchanged("acls", acls), build.unchanged("endpoints", endpoints)),
+    )
+    registrations = build.section(
+        "registrations", lambda n, e: _registration(n, e, truststores), depends_on=stores[:1]
+    )
+    ports = build.section(
+        "ports",
+        lambda n, e: _port(n, e, keystores, truststores, registrations),
+        depends_on=(*stores, build.unchanged("registrations", registrations)),
+    )
+    token = document.get("token")
+    by_path: dict[str, Service | API] = {service.path: service for service in services.values()}
+    api_paths: dict[str, Service | API] = {api.path: api for api in apis.values()}
+    return Snapshot(
+        revision=document["revision"],
+        node=document["node"]["name"],
+        role=Role(document["node"]["role"]),
+        ports=ports,
+        services=services,
+        apis=apis,
+        endpoints=endpoints,
+        registrations=registrations,
+        users=users,
+        acls=acls,
+        mappings=_mappings(document, before),
+        truststores=truststores,
+        keystores=keystores,
+        token=TokenSettings(keystores[token["keystore"]], token["issuer"], token["audience"], token["lifetime"])
+        if token
+        else None,
+        api_routes=Routes(api_paths),
+        all_routes=Routes(by_path | api_paths),
+        document=document,
+    )
+
+
+def _truststore(name: str, entry: Any) -> Truststore:
+    anchors = tuple(from_der(base64.b64decode(text)) for text in entry["anchors"])
+    crls = tuple(load_crl(base64.b64decode(text), anchors) for text in entry["crls"])
+    return Truststore(name, anchors, crls, entry["hard"])
+
+
+def _keystore(name: str, entry: Any) -> Keystore:
+    return Keystore(name, from_file(entry["chain"].encode()), entry["key"].encode())
+
+
+def _endpoint(
+    name: str, entry: Any, keystores: Mapping[str, Keystore], truststores: Mapping[str, Truststore]
+) -> Endpoint:
+    return Endpoint(
+        name=name,
+        url=parse_url(entry["url"], ("https", "reverse")),
+        identity=EndpointIdentity(entry["identity"]),
+        keystore=keystores[entry["keystore"]] if entry["keystore"] else None,
+        truststore=truststores[entry["truststore"]] if entry["truststore"] else None,
+        username=entry["username"],
+        password=entry["password"],
+        forward_authorization=entry["forward_authorization"],
+        timeout=entry["timeout"],
+    )
+
+
+def _service(name: str, entry: Any, acls: Mapping[str, ACL]) -> Service:
+    return Service(
+        name=name,
+        path=entry["path"],
+        methods=frozenset(entry["methods"]),
+        backend=parse_url(entry["backend"], ("http", "https")) if entry["backend"] else None,
+        builtin=entry["builtin"],
+        acl=acls[entry["acl"]],
+        identity_headers=tuple(entry["identity_headers"]),
+        forward_authorization=entry["forward_authorization"],
+        timeout=entry["timeout"],
+        trailers=frozenset(trailer.lower().encode() for trailer in entry["trailers"]),
+    )
+
+
+def _registration(name: str, entry: Any, truststores: Mapping[str, Truststore]) -> Registration:
+    asserts = entry["may_assert"]
+    return Registration(
+        name=name,
+        port=entry["port"],
+        node=entry["node"],
+        certificate_sha256=entry["certificate_sha256"],
+        enabled=entry["enabled"],
+        allow_test=entry["allow_test"],
+        paths=tuple(entry["paths"]),
+        truststores=None if asserts["truststores"] is None else tuple(truststores[t] for t in asserts["truststores"]),
+        groups=None if asserts["groups"] is None else frozenset(asserts["groups"]),
+    )
+
+
+def _port(
+    name: str,
+    entry: Any,
+    keystores: Mapping[str, Keystore],
+    truststores: Mapping[str, Truststore],
+    registrations: Mapping[str, Registration],
+) -> Port:
+    services, addresses = entry["service_access"], entry["ip_access"]
+    return Port(
+        name=name,
+        type=PortType(entry["type"]),
+        host=entry["host"],
+        number=entry["number"],
+        keystore=keystores[entry["keystore"]] if entry["keystore"] else None,
+        truststore=truststores[entry["truststore"]] if entry["truststore"] else None,
+        server_name=entry["server_name"],
+        client_auth=ClientAuth(entry["client_auth"]),
+        client_truststore=truststores[entry["client_truststore"]] if entry["client_truststore"] else None,
+        accept_basic=entry["accept_basic"],
+        authenticate=entry["authenticate"],
+        explain=entry["explain"],
+        registration_port=entry["registration_port"],
+        wait=entry["wait"],
+        connect=tuple(Dial(d["host"], d["port"], registrations[d["registration"]]) for d in entry["connect"]),
+        connections=Connections(**entry["connections"]),
+        service_access=ServiceAccess(
+            services["default"] == "allow", frozenset(services["allow"]), frozenset(services["deny"])
+        ),
+        ip_access=IPAccess(
+            addresses["default"] == "allow",
+            tuple(map(parse_network, addresses["allow"])),
+            tuple(map(parse_network, addresses["deny"])),
+        ),
+        trusted_proxies=tuple(map(parse_network, entry["trusted_proxies"])),
+        limits=Limits.of(entry["limits"]),
+    )
+
+
+def _mappings(document: Document, before: Snapshot | None) -> Mappings:
+    exact, rules = document.get("certificates", {}), document.get("mapping_rules", {})
+    if before and before.document.get("certificates") == exact and before.document.get("mapping_rules") == rules:
+        return before.mappings
+    try:
+        return Mappings.of(
+            {sha256: OnFile(e["name"], e["user"], e["logs_in"], e["blocked"]) for sha256, e in exact.items()},
+            [
+                Rule(
+                    name=name,
+                    priority=e["priority"],
+                    issuer_spki_sha256=e["issuer_spki_sha256"],
+                    subject=tuple((kind, tuple(values)) for kind, values in sorted(e["subject"].items())),
+                    san=e["san"],
+                    user=e["user"],
+                    user_from=e["user_from"],
+                )
+                for name, e in rules.items()
+            ],
+        )
+    except (KeyError, TypeError) as error:
+        raise SnapshotError(f"certificates or mapping_rules: {error}") from error

@@ -1,0 +1,28 @@
+"""WHERE, as rows: one noun a module."""
+
+from gateway.models.apis import API
+from gateway.models.audit import Action, AppendOnlyError, Change, ChangeSet
+from gateway.models.endpoints import Endpoint, EndpointIdentity
+from gateway.models.nodes import Node, Role
+from gateway.models.ports import ClientAuth, Dial, Port, PortType
+from gateway.models.registrations import Registration
+from gateway.models.services import Builtin, Service
+
+__all__ = [
+    "API",
+    "Action",
+    "AppendOnlyError",
+    "Builtin",
+    "Change",
+    "ChangeSet",
+    "ClientAuth",
+    "Dial",
+    "Endpoint",
+    "EndpointIdentity",
+    "Node",
+    "Port",
+    "PortType",
+    "Registration",
+    "Role",
+    "Service",
+]

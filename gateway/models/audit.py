@@ -1,0 +1,67 @@
+"""The append-only record of every change, and the revision that each made."""
+
+from typing import Any, NoReturn
+
+from django.db import models
+
+
+class AppendOnlyError(RuntimeError):
+    """Somebody tried to change or delete what was recorded."""
+
+
+class AppendOnly(models.Model):
+    class Meta:
+        abstract = True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise AppendOnlyError("the audit log is never changed")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise AppendOnlyError("the audit log is never shortened")
+
+
+class ChangeSet(AppendOnly):
+    """What was changed in one transaction. Its id is the revision of the configuration from then on."""
+
+    id = models.BigAutoField(primary_key=True)
+    at = models.DateTimeField(auto_now_add=True, db_index=True)
+    actor = models.CharField(max_length=255, help_text="An operator's name, or the command that did it")
+    address = models.GenericIPAddressField(null=True, blank=True)
+    message = models.CharField(max_length=1000)
+    configures = models.BooleanField(default=True, help_text="Whether it made a revision; a test invoke does not.")
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["configures", "id"], name="changeset_by_revision")]
+
+    def __str__(self) -> str:
+        return f"revision {self.id}: {self.message}"
+
+
+class Action(models.TextChoices):
+    ADDED = "added", "added"
+    CHANGED = "changed", "changed"
+    REMOVED = "removed", "removed"
+    TESTED = "tested", "tested"
+
+
+class Change(AppendOnly):
+    """One object before and after, whole; secrets as their fingerprints."""
+
+    id = models.BigAutoField(primary_key=True)
+    change_set = models.ForeignKey(ChangeSet, on_delete=models.PROTECT, related_name="changes")
+    action = models.CharField(max_length=16, choices=Action.choices)
+    kind = models.CharField(max_length=32, help_text="As in the configuration file: ports, users, …")
+    object_id = models.CharField(max_length=36, blank=True)
+    name = models.CharField(max_length=255)
+    before = models.JSONField(null=True)
+    after = models.JSONField(null=True)
+
+    class Meta:
+        ordering = ["id"]
+        indexes = [models.Index(fields=["kind", "name"], name="change_by_object")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name} {self.action}"

@@ -1,0 +1,29 @@
+"""Nodes: the roles that relay processes play."""
+
+from django.db import models
+from django.db.models import Q
+
+from identity.models.base import Named, name_is_safe
+
+
+class Role(models.TextChoices):
+    EDGE = "edge", "Edge (in the DMZ)"
+    INTERNAL = "internal", "Internal (behind the inner firewall)"
+    STANDALONE = "standalone", "Standalone"
+
+
+class Node(Named):
+    """One relay's place in the topology."""
+
+    role = models.CharField(max_length=16, choices=Role.choices)
+    description = models.CharField(max_length=255, blank=True)
+
+    class Meta(Named.Meta):
+        constraints = [
+            name_is_safe("node"),
+            models.CheckConstraint(
+                condition=Q(role__in=Role.values),
+                name="node_role_is_known",
+                violation_error_message="role is edge, internal or standalone.",
+            ),
+        ]

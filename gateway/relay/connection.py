@@ -1,0 +1,463 @@
+"""Connections on which this node is the HTTP server: a client's at a port, or a tunnel seen from inside."""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from gateway.core.addresses import parse_address
+from gateway.core.decision import Decision, Facts, Outcome, PasswordVerdict, decide
+from gateway.core.errors import MessageError
+from gateway.core.explain import lane
+from gateway.core.limits import Limits
+from gateway.core.reasons import GatewayReason
+from gateway.core.snapshot import Port, Registration
+from gateway.relay import builtin
+from gateway.relay.channel import Channel, Credential
+from gateway.relay.exchange import Exchange
+from gateway.relay.http1 import NOTHING, ON_TUNNEL, Head, RequestParser, read_head
+from identity.core.assertions import Proof
+from identity.core.certificates import Certificate
+
+if TYPE_CHECKING:
+    from gateway.relay.node import RelayNode
+
+log = logging.getLogger(__name__)
+
+LINGER = 2.0  # seconds that a client may go on sending a body after its answer, before the connection is closed
+MAX_LINGER = 16 * 1024 * 1024  # bytes of it
+REMEMBERED = 512  # decisions per connection or credential
+PONG = b"HTTP/1.1 204 No Content\r\n"
+
+
+class ServerConnection:
+    """One client's connection. Requests are answered one after the other, in order.
+
+    Attributes:
+        certificate, intermediates, proof: what the handshake showed, or what a test says that it would have.
+        last: no request is taken after the one that is being answered.
+        tracing: whether the answers' traces are wanted, as for a test invoke.
+    """
+
+    speaks = NOTHING
+
+    def __init__(self, node: "RelayNode", port: Port, transport: Any, peer: str, *, secure: bool) -> None:
+        self.node, self.port, self.transport, self.peer, self.secure = node, port, transport, peer, secure
+        self.certificate: Certificate | None = None
+        self.intermediates: tuple[Certificate, ...] = ()
+        self.proof: Proof | None = None
+        self.tracing = False
+        self.last = False
+        self.over = False
+        self.exchange: Exchange | None = None
+        self._queue: deque[_Queued] = deque()
+        self._filling: Exchange | _Queued | None = None
+        self._parser = RequestParser(self, port.limits, self.speaks)
+        self._out: list[bytes] = []
+        self._pauses = 0
+        self._write_paused_since: float | None = None
+        self._lingering = 0  # bytes discarded since the answer
+        self._linger_until = float("inf")
+        self._snapshot = node.snapshot
+        self._decisions: dict[object, Decision] = {}
+        self._since = self.now()  # of the head that is awaited
+        node.connections.add(self)
+
+    def now(self) -> float:
+        """Loop time, seconds."""
+        return asyncio.get_running_loop().time()
+
+    # --- deciding ---
+
+    @property
+    def believes_forwarding(self) -> bool:
+        """Whether the peer's word on where a request came from counts."""
+        proxies = self.port.trusted_proxies
+        if not proxies:
+            return False
+        address = parse_address(self.peer)
+        return any(address in network for network in proxies)
+
+    def refresh(self) -> None:
+        """Take up a snapshot that came into force since the last request."""
+        snapshot = self.node.snapshot
+        if self._snapshot is not snapshot:
+            self._snapshot = snapshot
+            self._decisions.clear()
+            port = snapshot.ports.get(self.port.name)
+            if port is None:
+                self.last = True
+            else:
+                self.port = port
+
+    def decide(self, head: Head, password: PasswordVerdict = PasswordVerdict.UNKNOWN) -> Decision:
+        """The decision on a request, remembered where nothing in it can change but the snapshot and the time."""
+        facts = self._facts(head, password)
+        remembers = head.authorization is None and not facts.forwarded_for
+        if remembers:
+            key = facts.method, facts.target, facts.peer
+            decisions = self._remembered_for(head)
+            known = decisions.get(key)
+            if known is not None and time.time() < known.until:
+                return known
+        decision = decide(facts, self._snapshot, time.time())
+        if remembers and decision.outcome is not Outcome.VERIFY:
+            if len(decisions) >= REMEMBERED:
+                decisions.clear()
+            decisions[key] = decision
+        return decision
+
+    def _remembered_for(self, head: Head) -> dict[object, Decision]:
+        return self._decisions
+
+    def _facts(self, head: Head, password: PasswordVerdict) -> Facts:
+        return Facts(
+            self.port,
+            self.peer,
+            head.method,
+            head.target,
+            tuple(v.decode("latin-1") for n, v in head.forwarding if n.lower() == b"x-forwarded-for")
+            if head.forwarding and self.port.trusted_proxies
+            else (),
+            head.authorization.decode("latin-1") if head.authorization is not None else None,
+            self.certificate,
+            self.intermediates,
+            self.proof,
+            password=password,
+        )
+
+    # --- bytes in ---
+
+    def data_received(self, data: bytes) -> None:
+        if self._linger_until != float("inf"):
+            self._lingering += len(data)
+            if self._lingering > MAX_LINGER:
+                self.abort()
+            return
+        if self.over or self.last and self.exchange is None:
+            return
+        with self.node.cork:
+            try:
+                self._parser.feed(data)
+            except MessageError as error:
+                self._malformed(error)
+
+    def _malformed(self, error: MessageError) -> None:
+        """Answer once, after what came before it, and read no more."""
+        self.last = True
+        self._parser.stop()
+        filling = self._filling
+        if isinstance(filling, Exchange) and not filling.done:
+            # Its body is broken: what was sent on must not look whole to anybody.
+            if filling.answered:
+                self.abort()
+            else:
+                filling.refuse(error.reason, error.words)
+            return
+        head = _malformed_head(self.port.limits)
+        if isinstance(filling, _Queued):
+            filling.error = error
+        elif self.exchange is not None:
+            self._queue.append(_Queued(head, error))
+        else:
+            self._refuse_outright(head, error)
+
+    def _refuse_outright(self, head: Head, error: MessageError) -> None:
+        exchange = Exchange(self, head)
+        exchange.trace_id = f"{time.time_ns():032x}"
+        self.exchange = exchange
+        self.node.exchanges.add(exchange)
+        exchange.refuse(error.reason, error.words)
+
+    def request_head(self, head: Head) -> None:
+        if self.last or self.over:
+            self._filling = None
+            return
+        if self.exchange is not None:
+            queued = _Queued(head)
+            self._queue.append(queued)
+            self._filling = queued
+            if len(self._queue) == 1:
+                self.pause_reading()
+            return
+        self._begin(head)
+
+    def _begin(self, head: Head) -> None:
+        self.refresh()
+        exchange = Exchange(self, head)
+        self.exchange = self._filling = exchange
+        self.node.exchanges.add(exchange)
+        exchange.begin()
+
+    def request_data(self, data: bytes) -> None:
+        if self._filling is not None:
+            self._filling.request_data(data)
+
+    def request_end(self) -> None:
+        filling, self._filling = self._filling, None
+        if filling is not None:
+            filling.request_end()
+        self._since = self.now()
+
+    def eof_received(self) -> None:
+        if self.exchange is not None:
+            self.exchange.client_lost()
+        self.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self.exchange is not None:
+            self.exchange.client_lost()
+        self._gone()
+
+    # --- bytes out ---
+
+    def write(self, data: bytes) -> None:
+        out = self._out
+        out.append(data)
+        if len(out) == 1:
+            self.node.cork.want(self)
+
+    def flush(self) -> None:
+        out = self._out
+        if out and not self.over:
+            data = out[0] if len(out) == 1 else b"".join(out)
+            out.clear()
+            self.transport.write(data)
+        else:
+            out.clear()
+
+    def pause_writing(self) -> None:
+        self._write_paused_since = self.now()
+        if self.exchange is not None:
+            self.exchange.downstream_paused()
+
+    def resume_writing(self) -> None:
+        self._write_paused_since = None
+        if self.exchange is not None:
+            self.exchange.downstream_resumed()
+
+    def pause_reading(self) -> None:
+        """Nested: reading goes on when each pause was followed by its resume."""
+        self._pauses += 1
+        if self._pauses == 1 and not self.over:
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._pauses:
+            self._pauses -= 1
+            if not self._pauses and not self.over:
+                self.transport.resume_reading()
+
+    @property
+    def reading_paused(self) -> bool:
+        return self._pauses > 0
+
+    # --- ending a request, ending the connection ---
+
+    def keeps_alive(self, exchange: Exchange) -> bool:
+        """Whether another request may follow the answer that is about to be written."""
+        if self.last or not exchange.head.keep_alive or self.node.draining:
+            return False
+        # An answer of our own to a request that is still arriving: its rest would have to be read for nothing.
+        return not (exchange.awaits_request and exchange.upstream is None)
+
+    def trace_line(self, exchange: Exchange) -> bytes:
+        """A header line that carries this node's trace back; b"" where nobody asked, or nobody may."""
+        return b""
+
+    def exchange_done(self, exchange: Exchange) -> None:
+        self.node.finished(exchange)
+        if self.exchange is not exchange:
+            return
+        self.exchange = None
+        self._since = self.now()
+        if not exchange.answered or self.over:
+            return
+        if exchange.awaits_request:
+            self._filling = None
+            self._linger()
+        elif self.last or not exchange.head.keep_alive or self.node.draining:
+            self.close()
+        elif self._queue:
+            self._next()
+
+    def _next(self) -> None:
+        queued = self._queue.popleft()
+        if not self._queue:
+            self.resume_reading()
+        if queued.error is not None and not queued.begun_well:
+            self._refuse_outright(queued.head, queued.error)
+            return
+        self._begin(queued.head)
+        exchange = self.exchange
+        if self._filling is queued or exchange is None:
+            self._filling = exchange
+        if exchange is None:
+            return
+        for data in queued.data:
+            exchange.request_data(data)
+        if queued.ended:
+            self._filling = None if self._filling is exchange else self._filling
+            exchange.request_end()
+        elif queued.error is not None:
+            exchange.refuse(queued.error.reason, queued.error.words)
+
+    def _linger(self) -> None:
+        """The client is still sending: closing now would reset the connection and take the answer with it."""
+        self.last = True
+        self._linger_until = self.now() + LINGER
+        while self._pauses:
+            self.resume_reading()
+
+    def close(self) -> None:
+        """After what was written."""
+        if not self.over:
+            self.flush()
+            self.over = True
+            self.transport.close()
+            self._gone()
+
+    def abort(self) -> None:
+        if not self.over:
+            self.over = True
+            self._out.clear()
+            self.transport.abort()
+            self._gone()
+
+    def _gone(self) -> None:
+        self.over = True
+        self._queue.clear()
+        self.node.connections.discard(self)
+
+    def drain(self) -> None:
+        """Take no further request; the one that is being answered is finished."""
+        if self.exchange is None:
+            self.close()
+
+    def sweep(self, now: float) -> None:
+        """End what takes too long. `now`: loop time."""
+        limits = self.port.limits
+        if self._linger_until <= now:
+            self.close()
+        elif self._write_paused_since is not None and now - self._write_paused_since > limits.body_timeout:
+            log.info("port %s: %s does not read its answer: closing", self.port.name, self.peer)
+            self.abort()
+        elif self.exchange is None:
+            if self._parser.in_head:
+                if now - self._since > limits.header_timeout:
+                    self.last = True
+                    with self.node.cork:
+                        self._refuse_outright(
+                            _malformed_head(limits),
+                            MessageError("the header section stopped arriving", GatewayReason.REQUEST_TIMEOUT),
+                        )
+            elif now - self._since > limits.idle_timeout:
+                self.close()
+
+
+class _Queued:
+    """A pipelined request that waits for the one before it. At most one read's worth of bytes is kept."""
+
+    __slots__ = ("begun_well", "data", "ended", "error", "head")
+
+    def __init__(self, head: Head, error: MessageError | None = None) -> None:
+        self.head, self.error = head, error
+        self.begun_well = error is None
+        self.data: list[bytes] = []
+        self.ended = False
+
+    def request_data(self, data: bytes) -> None:
+        self.data.append(data)
+
+    def request_end(self) -> None:
+        self.ended = True
+
+
+def _malformed_head(limits: Limits) -> Head:
+    """Stands in for a head that could not be read, so that the refusal has something to answer to."""
+    head = read_head("GET", b"/", "1.1", [(b"Host", b"unreadable"), (b"Connection", b"close")], limits)
+    head.keep_alive = False
+    return head
+
+
+class TunnelConnection(ServerConnection):
+    """A tunnel seen from inside: requests carry who their caller is."""
+
+    speaks = ON_TUNNEL
+
+    def __init__(self, node: "RelayNode", port: Port, transport: Any, channel: Channel, tunnel_key: Any, owner: Any) -> None:
+        super().__init__(node, port, transport, transport.peer_address, secure=True)
+        self._channel, self._key, self._owner = channel, tunnel_key, owner
+        self._credential: Credential | None = None
+        self.heard = self.now()
+
+    @property
+    def believes_forwarding(self) -> bool:
+        return True
+
+    @property
+    def registration(self) -> Registration:
+        return self._channel.registration
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = self.now()
+        super().data_received(data)
+
+    def request_head(self, head: Head) -> None:
+        if head.target == "*" and head.method == "OPTIONS":
+            self._filling = None
+            self.write(PONG + (b"Connection: close\r\n\r\n" if self._owner.surplus(self) else b"\r\n"))
+            return
+        super().request_head(head)
+
+    def _begin(self, head: Head) -> None:
+        self._credential = self._channel.credential(head.spoken, self._key, time.time)
+        self.tracing = self.registration.allow_test and b"postern-trace" in head.spoken
+        self._owner.changed()
+        super()._begin(head)
+
+    def _remembered_for(self, head: Head) -> dict[object, Decision]:
+        credential = self._credential
+        assert credential is not None
+        if credential.decided_by is not self._snapshot:
+            credential.decided_by = self._snapshot
+            credential.decisions.clear()
+        return credential.decisions
+
+    def _facts(self, head: Head, password: PasswordVerdict) -> Facts:
+        credential = self._credential
+        assert credential is not None
+        facts = super()._facts(head, password)
+        facts.peer = head.spoken.get(b"postern-peer", b"").decode("latin-1")
+        facts.certificate, facts.intermediates = credential.certificate, credential.intermediates
+        facts.proof, facts.valid_until = credential.proof, credential.valid_until
+        facts.problem, facts.registration = credential.problem, self.registration
+        return facts
+
+    def keeps_alive(self, exchange: Exchange) -> bool:
+        return super().keeps_alive(exchange) and not self._owner.surplus(self)
+
+    def trace_line(self, exchange: Exchange) -> bytes:
+        if not self.tracing or exchange.decision is None:
+            return b""
+        return b"Postern-Trace: %b\r\n" % builtin.encode_lanes([lane(self.node.snapshot.node, self.port.name, exchange.decision)])
+
+    def exchange_done(self, exchange: Exchange) -> None:
+        super().exchange_done(exchange)
+        self._owner.changed()
+
+    def _gone(self) -> None:
+        if self in self.node.connections:
+            super()._gone()
+            self._owner.gone(self)
+
+    def drain(self) -> None:
+        """Nothing: only the edge closes an idle tunnel; it is asked to by the answer to its next ping."""
+
+    def sweep(self, now: float) -> None:
+        if self.exchange is None and now - self.heard > self._owner.SILENCE:
+            log.warning("tunnel of %s: silent for %.0f s: dropped", self.registration.name, now - self.heard)
+            self.abort()
+        elif self._write_paused_since is not None and now - self._write_paused_since > self.port.limits.body_timeout:
+            self.abort()

@@ -1,0 +1,160 @@
+"""The local door to a running node: state, traces and test invokes out. Configuration comes by the feed alone.
+
+A socket in `STATE/nodes/NAME/`, folder 0700, socket 0600; whoever connects must be of the same account, or root.
+"""
+
+import asyncio
+import base64
+import binascii
+import logging
+import os
+import socket
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gateway.relay import frames
+from gateway.relay.frames import FrameError, Message
+from gateway.relay.invoke import Invoke, invoke
+from identity.core.certificates import CertificateError, from_der
+
+if TYPE_CHECKING:
+    from gateway.relay.node import RelayNode
+
+log = logging.getLogger(__name__)
+
+MAX_REQUEST = 16 * 1024 * 1024  # bytes of one question; a test invoke's body is the largest part
+MAX_PATH = 107  # bytes of a socket's path (unix(7))
+
+
+class ControlError(Exception):
+    """The node could not be asked; the message is fit for a page."""
+
+
+def socket_path(state_dir: Path, node: str) -> Path:
+    return state_dir / "nodes" / node / "control.sock"
+
+
+def call(state_dir: Path, node: str, message: Message, *, timeout: float = 5.0) -> Message:
+    """Ask a running node, and wait for its answer. Blocking; for the console and for commands.
+
+    Args:
+        timeout: seconds for the whole.
+    Raises:
+        ControlError: it does not run, does not answer in time, or refuses; the message says which.
+    """
+    path = socket_path(Path(state_dir), node)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(timeout)
+        try:
+            sock.connect(str(path))
+            sock.sendall(frames.encode(message))
+            answer = frames.receive(sock)
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            raise ControlError(f"Node {node} does not run here. Start it: manage.py relay --node {node}") from error
+        except TimeoutError as error:
+            raise ControlError(f"Node {node} did not answer within {timeout:.0f} s.") from error
+        except PermissionError as error:
+            raise ControlError(f"Node {node} runs under another account, and does not let this one ask it.") from error
+        except OSError as error:
+            raise ControlError(f"Node {node} cannot be asked: {error.strerror or error}.") from error
+    if answer is None:
+        raise ControlError(f"Node {node} ended the conversation without an answer.")
+    if "error" in answer:
+        raise ControlError(str(answer["error"]))
+    return answer
+
+
+class ControlServer:
+    """Answers questions about one node, one per connection."""
+
+    def __init__(self, node: "RelayNode", state_dir: Path, name: str) -> None:
+        self.node, self.path = node, socket_path(state_dir, name)
+        self._server: asyncio.Server | None = None
+
+    async def open(self) -> None:
+        """Raises ControlError where the socket cannot be had."""
+        if len(os.fsencode(self.path)) > MAX_PATH:
+            raise ControlError(f"{self.path} is too long for a socket; set POSTERN_STATE_DIR to a shorter path")
+        folder = self.path.parent
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        if self.path.exists():
+            self._take_over()
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.bind(str(self.path))
+        self.path.chmod(0o600)
+        self._server = await asyncio.start_unix_server(self._answer, sock=sock, limit=MAX_REQUEST)
+
+    def _take_over(self) -> None:
+        """Remove what a node that died left behind; a node that lives keeps its socket."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(1.0)
+            try:
+                probe.connect(str(self.path))
+            except OSError:
+                self.path.unlink(missing_ok=True)
+                return
+        raise ControlError(f"Another process runs this node already: {self.path} answers.")
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self.path.unlink(missing_ok=True)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if not _same_account(writer.get_extra_info("socket")):
+                log.warning("control: refused a process of another account")
+                return
+            message = await asyncio.wait_for(frames.read(reader, MAX_REQUEST), 10.0)
+            try:
+                answer = await self._handle(message)
+            except ControlError as error:
+                answer = {"error": str(error)}
+            writer.write(frames.encode(answer))
+            await writer.drain()
+        except (FrameError, asyncio.IncompleteReadError, TimeoutError, ConnectionError) as error:
+            log.debug("control: %s", error)
+        finally:
+            writer.close()
+
+    async def _handle(self, message: Message) -> Message:
+        match message.get("op"):
+            case "state":
+                return self.node.state()
+            case "trace":
+                lanes = self.node.traces.get(str(message.get("trace_id")))
+                return {"lanes": lanes}
+            case "invoke":
+                return await invoke(self.node, _read_invoke(message))
+            case other:
+                raise ControlError(f"There is no operation {other!r}.")
+
+
+def _same_account(sock: Any) -> bool:
+    size = struct.calcsize("3i")
+    _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return uid in (os.getuid(), 0)
+
+
+def _read_invoke(message: Message) -> Invoke:
+    """Raises ControlError, naming the field."""
+    try:
+        certificate = message.get("certificate")
+        return Invoke(
+            port=str(message["port"]),
+            method=str(message["method"]),
+            target=str(message["target"]),
+            headers=tuple((str(name), str(value)) for name, value in message.get("headers", [])),
+            body=base64.b64decode(message.get("body") or "", validate=True),
+            certificate=from_der(base64.b64decode(certificate, validate=True)) if certificate else None,
+            chain=tuple(from_der(base64.b64decode(link, validate=True)) for link in message.get("chain") or []),
+            username=message.get("username"),
+            password=message.get("password"),
+            timeout=float(message.get("timeout") or 30.0),
+        )
+    except KeyError as error:
+        raise ControlError(f"A test invoke needs {error}.") from error
+    except (ValueError, TypeError, CertificateError, binascii.Error) as error:
+        raise ControlError(f"The test invoke cannot be read: {error}") from error

@@ -1,0 +1,197 @@
+"""The internal node's end of tunnels: dialling out, keeping as many as are wanted, dialling again."""
+
+import asyncio
+import logging
+import random
+import secrets
+import ssl
+import time
+from typing import TYPE_CHECKING, Any
+
+from gateway.core.addresses import join_host_port
+from gateway.core.errors import MessageError
+from gateway.core.snapshot import Dial, Port
+from gateway.relay import handshake
+from gateway.relay.channel import Channel
+from gateway.relay.connection import TunnelConnection
+from gateway.relay.tls import TLSLayer, client_context
+from gateway.relay.tunnel import PING_SECONDS, PING_TIMEOUT
+from gateway.relay.upstream import dial_tls
+from identity.core.certificates import CertificateError
+
+if TYPE_CHECKING:
+    from gateway.relay.node import RelayNode
+
+log = logging.getLogger(__name__)
+
+DIAL_TIMEOUT = 10.0  # seconds until a tunnel is registered
+FIRST_DELAY, LAST_DELAY = 0.1, 2.0  # seconds before dialling again: doubling, with jitter
+
+
+class Dialler:
+    """All tunnels that one internal port dials to one address."""
+
+    SILENCE = 2 * (PING_SECONDS + PING_TIMEOUT) + 1.0  # seconds without a byte after which a tunnel counts as dead
+
+    def __init__(self, node: "RelayNode", port: Port, dial: Dial) -> None:
+        self.node, self.port, self.dial = node, port, dial
+        self.channel = Channel(dial.registration, secrets.token_urlsafe(18))
+        self.tunnels: set[TunnelConnection] = set()
+        self.problem = ""  # why the last dial failed; "" when it did not
+        self._context: ssl.SSLContext = client_context(port.keystore, port.truststore)
+        self._dialling: set[asyncio.Task[None]] = set()
+        self._delay = FIRST_DELAY
+        self._retry: asyncio.TimerHandle | None = None
+        self._stopped = False
+
+    @property
+    def where(self) -> str:
+        return join_host_port(self.dial.host, self.dial.port)
+
+    def start(self) -> None:
+        self.changed()
+
+    def _busy(self) -> int:
+        return sum(tunnel.exchange is not None for tunnel in self.tunnels)
+
+    def changed(self) -> None:
+        """Something came, went, or became busy or idle: dial what is missing."""
+        if self._stopped or self._retry is not None or self.node.draining:
+            return
+        wanted = self.port.connections
+        have = len(self.tunnels) + len(self._dialling)
+        if have >= wanted.max:
+            return
+        busy = self._busy()
+        missing = max(wanted.min - have, wanted.spare - (have - busy))
+        for _ in range(min(missing, wanted.max - have)):
+            task = asyncio.get_running_loop().create_task(self._dial())
+            self._dialling.add(task)
+            task.add_done_callback(self._dialled)
+
+    def surplus(self, tunnel: TunnelConnection) -> bool:
+        """Whether the edge is to be asked to close this idle tunnel."""
+        if self._stopped or self.node.draining:
+            return True
+        wanted, busy = self.port.connections, self._busy()
+        idle_without = len(self.tunnels) - busy - (tunnel.exchange is None)
+        return idle_without >= max(wanted.spare, wanted.min - busy)
+
+    def gone(self, tunnel: TunnelConnection) -> None:
+        self.tunnels.discard(tunnel)
+        if not self._stopped and not self.node.draining:
+            asyncio.get_running_loop().call_soon(self.changed)
+
+    def _dialled(self, task: "asyncio.Task[None]") -> None:
+        self._dialling.discard(task)
+        if task.cancelled() or self._stopped:
+            return
+        error = task.exception()
+        if error is None:
+            self._delay, self.problem = FIRST_DELAY, ""
+            return
+        words = str(error) or type(error).__name__
+        if words != self.problem:  # once for each new problem, not once for each of a thousand tries
+            log.warning("port %s: no tunnel to %s: %s", self.port.name, self.where, words)
+        self.problem = words
+        if self._retry is None:
+            delay = self._delay * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
+            self._delay = min(self._delay * 2, LAST_DELAY)
+            self._retry = asyncio.get_running_loop().call_later(delay, self._again)
+
+    def _again(self) -> None:
+        self._retry = None
+        self.changed()
+
+    async def _dial(self) -> None:
+        """One tunnel, registered and serving. Raises OSError, TimeoutError, MessageError."""
+        async with asyncio.timeout(DIAL_TIMEOUT):
+            server_name = self.port.server_name or self.dial.host
+            layer = await dial_tls(self.dial.host, self.dial.port, self._context, server_name)
+            try:
+                shown = layer.peer_chain()
+                if shown is None:
+                    raise ConnectionError("the registration port showed no certificate")
+                rest = await self._register(layer)
+            except CertificateError as error:
+                layer.abort()
+                raise ConnectionError(str(error)) from error
+            except BaseException:
+                layer.abort()
+                raise
+        tunnel = TunnelConnection(
+            self.node, self.port, layer, self.channel, shown[0].parsed.public_key(), self
+        )
+        self.tunnels.add(tunnel)
+        layer.set_application(tunnel)
+        if not self.problem and len(self.tunnels) == 1:
+            log.info("port %s: registered at %s as %s", self.port.name, self.where, self.dial.registration.name)
+        if rest:
+            tunnel.data_received(rest)
+
+    async def _register(self, layer: TLSLayer) -> bytes:
+        registering = _Registering()
+        layer.set_application(registering)
+        asked = handshake.Registering(
+            self.dial.registration.name, self.channel.audience.rpartition("#")[2], time.time()
+        )
+        layer.write(handshake.request(asked, self.port.server_name or self.dial.host))
+        return (await registering.done).rest
+
+    def stop(self) -> None:
+        """Dial no more; tunnels close when the edge asks them next, or when they are cut."""
+        self._stopped = True
+        if self._retry is not None:
+            self._retry.cancel()
+        for task in list(self._dialling):
+            task.cancel()
+
+    def cut(self) -> None:
+        self.stop()
+        for tunnel in list(self.tunnels):
+            if tunnel.exchange is not None:
+                tunnel.exchange.client_lost()
+            tunnel.abort()
+
+    def state(self) -> dict[str, Any]:
+        busy = self._busy()
+        return {
+            "registration": self.dial.registration.name,
+            "port": self.port.name,
+            "node": self.dial.registration.node,
+            "peer": self.where,
+            "idle": len(self.tunnels) - busy,
+            "busy": busy,
+            "last_seen": max((time.time() - (t.now() - t.heard) for t in self.tunnels), default=None),
+            "problem": self.problem,
+        }
+
+
+class _Registering:
+    """Stands above a dialled connection until the edge has answered."""
+
+    def __init__(self) -> None:
+        self.done: asyncio.Future[handshake.Accepted] = asyncio.get_running_loop().create_future()
+        self._handshake = handshake.Handshake()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            accepted = self._handshake.receive(data)
+        except (MessageError, handshake.HandshakeRefused) as error:
+            self._end(error)
+            return
+        if accepted is not None and not self.done.done():
+            self.done.set_result(accepted)
+
+    def eof_received(self) -> None:
+        self._end(ConnectionError("the registration port ended the connection"))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._end(ConnectionError(f"the registration port ended the connection: {error or 'no reason given'}"))
+
+    def _end(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...

@@ -1,0 +1,595 @@
+"""One request: decided, executed or handed on, answered. Exactly once, and never to somebody else.
+
+An exchange stands between the connection that the request came on and the one that it goes on by. Everything
+is done in the callbacks of those two; there is no task and no queue of its own.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from random import getrandbits
+from typing import TYPE_CHECKING, Any
+
+from gateway.core import headers, paths
+from gateway.core.decision import CredentialKind, Decision, Identity, Outcome, PasswordVerdict, is_basic
+from gateway.core.errors import NotSent
+from gateway.core.headers import Fields
+from gateway.core.reasons import BY_CODE, REASONS, GatewayReason, Reason
+from gateway.core.snapshot import API, Endpoint, EndpointIdentity, PortType, Service
+from gateway.relay import builtin
+from gateway.relay.http1 import CONTINUE, LAST_CHUNK, Head, chunk, request_line, status_line, write_fields
+from gateway.relay.upstream import Upstream
+from identity.core.assertions import AssertionInvalid, Proof
+from identity.core.certificates import Certificate
+from identity.core.reasons import IdentityReason
+from identity.core.trace import Step, Words, words
+
+if TYPE_CHECKING:
+    from gateway.relay.connection import ServerConnection
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER = b"1"  # seconds
+MAX_TRACE = 16 * 1024  # bytes of a trace that comes back through a tunnel
+# Refusals that are about who asked; behind an endpoint with an identity of its own the gateway is to blame.
+IDENTITY_REFUSALS = frozenset(IdentityReason)
+FOREVER = float("inf")
+
+
+class Exchange:
+    """`connection` owns it from the request's head to the answer's end.
+
+    Attributes:
+        deadline: loop time at which whatever is awaited has taken too long, seconds.
+        lanes: what the far side told of its own decision, for a test.
+    """
+
+    __slots__ = (
+        "_answer_timeout", "_body_bytes", "_cancel_wait", "_chunked_answer", "_discarding", "_endpoint", "_pending", "_rebased",
+        "_request_ended", "_request_paused", "_waits_for", "answered", "connection", "deadline", "decision", "done", "head",
+        "lanes", "link", "reason", "started", "status", "trace_id", "upstream",
+    )  # fmt: skip
+
+    def __init__(self, connection: "ServerConnection", head: Head) -> None:
+        self.connection, self.head = connection, head
+        self.upstream: Upstream | builtin.Builtin | None = None
+        self.decision: Decision | None = None
+        self.deadline = FOREVER
+        self.started = time.perf_counter()
+        self.trace_id = ""
+        self.link = ""
+        self.status = 0
+        self.reason: Reason | None = None
+        self.answered = self.done = False
+        self.lanes: list[dict[str, Any]] = []
+        self._pending: list[bytes] = []  # body that came before there was somewhere to send it
+        self._body_bytes = 0
+        self._request_ended = head.length == 0
+        self._request_paused = False
+        self._chunked_answer = self._discarding = False
+        self._cancel_wait: Callable[[], None] | None = None
+        self._waits_for = ""
+        self._answer_timeout = FOREVER  # seconds from the request's end to the answer's first byte
+        self._endpoint: Endpoint | None = None
+        self._rebased = ""
+
+    # --- deciding ---
+
+    def begin(self) -> None:
+        connection, head = self.connection, self.head
+        self._take_trace_id()
+        limits = connection.port.limits
+        if head.length and limits.body_bytes and head.length > limits.body_bytes:
+            return self.refuse(GatewayReason.BODY_TOO_LARGE, f"Content-Length {head.length}")
+        if len(connection.node.exchanges) > limits.requests:
+            return self.refuse(GatewayReason.OVERLOADED, "too many requests in flight")
+        self._decided(connection.decide(head))
+        return None
+
+    def _take_trace_id(self) -> None:
+        """Always the edge's own: taken over on a tunnel and from trusted proxies alone."""
+        head = self.head
+        came = headers.parse_traceparent(head.traceparent) if head.traceparent else None
+        if came and self.connection.believes_forwarding:
+            self.trace_id = came[0]
+        else:
+            self.trace_id = f"{getrandbits(128):032x}"
+            self.link = head.traceparent.decode("latin-1") if came else ""
+
+    def _decided(self, decision: Decision) -> None:
+        self.decision = decision
+        outcome = decision.outcome
+        if outcome is Outcome.PASS:
+            self._pass_through(decision)
+        elif outcome is Outcome.EXECUTE:
+            self._execute(decision)
+        elif outcome is Outcome.CALL:
+            self._call(decision)
+        elif outcome is Outcome.VERIFY:
+            self._verify_password(decision)
+        else:
+            assert decision.reason is not None
+            self.refuse(decision.reason, decision.detail)
+
+    def _verify_password(self, decision: Decision) -> None:
+        assert decision.user is not None
+        node, user, password, address = self.connection.node, decision.user, decision.password, decision.caller
+        known = node.passwords.known(user, password, address)
+        if known is not PasswordVerdict.UNKNOWN:
+            return self._decided(self.connection.decide(self.head, known))
+        self.connection.pause_reading()
+        if not node.passwords.check(user, password, address, self._verified):
+            self.refuse(GatewayReason.OVERLOADED, "too many passwords are being checked")
+        return None
+
+    def _verified(self, verdict: PasswordVerdict) -> None:
+        if self.done:
+            return
+        with self.connection.node.cork:
+            self.connection.resume_reading()
+            self._decided(self.connection.decide(self.head, verdict))
+
+    # --- going on ---
+
+    def _pass_through(self, decision: Decision) -> None:
+        port = self.connection.port
+        self._rebased = decision.path
+        self._to_tunnel(port.registration_port, decision.path)
+
+    def _execute(self, decision: Decision) -> None:
+        service = decision.route
+        assert isinstance(service, Service)
+        if service.backend is None:
+            self.upstream = stand_in = builtin.Builtin(service.builtin, self)
+            stand_in.begin()
+            self._start_body(stand_in)
+            return
+        self._rebased = paths.rebase(decision.path, service.path, service.backend.base)
+        self._waits_for = f"backend of service {service.name}"
+        self._answer_timeout = service.timeout
+        self._watch()
+        self._cancel_wait = self.connection.node.backend(service).acquire(self._got_backend, self._not_sent)
+
+    def _call(self, decision: Decision) -> None:
+        api = decision.route
+        assert isinstance(api, API)
+        endpoint = self._endpoint = api.endpoint
+        self._rebased = paths.rebase(decision.path, api.path, endpoint.url.base)
+        if endpoint.url.scheme == "reverse":
+            self._to_tunnel(endpoint.url.host, self._rebased)
+        else:
+            self._waits_for = f"endpoint {endpoint.name}"
+            self._answer_timeout = endpoint.timeout
+            self._watch()
+            self._cancel_wait = self.connection.node.endpoint(endpoint).acquire(self._got_backend, self._not_sent)
+
+    def _to_tunnel(self, registration_port: str, path: str) -> None:
+        node = self.connection.node
+        pool = node.tunnels.get(registration_port)
+        if pool is None:
+            return self.refuse(GatewayReason.NO_INTERNAL_CONNECTION, f"there is no registration port {registration_port}")
+        self._waits_for = f"a tunnel at {registration_port}"
+        self._cancel_wait = pool.acquire(path, self.connection.port.wait, self._got_tunnel, self._not_sent)
+        if self.upstream is None and not self.done and not self._request_ended:
+            self._pause_request()
+        return None
+
+    def _not_sent(self, error: NotSent) -> None:
+        self._cancel_wait = None
+        if not self.done:
+            with self.connection.node.cork:
+                self.refuse(error.reason, error.words)
+
+    def _target(self) -> str:
+        decision = self.decision
+        assert decision is not None
+        return self._rebased if decision.query is None else f"{self._rebased}?{decision.query}"
+
+    def _traceparent(self) -> bytes:
+        return b"traceparent: 00-%b-%016x-01\r\n" % (self.trace_id.encode(), getrandbits(64) or 1)
+
+    def _got_tunnel(self, upstream: Upstream) -> None:
+        self._cancel_wait = None
+        if self.done:
+            return upstream.release()
+        head, decision, connection = self.head, self.decision, self.connection
+        assert decision is not None
+        pool = upstream.owner
+        member = pool.member(upstream)  # type: ignore[attr-defined]
+        endpoint = self._endpoint
+        try:
+            identity, authorization = self._identity_on_tunnel(member, endpoint, decision)
+        except AssertionInvalid as error:
+            upstream.release()
+            return self.refuse(GatewayReason.ENDPOINT_REFUSED, f"the statement cannot be signed: {error}")
+        lines = [
+            request_line(head.method, self._target()),
+            b"Host: %b\r\n" % (head.host or b"localhost"),
+            write_fields(head.fields),
+            self._traceparent(),
+            b"Postern-Peer: %b\r\n" % decision.caller.encode(),
+            identity,
+        ]
+        if authorization:
+            lines.append(b"Authorization: %b\r\n" % authorization)
+        if connection.tracing:
+            lines.append(b"Postern-Trace: 1\r\n")
+        lines.append(self._framing())
+        if endpoint is not None:  # the internal node's own word, 504 or better, comes first
+            self._answer_timeout = endpoint.timeout + 5.0
+        self._start(upstream, b"".join(lines))
+        return None
+
+    def _identity_on_tunnel(
+        self, member: Any, endpoint: Endpoint | None, decision: Decision
+    ) -> tuple[bytes, bytes | None]:
+        """Header lines that say who, and the Authorization value that goes along. Raises AssertionInvalid."""
+        connection, head = self.connection, self.head
+        kind = EndpointIdentity.CALLER if endpoint is None else endpoint.identity
+        if kind is EndpointIdentity.CALLER:
+            authorization = head.authorization
+            if endpoint is None:
+                # What is not Basic is no credential here, and the application's own business.
+                if authorization and is_basic(authorization.decode("latin-1")) and not connection.port.accept_basic:
+                    authorization = None
+            elif decision.credential is not CredentialKind.BASIC:
+                authorization = None
+            if decision.credential is not CredentialKind.CERTIFICATE or connection.certificate is None:
+                return b"", authorization
+            key = connection.node.key_of_port(member.registration.port)
+            proof = connection.proof or Proof.TLS
+            return member.statement(connection.certificate, decision.chain[:-1] or connection.intermediates, proof, key), authorization
+        assert endpoint is not None
+        if kind is EndpointIdentity.CERTIFICATE:
+            assert endpoint.keystore is not None
+            leaf, *above = endpoint.keystore.chain
+            key = connection.node.key_of(endpoint.keystore)
+            return member.statement(leaf, tuple(above), Proof.KEY, key), None
+        if kind is EndpointIdentity.BASIC:
+            return b"", builtin.basic(endpoint.username, endpoint.password)
+        return b"", None
+
+    def _got_backend(self, upstream: Upstream) -> None:
+        self._cancel_wait = None
+        if self.done:
+            return upstream.release()
+        head, decision, connection = self.head, self.decision, self.connection
+        assert decision is not None
+        endpoint = self._endpoint
+        url = endpoint.url if endpoint else decision.route.backend  # type: ignore[union-attr]
+        lines = [
+            request_line(head.method, self._target()),
+            b"Host: %b\r\n" % url.authority.encode(),  # type: ignore[union-attr]
+            write_fields(head.fields),
+            self._traceparent(),
+        ]
+        forwarded = headers.forwarded(decision.caller, head.host.decode("latin-1"), connection.secure)
+        if connection.believes_forwarding and head.forwarding:
+            lines.append(write_fields(f for f in head.forwarding if f[0].lower() != b"forwarded"))
+            before = [value for name, value in head.forwarding if name.lower() == b"forwarded"]
+            forwarded = b", ".join([*before, forwarded])
+        lines.append(b"Forwarded: %b\r\n" % forwarded)
+        authorization = None
+        if endpoint is not None:
+            if endpoint.identity is EndpointIdentity.BASIC:
+                authorization = builtin.basic(endpoint.username, endpoint.password)
+            elif endpoint.forward_authorization:
+                authorization = head.authorization
+        else:
+            service = decision.route
+            assert isinstance(service, Service)
+            if service.identity_headers and decision.identity is not None:
+                lines.append(self._identity_fields(service, decision.identity))
+            if service.forward_authorization:
+                authorization = head.authorization
+        if authorization:
+            lines.append(b"Authorization: %b\r\n" % authorization)
+        lines.append(self._framing())
+        self._start(upstream, b"".join(lines))
+        return None
+
+    def _identity_fields(self, service: Service, identity: Identity) -> bytes:
+        """Whom the request runs as, in the forms that the service asks for; nothing for `Default`."""
+        if identity.anonymous:
+            return b""
+        lines: list[bytes] = []
+        certificate = identity.certificate
+        for form in service.identity_headers:
+            if form == "client-cert" and certificate is not None:
+                lines.append(b"Client-Cert: %b\r\n" % headers.client_cert(certificate))
+            elif form == "xfcc" and certificate is not None:
+                lines.append(b"X-Forwarded-Client-Cert: %b\r\n" % _xfcc(certificate))
+            elif form == "user":
+                groups = ",".join(sorted(identity.groups))
+                lines.append(f"X-Forwarded-User: {identity.user}\r\nX-Forwarded-Groups: {groups}\r\n".encode())
+            elif form == "jwt" and self.connection.node.snapshot.token is not None:
+                lines.append(b"Postern-Identity: %b\r\n" % self.connection.node.identity_token(identity))
+        return b"".join(lines)
+
+    def _framing(self) -> bytes:
+        length = self.head.length
+        if length is None:
+            return b"Transfer-Encoding: chunked\r\n\r\n"
+        if length == 0 and self.head.method in ("GET", "HEAD", "OPTIONS", "DELETE"):
+            return b"\r\n"
+        return b"Content-Length: %d\r\n\r\n" % length
+
+    def _start(self, upstream: Upstream, head: bytes) -> None:
+        self.upstream = upstream
+        upstream.start(self, self.head.method, head, chunked=self.head.length is None)
+        self._start_body(upstream)
+
+    def _start_body(self, upstream: "Upstream | builtin.Builtin") -> None:
+        if self.head.expects and not self._pending and not self._request_ended:
+            self.connection.write(CONTINUE)
+        pending, self._pending = self._pending, []
+        for data in pending:
+            upstream.send(data)
+        if self._request_ended:
+            upstream.end()
+        self._watch()
+        self._resume_request()
+
+    def _watch(self) -> None:
+        """Set the deadline of what is awaited now: more of the request, or the answer."""
+        if self.done or self.answered:
+            self.deadline = FOREVER
+        elif self._request_ended:
+            timeout = self._answer_timeout
+            self.deadline = FOREVER if timeout == FOREVER else self.connection.now() + timeout
+        else:
+            self.deadline = self.connection.now() + self.connection.port.limits.body_timeout
+
+    # --- the request's body, from the connection ---
+
+    def request_data(self, data: bytes) -> None:
+        if self.done or self._discarding:
+            return
+        self._body_bytes += len(data)
+        limit = self.connection.port.limits.body_bytes
+        if limit and self._body_bytes > limit:
+            self._drop_upstream()
+            self.refuse(GatewayReason.BODY_TOO_LARGE, f"more than {limit} bytes")
+        elif self.upstream is None:
+            self._pending.append(data)
+            self._pause_request()
+        else:
+            self.upstream.send(data)
+            self._watch()
+
+    def request_end(self) -> None:
+        if self._request_ended:
+            return
+        self._request_ended = True
+        if self.upstream is not None and not self.done:
+            self.upstream.end()
+            self._watch()
+
+    @property
+    def awaits_request(self) -> bool:
+        """Whether more of the request is to come from the client."""
+        return not self._request_ended
+
+    def _pause_request(self) -> None:
+        if not self._request_paused:
+            self._request_paused = True
+            self.connection.pause_reading()
+
+    def _resume_request(self) -> None:
+        if self._request_paused:
+            self._request_paused = False
+            self.connection.resume_reading()
+
+    # --- the answer, from the upstream ---
+
+    def response_head(self, status: int, fields: Fields, length: int | None) -> None:
+        if self.done:
+            return
+        inner: Reason | None = None
+        for name, value in fields:
+            lowered = name.lower()
+            if lowered == b"postern-reason" and self._through_tunnel:
+                inner = BY_CODE.get(value.decode("latin-1"))
+            elif lowered == b"postern-trace" and self._through_tunnel:
+                self._take_lanes(value)
+        endpoint = self._endpoint
+        if endpoint is not None and endpoint.identity is not EndpointIdentity.CALLER and status in (401, 403):
+            if inner in IDENTITY_REFUSALS or not self._through_tunnel:
+                self._discarding = True
+                why = inner.value if inner else f"status {status}"
+                self.refuse(GatewayReason.ENDPOINT_REFUSED, f"endpoint {endpoint.name}: {why}")
+                return
+        self.reason = inner
+        self.deadline = FOREVER
+        kept = [(name, value) for name, value in fields if headers.response_keeps(name)]
+        self.answer(status, kept, length)
+
+    @property
+    def _through_tunnel(self) -> bool:
+        endpoint = self._endpoint
+        if endpoint is not None:
+            return endpoint.url.scheme == "reverse"
+        return self.decision is not None and self.decision.outcome is Outcome.PASS
+
+    def _take_lanes(self, value: bytes) -> None:
+        if self.connection.tracing and len(value) <= MAX_TRACE:
+            try:
+                self.lanes = builtin.decode_lanes(value)
+            except ValueError:
+                log.warning("trace %s: the far side's trace cannot be read", self.trace_id)
+
+    def response_data(self, data: bytes) -> None:
+        if not self.done:
+            self.connection.write(chunk(data) if self._chunked_answer else data)
+
+    def response_end(self) -> None:
+        upstream = self.upstream
+        if self.done:
+            return
+        if self._chunked_answer:
+            self.connection.write(LAST_CHUNK)
+        self.upstream = None
+        if upstream is not None:
+            if self._request_ended:
+                upstream.release()
+            else:  # it answered before it had the whole request: what is left of it goes nowhere
+                upstream.close()
+        self._finish()
+
+    def answer(self, status: int, fields: Fields, length: int | None, *, ours: bool = False) -> None:
+        """Write an answer's head; `response_data` and `response_end` follow. `length` None: not known."""
+        connection, head = self.connection, self.head
+        self.status, self.answered = status, True
+        bodiless = head.method == "HEAD" or status in (204, 304)
+        lines = [status_line(status), write_fields(fields)]
+        close = not connection.keeps_alive(self)
+        if bodiless:
+            if length is not None and status != 204:
+                lines.append(b"Content-Length: %d\r\n" % length)
+        elif length is not None:
+            lines.append(b"Content-Length: %d\r\n" % length)
+        elif head.version == "1.1":
+            self._chunked_answer = True
+            lines.append(b"Transfer-Encoding: chunked\r\n")
+        else:
+            close = True
+        if close:
+            connection.last = True
+            lines.append(b"Connection: close\r\n")
+        elif head.version == "1.0":
+            lines.append(b"Connection: keep-alive\r\n")
+        if ours:
+            lines.append(connection.node.date_line())
+        trace = connection.trace_line(self)
+        if trace:
+            lines.append(trace)
+        lines.append(b"\r\n")
+        connection.write(b"".join(lines))
+
+    # --- refusing ---
+
+    def refuse(self, reason: Reason, detail: Words = "") -> None:
+        """Answer with a problem document (RFC 9457), if nothing was answered yet."""
+        if self.done:
+            return
+        if self.answered:
+            return self._cut(words(detail))
+        info = REASONS[reason]
+        self.reason = reason
+        decision = self.decision
+        if decision is not None and decision.reason is not reason:
+            self.decision = decision = _with_failure(decision, reason, detail)
+        connection = self.connection
+        document: dict[str, Any] = {
+            "type": "about:blank",
+            "title": info.title,
+            "status": info.status,
+            "reason": reason.value,
+            "trace_id": self.trace_id,
+        }
+        if connection.port.explain and detail:
+            document["detail"] = words(detail)
+        body = json.dumps(document).encode()
+        fields: Fields = [(b"Content-Type", b"application/problem+json"), (b"Cache-Control", b"no-store")]
+        if info.status == 401:
+            challenge = b'Basic realm="gateway", charset="UTF-8"' if connection.port.accept_basic else b'Certificate realm="gateway"'
+            fields.append((b"WWW-Authenticate", challenge))
+        elif info.status == 503:
+            fields.append((b"Retry-After", RETRY_AFTER))
+        elif info.status == 405 and decision is not None:
+            fields.append((b"Allow", ", ".join(sorted(decision.allow)).encode()))
+        if connection.port.type is PortType.INTERNAL:
+            fields.append((b"Postern-Reason", reason.value.encode()))
+        self._drop_upstream()
+        self.answer(info.status, fields, len(body), ours=True)
+        if self.head.method != "HEAD":
+            connection.write(body)
+        return self._finish()
+
+    def _cut(self, why: str) -> None:
+        """The answer has begun and cannot be ended: the connection is cut, so that nobody takes it for whole."""
+        log.info("trace %s: answer cut: %s", self.trace_id, why)
+        self._drop_upstream()
+        self.done = True
+        self.connection.exchange_done(self)
+        self.connection.abort()
+
+    def upstream_lost(self, why: str) -> None:
+        """The connection that the request went on by is gone."""
+        self.upstream = None
+        if self.done:
+            return
+        with self.connection.node.cork:
+            if self.answered:
+                self._cut(why)
+            else:
+                self.refuse(
+                    GatewayReason.TUNNEL_LOST if self._through_tunnel else GatewayReason.BACKEND_PROTOCOL_ERROR, why
+                )
+
+    def timed_out(self) -> None:
+        """`deadline` has passed: the client has not gone on sending, or the far side has not answered."""
+        self.deadline = FOREVER
+        with self.connection.node.cork:
+            self._drop_upstream()
+            if self.awaits_request and not self.connection.reading_paused:
+                self.refuse(GatewayReason.REQUEST_TIMEOUT, "the body stopped arriving")
+            else:
+                self.refuse(GatewayReason.BACKEND_TIMEOUT, f"no answer in time from {self._waits_for}")
+
+    def client_lost(self) -> None:
+        """Nobody is there to be answered: what is on its way is given up."""
+        if not self.done:
+            self._drop_upstream()
+            self.done = True
+            self.connection.exchange_done(self)
+
+    def _drop_upstream(self) -> None:
+        if self._cancel_wait is not None:
+            cancel, self._cancel_wait = self._cancel_wait, None
+            cancel()
+        upstream, self.upstream = self.upstream, None
+        if upstream is not None:
+            upstream.abort()
+
+    def _finish(self) -> None:
+        self._resume_request()
+        self.done = True
+        self.connection.exchange_done(self)
+
+    # --- flow control: the slow side stalls the fast one, and nobody else ---
+
+    def downstream_paused(self) -> None:
+        if isinstance(self.upstream, Upstream):
+            self.upstream.transport.pause_reading()
+        elif self.upstream is not None:
+            self.connection.pause_reading()
+
+    def downstream_resumed(self) -> None:
+        if isinstance(self.upstream, Upstream):
+            self.upstream.transport.resume_reading()
+        elif self.upstream is not None:
+            self.connection.resume_reading()
+
+
+def _with_failure(decision: Decision, reason: Reason, detail: Words) -> Decision:
+    """A copy, for decisions are remembered: what came of the request after it was decided."""
+    failed = Decision(
+        Outcome.REFUSE, [*decision.steps, Step("execution", False, reason.value, detail)], reason,
+        decision.path, decision.query, decision.caller, decision.route, decision.credential, decision.identity,
+    )  # fmt: skip
+    failed.allow = decision.allow
+    return failed
+
+
+_xfccs: dict[str, bytes] = {}
+
+
+def _xfcc(certificate: Certificate) -> bytes:
+    known = _xfccs.get(certificate.sha256)
+    if known is None:
+        if len(_xfccs) >= 4096:
+            _xfccs.clear()
+        known = _xfccs[certificate.sha256] = headers.xfcc(certificate)
+    return known

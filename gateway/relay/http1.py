@@ -1,0 +1,415 @@
+"""HTTP/1.1 messages from bytes, and bytes from messages (RFC 9112). No sockets.
+
+Framing is httptools' (llhttp); what it lets pass and two programs could read differently is refused here.
+What goes on is written anew from what was parsed, never copied through.
+"""
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Protocol
+
+import httptools
+
+from gateway.core.errors import MessageError
+from gateway.core.headers import NOT_FOR_CONNECTION, Action, Fields, action
+from gateway.core.limits import Limits
+from gateway.core.reasons import GatewayReason
+
+NOTHING: frozenset[bytes] = frozenset()
+ON_TUNNEL = frozenset({b"postern-assertion", b"postern-peer", b"postern-trace", b"client-cert", b"client-cert-chain"})
+AT_REGISTRATION = frozenset({b"postern-registration", b"postern-nonce", b"postern-time"})
+_TEXT = bytes(set(range(0x20, 0x7F)) | set(range(0x80, 0x100)) | {0x09})
+_HOST = bytes(set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%!$&'()*+,;=:[]"))
+_DIGITS = b"0123456789"
+PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+MAX_LENGTH = 2**53  # bytes of a body; beyond it other programs round
+
+
+class Head:
+    """A request's head, taken apart.
+
+    Attributes:
+        fields: what goes on as it is: (name as it came, value).
+        host: of the Host field or the absolute target; b"" with HTTP/1.0 and none.
+        length: of the body in bytes; None where it is chunked; 0 where there is none.
+        expects: whether 100-continue is awaited.
+        forwarding: X-Forwarded-… and Forwarded, good only when the peer is a trusted proxy.
+        spoken: the fields that speak at this kind of port alone, by lower-case name; empty elsewhere.
+    """
+
+    __slots__ = (
+        "authorization", "expects", "fields", "forwarding", "host", "keep_alive", "length", "method", "spoken",
+        "target", "traceparent", "tracestate", "upgrade", "version",
+    )  # fmt: skip
+
+    method: str
+    target: str
+    version: str
+    fields: Fields
+    host: bytes
+    authorization: bytes | None
+    length: int | None
+    expects: bool
+    keep_alive: bool
+    upgrade: bytes
+    forwarding: Fields
+    traceparent: bytes
+    tracestate: bytes
+    spoken: dict[bytes, bytes]
+
+
+def read_head(
+    method: str, target: bytes, version: str, raw: Fields, limits: Limits, speaks: frozenset[bytes] = NOTHING
+) -> Head:
+    """Raises MessageError for what is malformed, ambiguous, or beyond `limits`.
+
+    `speaks`: the identity fields that mean something at this kind of port; every other is dropped.
+    """
+    if version not in ("1.1", "1.0"):
+        raise MessageError(f"HTTP/{version}", GatewayReason.VERSION_NOT_SUPPORTED)
+    if len(target) > limits.target_bytes:
+        raise MessageError(f"a target of {len(target)} bytes", GatewayReason.URI_TOO_LONG)
+    if len(raw) > limits.header_fields:
+        raise MessageError(f"{len(raw)} header fields", GatewayReason.HEADERS_TOO_LARGE)
+    head = Head()
+    head.method, head.target, head.version = method, target.decode("latin-1"), version
+    fields: Fields = []
+    head.fields, head.forwarding, head.spoken = fields, [], {}
+    head.authorization, head.upgrade, head.traceparent, head.tracestate = None, b"", b"", b""
+    head.expects = False
+    hosts: list[bytes] = []
+    lengths: list[bytes] = []
+    codings: list[bytes] = []
+    connection: list[bytes] = []
+    for name, value in raw:
+        if value.translate(None, _TEXT):
+            raise MessageError(f"a control character in the value of {_shown(name)}")
+        kind = action(name)
+        if kind is Action.KEEP:
+            fields.append((name, value))
+        elif kind is Action.SPECIAL:
+            lowered = name.lower()
+            value = value.strip(b" \t")
+            if lowered == b"host":
+                hosts.append(value)
+            elif lowered == b"content-length":
+                lengths.append(value)
+            elif lowered == b"transfer-encoding":
+                codings.append(value)
+            elif lowered == b"connection":
+                connection.append(value)
+            elif lowered == b"authorization":
+                if head.authorization is not None:
+                    raise MessageError("two Authorization fields")
+                head.authorization = value
+            elif lowered == b"expect":
+                if value.lower() != b"100-continue" or head.expects:
+                    raise MessageError(f"Expect: {_shown(value)}", GatewayReason.EXPECTATION_FAILED)
+                head.expects = True
+            elif lowered == b"traceparent":
+                head.traceparent = value
+            else:
+                head.tracestate = value
+        elif kind is Action.IDENTITY:
+            if speaks and (lowered := name.lower()) in speaks:
+                if lowered in head.spoken:
+                    raise MessageError(f"two {_shown(name)} fields")
+                head.spoken[lowered] = value.strip(b" \t")
+        elif kind is Action.FORWARDING:
+            head.forwarding.append((name, value.strip(b" \t")))
+        elif kind is Action.MALFORMED:
+            raise MessageError(f"the field name {_shown(name)}")
+        elif name.lower() == b"upgrade":
+            head.upgrade = value.strip(b" \t")
+    head.host = _host(hosts, target, version)
+    head.length = _length(lengths, codings, version)
+    _apply_connection(head, connection)
+    if head.expects and (version == "1.0" or head.length == 0):
+        head.expects = False  # RFC 9110, section 10.1.1: ignored
+    return head
+
+
+def _shown(text: bytes) -> str:
+    return ascii(text[:60].decode("latin-1"))[1:-1]
+
+
+def _host(hosts: list[bytes], target: bytes, version: str) -> bytes:
+    """One Host, of characters that a host may have (RFC 9112, section 3.2); the absolute target's beats it."""
+    if len(hosts) > 1:
+        raise MessageError("two Host fields")
+    if not hosts and version == "1.1":
+        raise MessageError("no Host field")
+    host = hosts[0] if hosts else b""
+    if not target.startswith(b"/") and b"://" in target:
+        host = target.partition(b"://")[2].partition(b"/")[0].partition(b"?")[0]
+        if not host:
+            raise MessageError("an absolute target without a host")
+    if host.translate(None, _HOST) or b"@" in host:
+        raise MessageError("the Host field holds what no host may")
+    name, separator, port = host.rpartition(b":")
+    if separator and not (port == b"" or (port.isdigit() and len(port) <= 5 and int(port) <= 65535)) and b"]" not in port:
+        raise MessageError("the Host field's port is none")
+    if separator and not name:
+        raise MessageError("the Host field has a port and no host")
+    return host
+
+
+def _length(lengths: list[bytes], codings: list[bytes], version: str) -> int | None:
+    """The body's length by exactly one of the two ways to tell it (RFC 9112, section 6.3)."""
+    if codings:
+        if lengths:
+            raise MessageError("both Content-Length and Transfer-Encoding")
+        if version == "1.0":
+            raise MessageError("Transfer-Encoding in HTTP/1.0")
+        if len(codings) > 1 or codings[0].lower() != b"chunked":
+            reason = GatewayReason.NOT_IMPLEMENTED if codings[-1].lower().endswith(b"chunked") else None
+            raise MessageError(f"Transfer-Encoding: {_shown(b', '.join(codings))}", reason or GatewayReason.REQUEST_MALFORMED)
+        return None
+    if not lengths:
+        return 0
+    if len(lengths) > 1:
+        raise MessageError("two Content-Length fields")
+    text = lengths[0]
+    if not text or text.translate(None, _DIGITS) or int(text) > MAX_LENGTH:
+        raise MessageError(f"Content-Length: {_shown(text)}")
+    return int(text)
+
+
+def _apply_connection(head: Head, connection: list[bytes]) -> None:
+    """Take off what Connection names, before anything of ours is added, so that nobody can strip ours."""
+    if not connection:
+        head.keep_alive = head.version == "1.1"
+        head.upgrade = b""
+        return
+    tokens = {token.strip(b" \t").lower() for value in connection for token in value.split(b",")}
+    if b"close" in tokens:
+        head.keep_alive = False
+    else:
+        head.keep_alive = head.version == "1.1" or b"keep-alive" in tokens
+    if b"upgrade" not in tokens:
+        head.upgrade = b""
+    tokens -= {b"close", b"keep-alive", b"upgrade", b"te", b"trailer", b"", b"transfer-encoding", b"proxy-connection"}
+    if not tokens:
+        return
+    for token in tokens:
+        if token.decode("latin-1") in NOT_FOR_CONNECTION:
+            raise MessageError(f"Connection names {_shown(token)}")
+    head.fields = [(name, value) for name, value in head.fields if name.lower() not in tokens]
+
+
+# --- parsers ----------------------------------------------------------------------------------------------
+
+
+class RequestHandler(Protocol):
+    def request_head(self, head: Head) -> None: ...
+    def request_data(self, data: bytes) -> None: ...
+    def request_end(self) -> None: ...
+
+
+class RequestParser:
+    """Feed bytes; the handler is told of heads, data and ends, in order.
+
+    Raises MessageError from `feed`; the connection cannot be read any further then.
+    """
+
+    __slots__ = ("_fields", "_handler", "_head_bytes", "_in_head", "_limits", "_parser", "_speaks", "_stopped", "_target")
+
+    def __init__(self, handler: RequestHandler, limits: Limits, speaks: frozenset[bytes] = NOTHING) -> None:
+        self._handler, self._limits, self._speaks = handler, limits, speaks
+        self._stopped = False
+        self._start()
+
+    def stop(self) -> None:
+        """No request may follow: the connection is somebody else's now."""
+        self._stopped = True
+
+    def _start(self) -> None:
+        self._parser = httptools.HttpRequestParser(self)
+        self._target, self._fields = b"", []
+        self._in_head, self._head_bytes = True, 0
+
+    @property
+    def in_head(self) -> bool:
+        """Whether a head has begun and not ended: what the header timeout looks at."""
+        return self._in_head and self._head_bytes > 0
+
+    def feed(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as switch:
+            # Nobody here asked the parser to switch: an Upgrade that is not honoured is an ordinary request.
+            rest = data[switch.args[0] :]
+            self._start()
+            if rest and self._stopped:
+                raise MessageError("bytes after a request that switches protocols") from None
+            if rest:
+                self.feed(rest)
+            return
+        except httptools.HttpParserCallbackError as error:
+            if isinstance(error.__context__, MessageError):
+                raise error.__context__ from None
+            raise
+        except httptools.HttpParserInvalidMethodError as error:
+            raise MessageError(f"the method ({error})", GatewayReason.NOT_IMPLEMENTED) from error
+        except httptools.HttpParserError as error:
+            raise MessageError(str(error)) from error
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > self._limits.header_bytes:
+                raise MessageError(f"more than {self._limits.header_bytes} bytes", GatewayReason.HEADERS_TOO_LARGE)
+
+    # httptools calls these
+
+    def on_message_begin(self) -> None:
+        self._target, self._fields, self._in_head = b"", [], True
+
+    def on_url(self, part: bytes) -> None:
+        self._target += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # what comes later is a trailer
+            self._fields.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self._in_head, self._head_bytes = False, 0
+        parser = self._parser
+        fields, self._fields = self._fields, []
+        self._handler.request_head(
+            read_head(
+                parser.get_method().decode("ascii"),
+                self._target,
+                parser.get_http_version(),
+                fields,
+                self._limits,
+                self._speaks,
+            )
+        )
+
+    def on_body(self, data: bytes) -> None:
+        self._handler.request_data(data)
+
+    def on_message_complete(self) -> None:
+        self._in_head, self._head_bytes = True, 0
+        self._handler.request_end()
+
+
+class ResponseHandler(Protocol):
+    def response_head(self, status: int, fields: Fields, length: int | None, keep_alive: bool) -> None: ...
+    def response_data(self, data: bytes) -> None: ...
+    def response_end(self) -> None: ...
+
+
+class ResponseParser:
+    """Feed bytes of one connection's answers. `expect(method)` before each request tells how to read its answer.
+
+    Raises MessageError from `feed`.
+    """
+
+    __slots__ = ("_fields", "_handler", "_head_bytes", "_in_head", "_limit", "_method", "_parser", "_skip", "_until_close", "busy")
+
+    def __init__(self, handler: ResponseHandler, header_bytes: int = 64 * 1024) -> None:
+        self._handler, self._limit = handler, header_bytes
+        self._method, self.busy = "", False
+        self._start()
+
+    def _start(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._fields: Fields = []
+        self._in_head, self._head_bytes, self._skip, self._until_close = True, 0, False, False
+
+    def expect(self, method: str) -> None:
+        self._method, self.busy = method, True
+
+    def feed(self, data: bytes) -> None:
+        if not self.busy:
+            raise MessageError("an answer to nothing", GatewayReason.BACKEND_PROTOCOL_ERROR)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as error:
+            raise MessageError("a switch of protocols that nobody asked for", GatewayReason.BACKEND_PROTOCOL_ERROR) from error
+        except httptools.HttpParserCallbackError as error:
+            if isinstance(error.__context__, MessageError):
+                raise error.__context__ from None
+            raise
+        except httptools.HttpParserError as error:
+            raise MessageError(str(error), GatewayReason.BACKEND_PROTOCOL_ERROR) from error
+        if self._skip:
+            self._start()
+        elif self._in_head and self.busy:
+            self._head_bytes += len(data)
+            if self._head_bytes > self._limit:
+                raise MessageError(f"a head of more than {self._limit} bytes", GatewayReason.BACKEND_PROTOCOL_ERROR)
+
+    def eof(self) -> bool:
+        """The peer has ended; whether that ends the answer properly (one without a length)."""
+        if self._until_close and self.busy:
+            self.busy = False
+            self._handler.response_end()
+            return True
+        return not self.busy
+
+    def on_message_begin(self) -> None:
+        self._fields, self._in_head = [], True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:
+            self._fields.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if self._skip or not self.busy:
+            raise MessageError("bytes after the answer", GatewayReason.BACKEND_PROTOCOL_ERROR)
+        parser = self._parser
+        status = parser.get_status_code()
+        self._in_head, self._head_bytes = False, 0
+        if status < 200:
+            return  # interim: ours to say, not the backend's (we have said 100 already)
+        lengths = [value.strip(b" \t") for name, value in self._fields if name.lower() == b"content-length"]
+        chunked = any(name.lower() == b"transfer-encoding" for name, _ in self._fields)
+        length: int | None = None
+        if lengths and not chunked:
+            if len(set(lengths)) > 1 or not lengths[0].isdigit():
+                raise MessageError("a Content-Length that is none", GatewayReason.BACKEND_PROTOCOL_ERROR)
+            length = int(lengths[0])
+        bodiless = self._method == "HEAD" or status in (204, 304)
+        self._until_close = not (bodiless or chunked or lengths)
+        keep_alive = parser.should_keep_alive() and not self._until_close
+        self._handler.response_head(status, self._fields, length, keep_alive)
+        if self._method == "HEAD" and (chunked or (length or 0) > 0):
+            # llhttp would wait for the body that a HEAD's answer only speaks of.
+            self._skip, self.busy = True, False
+            self._handler.response_end()
+
+    def on_body(self, data: bytes) -> None:
+        if self._skip:
+            raise MessageError("a body in answer to HEAD", GatewayReason.BACKEND_PROTOCOL_ERROR)
+        self._handler.response_data(data)
+
+    def on_message_complete(self) -> None:
+        if self._skip or not self.busy or self._parser.get_status_code() < 200:
+            self._in_head = True
+            return
+        self._in_head, self.busy = True, False
+        self._handler.response_end()
+
+
+# --- writers ----------------------------------------------------------------------------------------------
+
+
+def write_fields(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % field for field in fields])
+
+
+def request_line(method: str, target: str) -> bytes:
+    return f"{method} {target} HTTP/1.1\r\n".encode("latin-1")
+
+
+def status_line(status: int) -> bytes:
+    return b"HTTP/1.1 %d %b\r\n" % (status, PHRASES.get(status, b""))
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+LAST_CHUNK = b"0\r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

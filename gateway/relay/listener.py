@@ -1,0 +1,213 @@
+"""A port that listens: TLS, limits on connections, accepting, stopping."""
+
+import asyncio
+import logging
+import ssl
+import time
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from gateway.core.addresses import parse_address
+from gateway.core.errors import MessageError
+from gateway.core.reasons import GatewayReason, Reason
+from gateway.core.snapshot import Port, PortType
+from gateway.relay import handshake
+from gateway.relay.connection import ServerConnection
+from gateway.relay.exchange import Exchange
+from gateway.relay.http1 import AT_REGISTRATION, Head
+from gateway.relay.tls import Application, TLSLayer, server_context
+from gateway.relay.upstream import Early, PlainLayer
+from identity.core import chains
+from identity.core.assertions import Proof
+from identity.core.certificates import CertificateError
+from identity.core.reasons import IdentityReason
+
+if TYPE_CHECKING:
+    from gateway.relay.node import RelayNode
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 4096
+
+
+class Listener:
+    """One bound address. Its port's settings may change under it; its address does not."""
+
+    def __init__(self, node: "RelayNode", port: Port) -> None:
+        self.node, self.port = node, port
+        self._context = self._make_context(port)
+        self._server: asyncio.Server | None = None
+        self._addresses: Counter[str] = Counter()
+        self._handshakes: dict[TLSLayer, float] = {}
+        self.count = 0
+
+    @staticmethod
+    def _make_context(port: Port) -> ssl.SSLContext | None:
+        return server_context(port.keystore, port.client_auth, port.truststore) if port.keystore else None
+
+    async def open(self) -> None:
+        """Raises OSError where the address cannot be had."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            self._protocol, self.port.host, self.port.number, backlog=BACKLOG, reuse_address=True
+        )
+        log.info("port %s: %s, listening at %s:%d", self.port.name, self.port.type, self.port.host, self.port.number)
+
+    @property
+    def listening(self) -> bool:
+        return self._server is not None
+
+    def change(self, port: Port) -> None:
+        """Take up new settings; connections that stand keep the TLS that they have."""
+        before, self.port = self.port, port
+        tls = ("keystore", "client_auth", "truststore")
+        if any(getattr(before, name) is not getattr(port, name) for name in tls):
+            self._context = self._make_context(port)
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def _protocol(self) -> asyncio.Protocol:
+        if self._context is None:
+            return _Plain(self)
+        return TLSLayer(self._context, self._ready, self._failed, server_side=True, made=self._made)
+
+    # --- connections ---
+
+    def _made(self, layer: TLSLayer) -> bool:
+        """A socket is there; whether there is room for it."""
+        if not self.admit(layer.peer_address):
+            return False
+        self._handshakes[layer] = asyncio.get_running_loop().time()
+        return True
+
+    def admit(self, peer: str) -> bool:
+        limits = self.port.limits
+        if self.count >= limits.connections or self._addresses[peer] >= limits.connections_per_address:
+            return False
+        self.count += 1
+        self._addresses[peer] += 1
+        return True
+
+    def gone(self, peer: str) -> None:
+        self.count -= 1
+        self._addresses[peer] -= 1
+        if not self._addresses[peer]:
+            del self._addresses[peer]
+
+    def _failed(self, layer: TLSLayer, words: str) -> None:
+        if self._handshakes.pop(layer, None) is not None:
+            self.gone(layer.peer_address)
+            self.node.handshake_failed(self.port.name, layer.peer_address, words)
+
+    def _ready(self, layer: TLSLayer) -> Application:
+        self._handshakes.pop(layer, None)
+        connection = self.serve(layer, layer.peer_address, secure=True)
+        try:
+            shown = layer.peer_chain()
+        except CertificateError as error:
+            self.node.handshake_failed(self.port.name, layer.peer_address, str(error))
+            connection.abort()
+            return Early()
+        if shown is not None:
+            connection.certificate, connection.intermediates = shown
+            connection.proof = Proof.TLS
+        return connection
+
+    def serve(self, transport: Any, peer: str, *, secure: bool) -> ServerConnection:
+        kind = Registrar if self.port.type is PortType.REGISTRATION else _ClientConnection
+        return kind(self, transport, peer, secure=secure)
+
+    def sweep(self, now: float) -> None:
+        for layer, since in list(self._handshakes.items()):
+            if now - since > self.port.limits.handshake_timeout:
+                layer.fail(f"no handshake within {self.port.limits.handshake_timeout:.0f} s")
+
+
+class _ClientConnection(ServerConnection):
+    """A client's connection, counted by its listener."""
+
+    def __init__(self, listener: Listener, transport: Any, peer: str, *, secure: bool) -> None:
+        self._listener = listener
+        super().__init__(listener.node, listener.port, transport, peer, secure=secure)
+
+    def _gone(self) -> None:
+        if self in self.node.connections:
+            self._listener.gone(self.peer)
+        super()._gone()
+
+
+class _Plain(PlainLayer):
+    """A port without TLS."""
+
+    def __init__(self, listener: Listener) -> None:
+        super().__init__()
+        self._listener = listener
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        name = transport.get_extra_info("peername")
+        peer = name[0] if name else ""
+        if self._listener.admit(peer):
+            self.application = self._listener.serve(transport, peer, secure=False)
+        else:
+            transport.abort()  # type: ignore[attr-defined]
+
+
+class Registrar(_ClientConnection):
+    """A connection at a registration port: it registers a tunnel, or is refused."""
+
+    speaks = AT_REGISTRATION
+
+    def _begin(self, head: Head) -> None:
+        self.refresh()
+        exchange = Exchange(self, head)
+        self.exchange = self._filling = exchange
+        self.node.exchanges.add(exchange)
+        exchange.trace_id = f"{time.time_ns():032x}"
+        try:
+            refusal = self._register(head)
+        except MessageError as error:
+            refusal = error.reason, error.words
+        if refusal is not None:
+            log.warning("port %s: registration from %s refused: %s: %s", self.port.name, self.peer, *refusal)
+            exchange.refuse(*refusal)
+
+    def _register(self, head: Head) -> tuple[Reason, str] | None:
+        """Why not; None when this connection is a tunnel from now on."""
+        if head.target != handshake.PATH:
+            return GatewayReason.NOT_FOUND, "only registrations are taken here"
+        if head.method != "POST" or head.upgrade.lower() != handshake.PROTOCOL.lower().encode() or head.length:
+            return GatewayReason.REQUEST_MALFORMED, f"a registration is an empty POST with Upgrade: {handshake.PROTOCOL}"
+        if not self.port.ip_access.admits(parse_address(self.peer)):
+            return GatewayReason.IP_DENIED, f"ip_access of port {self.port.name}"
+        if self.certificate is None or self.port.truststore is None:
+            return IdentityReason.CERTIFICATE_REQUIRED, "none shown"
+        verdict = chains.judge(self.certificate, self.intermediates, self.port.truststore, time.time())
+        if verdict.reason is not None:
+            return verdict.reason, verdict.words
+        asked = handshake.read_registering(head.spoken)
+        registration = self.node.snapshot.registrations.get(asked.registration)
+        if registration is None or registration.port != self.port.name or not registration.enabled:
+            return IdentityReason.CERTIFICATE_UNMAPPED, f"there is no registration {asked.registration} at {self.port.name}"
+        if registration.certificate_sha256 != self.certificate.sha256:
+            return IdentityReason.CERTIFICATE_UNMAPPED, f"the certificate is not that of registration {registration.name}"
+        if self.node.draining:
+            return GatewayReason.OVERLOADED, "the node stops"
+        self._parser.stop()
+        self.write(handshake.ACCEPTED)
+        self.flush()
+        exchange = self.exchange
+        if exchange is not None:
+            exchange.done = True
+            self.node.exchanges.discard(exchange)
+        self.exchange = self._filling = None
+        self.over = True
+        self.node.connections.discard(self)  # from here on it is the pool's; the listener goes on counting it
+        clock = asked.time - time.time()
+        gone = partial(self._listener.gone, self.peer)
+        pool = self.node.tunnels[self.port.name]
+        self.transport.set_application(pool.register(registration, asked.nonce, clock, self.transport, self.peer, gone))
+        return None

@@ -1,0 +1,328 @@
+"""One relay process: builds ports, tunnels and pools from a snapshot, swaps snapshots, drains."""
+
+import asyncio
+import logging
+import ssl
+import time
+from collections import OrderedDict, deque
+from email.utils import formatdate
+from typing import Any
+
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from gateway.core.decision import Identity
+from gateway.core.explain import lane
+from gateway.core.snapshot import (
+    Dial,
+    Document,
+    Endpoint,
+    Keystore,
+    Port,
+    PortType,
+    Service,
+    Snapshot,
+    SnapshotError,
+    from_document,
+)
+from gateway.relay.connection import ServerConnection
+from gateway.relay.cork import Cork
+from gateway.relay.dialler import Dialler
+from gateway.relay.exchange import Exchange
+from gateway.relay.listener import Listener
+from gateway.relay.passwords import PasswordChecker
+from gateway.relay.tls import client_context
+from gateway.relay.tunnel import TunnelPool
+from gateway.relay.upstream import BackendPool
+from identity.core import jwt
+
+log = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 0.25  # how exact every timeout is
+SLOW_SWEEP = 4  # sweeps of connections that are idle: every so many
+TRACES = 1000  # refusals kept for looking up
+FAILED_HANDSHAKES = 200  # kept likewise
+
+
+class RelayNode:
+    """Owns its snapshot, its listeners, diallers and pools. One event loop, no threads but for passwords."""
+
+    def __init__(self) -> None:
+        self.snapshot: Snapshot = None  # type: ignore[assignment] - there is one before anything listens
+        self.cork = Cork()
+        self.connections: set[ServerConnection] = set()
+        self.exchanges: set[Exchange] = set()
+        self.listeners: dict[str, Listener] = {}
+        self.tunnels: dict[str, TunnelPool] = {}
+        self.diallers: dict[tuple[str, str, int, str], Dialler] = {}
+        self.passwords = PasswordChecker()
+        self.draining = False
+        self.requests = 0
+        self.traces: OrderedDict[str, list[dict[str, Any]]] = OrderedDict()
+        self.failed_handshakes: deque[dict[str, Any]] = deque(maxlen=FAILED_HANDSHAKES)
+        self._backends: dict[tuple[str, str, int], BackendPool] = {}
+        self._endpoints: dict[str, tuple[Endpoint, BackendPool]] = {}
+        self._keys: dict[bytes, Any] = {}
+        self._tokens: dict[tuple[str, frozenset[str]], tuple[bytes, float]] = {}
+        self._system_context: ssl.SSLContext | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._sweeps = 0
+        self._date: tuple[int, bytes] = (0, b"")
+
+    # --- configuration ---
+
+    async def apply(self, document: Document) -> None:
+        """Put a document in force: whole, or not at all.
+
+        Raises:
+            SnapshotError: it cannot be; the one in force stays.
+        """
+        before = self.snapshot
+        snapshot = from_document(document, before)
+        await self._open_listeners(snapshot)
+        self.snapshot = snapshot
+        self._swap_listeners(snapshot)
+        self._swap_tunnels(snapshot)
+        self._swap_diallers(snapshot)
+        self._swap_pools(snapshot)
+        if before is None:
+            self._sweep()
+        log.info("node %s: revision %d is in force", snapshot.node, snapshot.revision)
+
+    async def _open_listeners(self, snapshot: Snapshot) -> None:
+        """Open what is new before anything else changes; on failure close it again."""
+        opened: list[Listener] = []
+        wanted = {name: port for name, port in snapshot.ports.items() if port.type is not PortType.INTERNAL}
+        keeps = {name for name, port in wanted.items() if self._stays(name, port)}
+        vacated = [listener for name, listener in self.listeners.items() if name not in keeps]
+        for listener in vacated:
+            listener.close()
+        try:
+            for name, port in wanted.items():
+                if name not in keeps:
+                    listener = Listener(self, port)
+                    opened.append(listener)
+                    await listener.open()
+        except (OSError, ssl.SSLError) as error:
+            for listener in opened:
+                listener.close()
+            for listener in vacated:
+                await listener.open()
+            raise SnapshotError(f"ports[{port.name}]: {port.host}:{port.number}: {error.strerror or error}") from error
+        for listener in vacated:
+            del self.listeners[listener.port.name]
+            for connection in [c for c in self.connections if c.port.name == listener.port.name]:
+                connection.last = True
+                connection.drain()
+        for listener in opened:
+            self.listeners[listener.port.name] = listener
+
+    def _stays(self, name: str, port: Port) -> bool:
+        listener = self.listeners.get(name)
+        return listener is not None and (listener.port.host, listener.port.number, listener.port.type) == (
+            port.host, port.number, port.type,
+        )  # fmt: skip
+
+    def _swap_listeners(self, snapshot: Snapshot) -> None:
+        for name, listener in self.listeners.items():
+            listener.change(snapshot.ports[name])
+
+    def _swap_tunnels(self, snapshot: Snapshot) -> None:
+        """A registration that was changed, blocked or taken away loses its tunnels."""
+        for name, port in snapshot.ports.items():
+            if port.type is PortType.REGISTRATION and name not in self.tunnels:
+                self.tunnels[name] = TunnelPool(name, self.cork)
+        for name, pool in list(self.tunnels.items()):
+            port = snapshot.ports.get(name)  # type: ignore[assignment]
+            if port is None or port.type is not PortType.REGISTRATION:
+                pool.close()
+                del self.tunnels[name]
+            else:
+                pool.keep_only({r.name: r for r in snapshot.registrations.values() if r.port == name})
+
+    def _swap_diallers(self, snapshot: Snapshot) -> None:
+        wanted: dict[tuple[str, str, int, str], tuple[Port, Dial]] = {
+            (port.name, dial.host, dial.port, dial.registration.name): (port, dial)
+            for port in snapshot.ports.values()
+            if port.type is PortType.INTERNAL
+            for dial in port.connect
+            if dial.registration.enabled
+        }
+        for key, dialler in list(self.diallers.items()):
+            port, dial = wanted.get(key, (None, None))
+            if port is None or dial is None or dial.registration is not dialler.dial.registration or _redials(dialler.port, port):
+                dialler.cut()
+                del self.diallers[key]
+            else:
+                dialler.port = port
+                dialler.changed()
+        for key, (port, dial) in wanted.items():
+            if key not in self.diallers:
+                self.diallers[key] = dialler = Dialler(self, port, dial)
+                dialler.start()
+
+    def _swap_pools(self, snapshot: Snapshot) -> None:
+        for name, (endpoint, pool) in list(self._endpoints.items()):
+            if snapshot.endpoints.get(name) is not endpoint:
+                pool.close()
+                del self._endpoints[name]
+        live = {key for service in snapshot.services.values() if (key := _backend_key(service))}
+        for key in [key for key in self._backends if key not in live]:
+            self._backends.pop(key).close()
+        keys = {keystore.key for keystore in snapshot.keystores.values()}
+        self._keys = {pem: key for pem, key in self._keys.items() if pem in keys}
+        self._tokens.clear()
+
+    # --- what exchanges ask for ---
+
+    def backend(self, service: Service) -> BackendPool:
+        key = _backend_key(service)
+        assert key is not None
+        pool = self._backends.get(key)
+        if pool is None:
+            scheme, host, port = key
+            pool = self._backends[key] = BackendPool(host, port, self._system() if scheme == "https" else None, self.cork)
+        return pool
+
+    def _system(self) -> ssl.SSLContext:
+        if self._system_context is None:
+            self._system_context = client_context(None, None)
+        return self._system_context
+
+    def endpoint(self, endpoint: Endpoint) -> BackendPool:
+        known = self._endpoints.get(endpoint.name)
+        if known is None or known[0] is not endpoint:
+            context = client_context(endpoint.keystore, endpoint.truststore)
+            known = endpoint, BackendPool(endpoint.url.host, endpoint.url.port, context, self.cork)
+            self._endpoints[endpoint.name] = known
+        return known[1]
+
+    def key_of(self, keystore: Keystore) -> Any:
+        key = self._keys.get(keystore.key)
+        if key is None:
+            key = self._keys[keystore.key] = load_pem_private_key(keystore.key, None)
+        return key
+
+    def key_of_port(self, name: str) -> Any:
+        keystore = self.snapshot.ports[name].keystore
+        assert keystore is not None
+        return self.key_of(keystore)
+
+    def identity_token(self, identity: Identity) -> bytes:
+        """`Postern-Identity` of a user; made once for half its life."""
+        settings = self.snapshot.token
+        assert settings is not None
+        index, now = (identity.user, identity.groups), time.time()
+        known = self._tokens.get(index)
+        if known is None or known[1] <= now:
+            token = jwt.identity_token(
+                self.key_of(settings.keystore), settings.keystore.certificate, issuer=settings.issuer,
+                audience=settings.audience, user=identity.user, groups=sorted(identity.groups),
+                now=int(now), lifetime=settings.lifetime,
+            )  # fmt: skip
+            if len(self._tokens) >= 4096:
+                self._tokens.clear()
+            known = self._tokens[index] = token, now + settings.lifetime / 2
+        return known[0]
+
+    def date_line(self) -> bytes:
+        second = int(time.time())
+        if self._date[0] != second:
+            self._date = second, b"Date: %b\r\n" % formatdate(second, usegmt=True).encode()
+        return self._date[1]
+
+    # --- what is noted ---
+
+    def finished(self, exchange: Exchange) -> None:
+        self.exchanges.discard(exchange)
+        self.requests += 1
+        if exchange.reason is not None and exchange.decision is not None:
+            self._keep_trace(exchange)
+
+    def _keep_trace(self, exchange: Exchange) -> None:
+        decision = exchange.decision
+        assert decision is not None
+        own = lane(self.snapshot.node, exchange.connection.port.name, decision)
+        self.traces[exchange.trace_id] = [own, *exchange.lanes]
+        while len(self.traces) > TRACES:
+            self.traces.popitem(last=False)
+
+    def handshake_failed(self, port: str, peer: str, words: str) -> None:
+        log.info("port %s: handshake with %s failed: %s", port, peer, words)
+        self.failed_handshakes.append({"at": time.time(), "port": port, "peer": peer, "words": words})
+
+    def state(self) -> dict[str, Any]:
+        tunnels = [row for pool in self.tunnels.values() for row in pool.state()]
+        tunnels += [dialler.state() for dialler in self.diallers.values()]
+        return {
+            "node": self.snapshot.node,
+            "revision": self.snapshot.revision,
+            "draining": self.draining,
+            "requests": self.requests,
+            "in_flight": len(self.exchanges),
+            "ports": [
+                {"name": name, "type": listener.port.type.value, "listening": listener.listening, "connections": listener.count}
+                for name, listener in self.listeners.items()
+            ],
+            "tunnels": tunnels,
+        }
+
+    # --- time ---
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
+        now = loop.time()
+        self._sweeps += 1
+        for exchange in [exchange for exchange in self.exchanges if exchange.deadline <= now]:
+            exchange.timed_out()
+        with self.cork:
+            for pool in list(self.tunnels.values()):
+                pool.sweep(now)
+        if self._sweeps % SLOW_SWEEP == 0:
+            for listener in self.listeners.values():
+                listener.sweep(now)
+            for connection in list(self.connections):
+                connection.sweep(now)
+            for backends in (*self._backends.values(), *(pool for _, pool in self._endpoints.values())):
+                backends.sweep(now)
+
+    # --- stopping ---
+
+    async def drain(self) -> None:
+        """Take nothing new, finish what is in flight within the ports' grace, then end."""
+        self.draining = True
+        for listener in self.listeners.values():  # 1. nobody new is let in
+            listener.close()
+        for connection in list(self.connections):  # 2. who waits for nothing is let go
+            connection.drain()
+        grace = max((port.limits.drain_timeout for port in self.snapshot.ports.values()), default=0.0)
+        end = asyncio.get_running_loop().time() + grace
+        while self._unfinished() and asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(0.05)
+        for exchange in list(self.exchanges):  # 3. only what is past the grace is cut
+            exchange.connection.abort()
+        for dialler in list(self.diallers.values()):
+            dialler.cut()
+        for pool in self.tunnels.values():
+            pool.close()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        self.passwords.close()
+
+    def _unfinished(self) -> bool:
+        """Requests in flight; or idle tunnels, which the edge closes when it hears of the stop."""
+        return bool(self.exchanges) or any(dialler.tunnels for dialler in self.diallers.values())
+
+
+def _backend_key(service: Service) -> tuple[str, str, int] | None:
+    url = service.backend
+    return (url.scheme, url.host, url.port) if url else None
+
+
+def _redials(before: Port, after: Port) -> bool:
+    """Whether tunnels that stand were made with other settings than new ones would be."""
+    return (
+        before.keystore is not after.keystore
+        or before.truststore is not after.truststore
+        or before.server_name != after.server_name
+    )

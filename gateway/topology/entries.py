@@ -1,0 +1,240 @@
+"""Row → entry: an object of the configuration as the file writes it. Export, audit and comparison read this alone.
+
+Every field of the object is in its entry, references by name, secrets as `{kept: fingerprint}`.
+"""
+
+import hashlib
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from django.db.models import Model
+
+from gateway.models import API, Endpoint, Node, Port, PortType, Registration, Service
+from identity.core import certificates
+from identity.core.vault import fingerprint
+from identity.models import ACL, Certificate, Group, Keystore, MappingRule, Truststore, User, sealing
+
+Entry = dict[str, Any]
+
+# Section of the file ↔ model, in an order in which what is named stands before what names it.
+SECTIONS: dict[str, type[Model]] = {
+    "nodes": Node,
+    "groups": Group,
+    "users": User,
+    "acls": ACL,
+    "truststores": Truststore,
+    "keystores": Keystore,
+    "certificates": Certificate,
+    "mapping_rules": MappingRule,
+    "services": Service,
+    "ports": Port,
+    "registrations": Registration,
+    "endpoints": Endpoint,
+    "apis": API,
+}
+KIND_OF: dict[type[Model], str] = {model: kind for kind, model in SECTIONS.items()}
+
+
+def entry_of(row: Model) -> Entry:
+    """The whole entry of a row; empty and default fields are left out, but for what defines the object."""
+    return _MAKERS[type(row)](row)  # type: ignore[index]
+
+
+def _name(row: Model | None) -> str | None:
+    return row.name if row is not None else None  # type: ignore[attr-defined]
+
+
+def _names(rows: Any) -> list[str]:
+    return sorted(row.name for row in rows.all())
+
+
+def _filled(**fields: Any) -> Entry:
+    """Without what is empty or None; False and 0 stay."""
+    return {key: value for key, value in fields.items() if value not in (None, "", [], {})}
+
+
+def seconds(value: float) -> str:
+    return f"{value:g}s"
+
+
+def kept(row: Model, column: str) -> Entry:
+    """What stands for a sealed secret: tells whether it is the same, and nothing else of it."""
+    return {"kept": fingerprint(sealing.open_sealed(row, column), sealing.place(row, column))}
+
+
+def kept_password(user: User) -> Entry:
+    """The stored hash is slow to try already; hashed once more, so that no export shows it."""
+    return {"kept": hashlib.sha256(f"{user.pk}:{user.password_hash}".encode()).hexdigest()[:32]}
+
+
+def _node(row: Node) -> Entry:
+    return _filled(name=row.name, role=row.role, description=row.description)
+
+
+def _group(row: Group) -> Entry:
+    return _filled(name=row.name, description=row.description)
+
+
+def _user(row: User) -> Entry:
+    password = kept_password(row) if row.password_hash else None
+    entry = _filled(name=row.name, groups=_names(row.groups), password=password, description=row.description)
+    return entry if row.enabled else entry | {"enabled": False}
+
+
+def _acl(row: ACL) -> Entry:
+    return _filled(name=row.name, allowed=_names(row.allowed), denied=_names(row.denied), description=row.description)
+
+
+def _truststore(row: Truststore) -> Entry:
+    anchors = sorted((stored.subject, stored.certificate.pem()) for stored in row.certificates.all())
+    return _filled(
+        name=row.name,
+        certificates=[pem for _, pem in anchors],
+        crls=[_crl_pem(bytes(crl.der)) for crl in row.crls.all()],
+        revocation=row.revocation,
+        description=row.description,
+    )
+
+
+def _crl_pem(der: bytes) -> str:
+    return ssl.DER_cert_to_PEM_cert(der).replace("CERTIFICATE", "X509 CRL")
+
+
+def _keystore(row: Keystore) -> Entry:
+    return _filled(
+        name=row.name, certificate=row.chain, private_key=kept(row, "private_key"), description=row.description
+    )
+
+
+def _certificate(row: Certificate) -> Entry:
+    entry = _filled(
+        name=row.name,
+        certificate=row.certificate.pem(),
+        user=_name(row.user),
+        usage=row.usage,
+        description=row.description,
+    )
+    return entry | {"blocked": True} if row.blocked else entry
+
+
+def _mapping_rule(row: MappingRule) -> Entry:
+    entry = _filled(
+        name=row.name,
+        priority=row.priority,
+        issuer=row.issuer,
+        subject=row.subject,
+        san=row.san,
+        user=_name(row.user),
+        user_from=row.user_from,
+    )
+    return entry if row.enabled else entry | {"enabled": False}
+
+
+def _service(row: Service) -> Entry:
+    return _filled(
+        name=row.name,
+        node=_name(row.node),
+        path=row.path,
+        methods=row.methods,
+        backend=row.backend,
+        builtin=row.builtin,
+        execute_acl=_name(row.execute_acl),
+        identity_headers=row.identity_headers,
+        forward_authorization=row.forward_authorization or None,
+        timeout=seconds(row.timeout),
+        trailers=row.trailers,
+        description=row.description,
+    )
+
+
+def _endpoint(row: Endpoint) -> Entry:
+    return _filled(
+        name=row.name,
+        url=row.url,
+        identity=row.identity,
+        keystore=_name(row.keystore),
+        truststore=_name(row.truststore),
+        username=row.username,
+        password=kept(row, "password") if row.password else None,
+        forward_authorization=row.forward_authorization or None,
+        timeout=seconds(row.timeout),
+        description=row.description,
+    )
+
+
+def _api(row: API) -> Entry:
+    return _filled(
+        name=row.name,
+        node=_name(row.node),
+        path=row.path,
+        methods=row.methods,
+        endpoint=_name(row.endpoint),
+        execute_acl=_name(row.execute_acl),
+        description=row.description,
+    )
+
+
+def _port(row: Port) -> Entry:
+    internal = row.type == PortType.INTERNAL
+    entry = _filled(
+        name=row.name,
+        node=_name(row.node),
+        type=row.type,
+        bind=row.bind,
+        tls=_filled(
+            keystore=_name(row.tls_keystore), truststore=_name(row.tls_truststore), server_name=row.tls_server_name
+        ),
+        client_auth=row.client_auth,
+        client_truststore=_name(row.client_truststore),
+        registration_port=_name(row.registration_port),
+        accept_basic=row.accept_basic,
+        authenticate=row.authenticate or None,
+        explain=row.explain or None,
+        wait=seconds(row.wait) if row.type == PortType.EXTERNAL else None,
+        connect=[{"address": dial.address, "registration": dial.registration.name} for dial in row.connect.all()],
+        connections={"min": row.connections_min, "spare": row.connections_spare, "max": row.connections_max}
+        if internal
+        else None,
+        service_access=_access(row.service_access) if row.type != PortType.REGISTRATION else None,
+        ip_access=_access(row.ip_access),
+        trusted_proxies=row.trusted_proxies,
+        limits=row.limits,
+        description=row.description,
+    )
+    return entry if row.enabled else entry | {"enabled": False}
+
+
+def _access(access: Entry) -> Entry:
+    return _filled(default=access["default"], allow=access["allow"], deny=access["deny"])
+
+
+def _registration(row: Registration) -> Entry:
+    limits = {"truststores": _names(row.may_assert_truststores), "groups": _names(row.may_assert_groups)}
+    entry = _filled(
+        name=row.name,
+        port=_name(row.port),
+        node=_name(row.node),
+        certificate=certificates.pem_of([row.certificate]),
+        allow_test=row.allow_test or None,
+        paths=row.paths,
+        may_assert=_filled(**limits) if row.limits_assertions else None,
+    )
+    return entry if row.enabled else entry | {"enabled": False}
+
+
+_MAKERS: dict[type[Model], Callable[[Any], Entry]] = {
+    Node: _node,
+    Group: _group,
+    User: _user,
+    ACL: _acl,
+    Truststore: _truststore,
+    Keystore: _keystore,
+    Certificate: _certificate,
+    MappingRule: _mapping_rule,
+    Service: _service,
+    Port: _port,
+    Registration: _registration,
+    Endpoint: _endpoint,
+    API: _api,
+}

@@ -1,0 +1,162 @@
+"""Distinguished names and alternative names as values that can be compared.
+
+A distinguished name is a sequence of sets of attributes (RFC 5280, section 4.1.2.4), never a string: two
+programs print the same name differently, and different names alike.
+"""
+
+import re
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+# The names that people type for attribute kinds (RFC 4514, section 3, and the ones that OpenSSL prints).
+ATTRIBUTE_KINDS: dict[str, x509.ObjectIdentifier] = {
+    "CN": NameOID.COMMON_NAME,
+    "O": NameOID.ORGANIZATION_NAME,
+    "OU": NameOID.ORGANIZATIONAL_UNIT_NAME,
+    "C": NameOID.COUNTRY_NAME,
+    "L": NameOID.LOCALITY_NAME,
+    "ST": NameOID.STATE_OR_PROVINCE_NAME,
+    "STREET": NameOID.STREET_ADDRESS,
+    "DC": NameOID.DOMAIN_COMPONENT,
+    "UID": NameOID.USER_ID,
+    "SN": NameOID.SURNAME,
+    "GN": NameOID.GIVEN_NAME,
+    "T": NameOID.TITLE,
+    "serialNumber": NameOID.SERIAL_NUMBER,
+    "emailAddress": NameOID.EMAIL_ADDRESS,
+}
+_KIND_BY_OID = {oid.dotted_string: kind for kind, oid in ATTRIBUTE_KINDS.items()}
+
+SAN_KINDS = ("dns", "email", "uri", "ip")
+NAME_PATTERN = r"[A-Za-z0-9_.:@-]{1,255}"
+_NAME = re.compile(NAME_PATTERN)
+_SPECIAL, _ESCAPE = re.compile(r"([,+=<>#;])"), r"\\\1"
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` may name an object: a header or a log line cannot be forged with one."""
+    return _NAME.fullmatch(text) is not None
+
+
+def folded(value: str) -> str:
+    """An attribute value as it is compared: outer blanks off, inner runs one, case folded (RFC 5280, 7.1)."""
+    return " ".join(value.split()).casefold()
+
+
+@dataclass(frozen=True, slots=True)
+class DistinguishedName:
+    """`rdns`: one frozenset of (kind, value) per relative name, in the certificate's order.
+
+    `kind` is the short name where one is known, else the dotted OID. Equality is X.500's: the order of
+    relative names counts, the order inside a multi-valued one does not, values are compared folded.
+    """
+
+    rdns: tuple[frozenset[tuple[str, str]], ...]
+    text: str
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DistinguishedName) and self.folded() == other.folded()
+
+    def __hash__(self) -> int:
+        return hash(self.folded())
+
+    def folded(self) -> tuple[frozenset[tuple[str, str]], ...]:
+        return tuple(frozenset((kind, folded(value)) for kind, value in rdn) for rdn in self.rdns)
+
+    def values(self, kind: str) -> tuple[str, ...]:
+        """Every value of one kind of attribute, in order."""
+        return tuple(value for rdn in self.rdns for found, value in sorted(rdn) if found == kind)
+
+    @property
+    def common_name(self) -> str:
+        return next(iter(self.values("CN")), "")
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _text_of(rdns: tuple[frozenset[tuple[str, str]], ...]) -> str:
+    """For people: most specific attribute first, `, ` between; never compared and never parsed back."""
+    escaped = (
+        "+".join(f"{kind}={_SPECIAL.sub(_ESCAPE, value)}" for kind, value in sorted(rdn))
+        for rdn in reversed(rdns)
+    )
+    return ", ".join(escaped)
+
+
+def _attribute_value(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.hex()
+
+
+def from_x509(name: x509.Name) -> DistinguishedName:
+    rdns = tuple(
+        frozenset(
+            (_KIND_BY_OID.get(a.oid.dotted_string, a.oid.dotted_string), _attribute_value(a.value))
+            for a in rdn
+        )
+        for rdn in name.rdns
+    )
+    return DistinguishedName(rdns, _text_of(rdns))
+
+
+def from_text(text: str) -> DistinguishedName:
+    """Parse RFC 4514 text (`CN=Partner CA,O=Acme`).
+
+    Raises:
+        ValueError: `text` is no distinguished name; the message says what would be one.
+    """
+    try:
+        return from_x509(
+            x509.Name.from_rfc4514_string(
+                text.strip(), {k: v for k, v in ATTRIBUTE_KINDS.items() if k != "CN"}
+            )
+        )
+    except (ValueError, KeyError) as error:
+        raise ValueError(
+            f"{text!r} is not a distinguished name; write it like CN=Partner CA,O=Acme"
+        ) from error
+
+
+def alternative_names(extension: x509.SubjectAlternativeName) -> tuple[str, ...]:
+    """`dns:…`, `email:…`, `uri:…`, `ip:…` in the certificate's order; host names in lower case."""
+    names: list[str] = []
+    for name in extension:
+        if isinstance(name, x509.DNSName):
+            names.append(f"dns:{name.value.lower()}")
+        elif isinstance(name, x509.RFC822Name):
+            names.append(f"email:{name.value}")
+        elif isinstance(name, x509.UniformResourceIdentifier):
+            names.append(f"uri:{name.value}")
+        elif isinstance(name, x509.IPAddress):
+            names.append(f"ip:{name.value}")
+    return tuple(names)
+
+
+def san_matches(pattern: str, name: str) -> bool:
+    """Whether `name` (`dns:a.example`) fits `pattern` (`dns:*.example`); `*` stands for one whole DNS label."""
+    kind, _, wanted = pattern.partition(":")
+    found_kind, _, found = name.partition(":")
+    if kind != found_kind:
+        return False
+    if kind != "dns":
+        return wanted == found
+    labels, candidates = wanted.lower().split("."), found.split(".")
+    return len(labels) == len(candidates) and all(
+        (label == "*" and candidate not in ("", "*")) or label == candidate
+        for label, candidate in zip(labels, candidates, strict=True)
+    )
+
+
+def check_san_pattern(pattern: str) -> None:
+    """Raises ValueError, saying what would be right, unless `pattern` is one that `san_matches` understands."""
+    kind, separator, value = pattern.partition(":")
+    if not separator or kind not in SAN_KINDS or not value:
+        raise ValueError(
+            f"{pattern!r} needs a kind and a value, like dns:*.partner.example or email:ops@a.example"
+        )
+    if "*" in value and (kind != "dns" or any("*" in label and label != "*" for label in value.split("."))):
+        raise ValueError(f"{pattern!r}: * stands for one whole DNS label, as in dns:*.partner.example")
+    if kind == "dns" and value.replace("*", "").strip(".") == "":
+        raise ValueError(f"{pattern!r} would match every host; name at least one label")

@@ -1,0 +1,123 @@
+"""Certificates on file, and the user that each is mapped to."""
+
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models import Q
+
+from identity.core.certificates import Certificate as Parsed
+from identity.core.certificates import CertificateError, from_der
+from identity.models.base import Named, name_is_safe
+from identity.models.users import DEFAULT, User
+
+
+class Usage(models.TextChoices):
+    """What a certificate on file is for; only the first logs anybody in."""
+
+    SSL_AUTHENTICATION = "ssl_authentication", "SSL authentication (logs in)"
+    VERIFY = "verify", "Verify signatures"
+    ENCRYPT = "encrypt", "Encrypt"
+    VERIFY_AND_ENCRYPT = "verify_and_encrypt", "Verify and encrypt"
+    MESSAGE_AUTHENTICATION = "message_authentication", "Message authentication"
+
+
+class Described(models.Model):
+    """A stored certificate, with the columns that lists and searches need; all of them follow from `der`."""
+
+    der = models.BinaryField(editable=False)
+    sha256 = models.CharField(max_length=64, editable=False, verbose_name="SHA-256")
+    subject = models.TextField(editable=False)
+    issuer = models.TextField(editable=False)
+    serial = models.CharField(max_length=64, editable=False, help_text="Hexadecimal")
+    alternative_names = models.TextField(blank=True, editable=False, help_text="One a line: dns:…, email:…")
+    not_before = models.DateTimeField(editable=False)
+    not_after = models.DateTimeField(editable=False, db_index=True)
+
+    class Meta:
+        abstract = True
+
+    def set_certificate(self, certificate: Parsed) -> None:
+        self.der = certificate.der
+        self.describe(certificate)
+
+    def describe(self, certificate: Parsed) -> None:
+        self.sha256 = certificate.sha256
+        self.subject = certificate.subject.text
+        self.issuer = certificate.issuer.text
+        self.serial = f"{certificate.serial:x}"
+        self.alternative_names = "\n".join(certificate.alternative_names)
+        self.not_before = datetime.fromtimestamp(certificate.not_before, UTC)
+        self.not_after = datetime.fromtimestamp(certificate.not_after, UTC)
+
+    @property
+    def certificate(self) -> Parsed:
+        return from_der(bytes(self.der))
+
+    def clean_fields(self, exclude: Any = None) -> None:
+        # First, so that the derived columns are there when they are checked.
+        if not self.der:
+            raise ValidationError("A certificate is needed: PEM or DER.")
+        try:
+            self.describe(self.certificate)
+        except CertificateError as error:
+            raise ValidationError(str(error)) from error
+        super().clean_fields(exclude)
+
+
+class CertificateQuerySet(models.QuerySet["Certificate"]):
+    def logging_in(self) -> Self:
+        """Those that may log somebody in."""
+        return self.filter(usage=Usage.SSL_AUTHENTICATION, blocked=False, user__isnull=False)
+
+
+class Certificate(Described, Named):
+    """A certificate on file. With a user and the usage `ssl_authentication` it is an exact mapping."""
+
+    user = models.ForeignKey(
+        User,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="certificates",
+        help_text="Requests that prove this certificate run as this user.",
+    )
+    usage = models.CharField(max_length=32, choices=Usage.choices, default=Usage.SSL_AUTHENTICATION)
+    blocked = models.BooleanField(default=False, help_text="A blocked certificate logs nobody in, by no rule either.")
+    description = models.CharField(max_length=255, blank=True)
+
+    objects = CertificateQuerySet.as_manager()
+
+    class Meta(Named.Meta):
+        constraints = [
+            name_is_safe("certificate"),
+            models.UniqueConstraint(
+                fields=["sha256"],
+                name="certificate_on_file_once",
+                violation_error_message="This certificate is on file already.",
+            ),
+            models.CheckConstraint(
+                condition=Q(usage__in=Usage.values),
+                name="certificate_usage_is_known",
+                violation_error_message="Choose one of the usages.",
+            ),
+        ]
+
+    def clean(self) -> None:
+        super().clean()
+        if self.user_id and self.user.name == DEFAULT:
+            raise ValidationError(
+                {"user": "A certificate cannot be mapped to Default: it would make a known partner a stranger. "
+                         "Choose a user of its own, or leave it unmapped."}
+            )
+        twin = Certificate.objects.filter(sha256=self.sha256).exclude(pk=self.pk).first()
+        if twin:
+            raise ValidationError(
+                f"This certificate is on file already, as {twin.name}, "
+                f"mapped to {twin.user.name if twin.user else 'nobody'}."
+            )
+
+    def validate_constraints(self, exclude: Any = None) -> None:
+        # `clean` has said already, in better words, what the unique constraint would say.
+        super().validate_constraints(exclude=[*(exclude or ()), "sha256"])
