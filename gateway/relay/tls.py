@@ -277,7 +277,7 @@ class TLSLayer(asyncio.Protocol):
             CertificateError: OpenSSL took what we cannot read.
         """
         chain = self._object.get_unverified_chain()
-        if not chain:
+        if not chain or chain[0] is None:  # a server's view of a client without a certificate is [None]
             return None
         if len(chain) > MAX_INTERMEDIATES + 1:
             raise CertificateError(f"{len(chain)} certificates were sent; at most {MAX_INTERMEDIATES + 1} are read")
