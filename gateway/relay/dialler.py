@@ -124,13 +124,14 @@ class Dialler:
         )
         self.tunnels.add(tunnel)
         layer.set_application(tunnel)
-        if not self.problem and len(self.tunnels) == 1:
-            log.info("port %s: registered at %s as %s", self.port.name, self.where, self.dial.registration.name)
         if rest:
             tunnel.data_received(rest)
+        layer.resume_reading()
+        if not self.problem and len(self.tunnels) == 1:
+            log.info("port %s: registered at %s as %s", self.port.name, self.where, self.dial.registration.name)
 
     async def _register(self, layer: TLSLayer) -> bytes:
-        registering = _Registering()
+        registering = _Registering(layer)
         layer.set_application(registering)
         asked = handshake.Registering(
             self.dial.registration.name, self.channel.audience.rpartition("#")[2], time.time()
@@ -170,7 +171,8 @@ class Dialler:
 class _Registering:
     """Stands above a dialled connection until the edge has answered."""
 
-    def __init__(self) -> None:
+    def __init__(self, layer: TLSLayer) -> None:
+        self._layer = layer
         self.done: asyncio.Future[handshake.Accepted] = asyncio.get_running_loop().create_future()
         self._handshake = handshake.Handshake()
 
@@ -181,6 +183,8 @@ class _Registering:
             self._end(error)
             return
         if accepted is not None and not self.done.done():
+            # The first request may follow at once: it waits for the one who serves it.
+            self._layer.pause_reading()
             self.done.set_result(accepted)
 
     def eof_received(self) -> None:
