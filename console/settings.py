@@ -103,7 +103,6 @@ TEMPLATES = [
         },
     }
 ]
-FORM_RENDERER = "console.forms.rendering.Renderer"
 
 DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{BASE_DIR / 'var' / 'db.sqlite3'}")}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":

@@ -1,1 +1,20 @@
-urlpatterns = []
+"""Routes."""
+
+from django.urls import URLPattern, path
+
+from console.views import account, certificates, changes, invoke, jwks, overview, trust, where, who
+
+urlpatterns: list[URLPattern] = [
+    *overview.urls,
+    *invoke.urls,
+    *who.urls,
+    *certificates.urls,
+    *where.urls,
+    *trust.urls,
+    *changes.urls,
+    *account.urls,
+    path(".well-known/jwks.json", jwks.jwks, name="jwks"),
+]
+
+handler403 = "console.views.errors.forbidden"
+handler404 = "console.views.errors.not_found"

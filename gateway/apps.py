@@ -8,5 +8,7 @@ class GatewayConfig(AppConfig):
 
     def ready(self) -> None:
         from gateway import audit
+        from gateway.models import guards
 
         audit.connect()
+        guards.connect()

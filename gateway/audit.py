@@ -18,7 +18,7 @@ from gateway.topology.entries import KIND_OF, Entry, entry_of
 from identity.models import ACL, RevocationList, TrustedCertificate, User
 
 
-class WriteOutsideChangeSet(RuntimeError):  # noqa: N818 - reads as the sentence that it is
+class WriteOutsideChangeSet(RuntimeError):
     """Configuration was to be written where nobody would have recorded it."""
 
 
@@ -84,6 +84,17 @@ def record_test(actor: str, message: str, address: str | None, name: str, detail
     """A test invoke is recorded like a change, and makes no revision of the configuration."""
     with transaction.atomic():
         change = Change(action=Action.TESTED, kind="test_invoke", name=name, before=None, after=details)
+        _record(actor, message, address, [change], configures=False)
+
+
+def record_operators(
+    actor: str, address: str | None, name: str, before: dict[str, Any] | None, after: dict[str, Any] | None
+) -> None:
+    """Who may use the console changed; that is recorded too, and configures no node."""
+    action = Action.ADDED if before is None else Action.REMOVED if after is None else Action.CHANGED
+    message = f"operator {name} {action.value}"
+    with transaction.atomic():
+        change = Change(action=action, kind="operators", name=name, before=before, after=after)
         _record(actor, message, address, [change], configures=False)
 
 

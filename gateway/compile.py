@@ -20,7 +20,7 @@ from identity.models.groups import EVERYBODY
 from identity.models.users import DEFAULT
 
 
-class UnknownNode(LookupError):  # noqa: N818 - reads as the sentence that it is
+class UnknownNode(LookupError):
     """No node of that name is configured."""
 
 
@@ -43,7 +43,9 @@ def document_of(node_name: str) -> Document:
     services = list(Service.objects.filter(node=node).select_related("execute_acl"))
     apis = list(API.objects.filter(node=node).select_related("execute_acl", "endpoint"))
     endpoints = list(
-        Endpoint.objects.filter(apis__node=node).distinct().select_related("keystore", "truststore", "registration_port")
+        Endpoint.objects.filter(apis__node=node)
+        .distinct()
+        .select_related("keystore", "truststore", "registration_port")
     )
     registrations = list(
         Registration.objects.filter(Q(port__in=ports) | Q(dials__port__in=ports))
@@ -111,7 +113,9 @@ def _port(port: Port) -> dict[str, Any]:
         "host": host,
         "number": number,
         "keystore": _name(port.tls_keystore),
-        "truststore": _name(port.tls_truststore) if port.client_auth != ClientAuth.PASSWORD or port.connect.all() else "",
+        "truststore": _name(port.tls_truststore)
+        if port.client_auth != ClientAuth.PASSWORD or port.connect.all()
+        else "",
         "server_name": port.tls_server_name,
         "client_auth": port.client_auth,
         "client_truststore": _name(port.client_truststore),

@@ -10,7 +10,7 @@ os.environ.setdefault("POSTERN_STATE_DIR", tempfile.mkdtemp(prefix="postern-test
 os.environ.setdefault("DATABASE_URL", "sqlite://:memory:")
 os.environ["POSTERN_ENV_FILE"] = os.devnull
 
-from console.settings import *  # noqa: E402, F403
+from console.settings import *  # noqa: F403
 
 # The manifest exists only after collectstatic; tests read the files as they are.
 STORAGES = {

@@ -1,5 +1,70 @@
 """Template tags of the console."""
 
+from typing import Any
+
 from django import template
+from django.utils import timezone
 
 register = template.Library()
+
+
+@register.filter
+def days_left(moment: Any) -> int:
+    """Whole days until `moment`; negative when it is over."""
+    return (moment - timezone.now()).days
+
+
+@register.filter
+def expiry_class(moment: Any) -> str:
+    left = days_left(moment)
+    return "bad" if left < 7 else "warn" if left < 30 else "ok"
+
+
+@register.filter
+def expiry_words(moment: Any) -> str:
+    left = days_left(moment)
+    if moment < timezone.now():
+        return "expired"
+    return "ends today" if left == 0 else f"{left} day{'' if left == 1 else 's'} left"
+
+
+@register.filter
+def may(operator: Any, permission: str) -> bool:
+    return bool(operator.may(permission))
+
+
+@register.simple_tag(takes_context=True)
+def query(context: dict[str, Any], **changes: Any) -> str:
+    """The page's query string with some parameters changed."""
+    parameters = context["request"].GET.copy()
+    for name, value in changes.items():
+        parameters[name] = value
+    return f"?{parameters.urlencode()}"
+
+
+@register.filter(name="article")
+def with_article(noun: str) -> str:
+    """`a port`, `an ACL`."""
+    return f"{'an' if noun[0] in 'aeioAEIO' and noun != 'user' else 'a'} {noun}"
+
+
+@register.filter
+def descending(order: str) -> str:
+    return f"-{order}"
+
+
+@register.filter
+def at(values: Any, index: int) -> Any:
+    return values[index]
+
+
+@register.filter
+def get(values: dict[str, Any], key: str) -> Any:
+    return values.get(key)
+
+
+@register.filter
+def colons(fingerprint: str) -> str:
+    """A fingerprint as people compare it: 9F:4A:…"""
+    upper = fingerprint.upper()
+    return ":".join(upper[i : i + 2] for i in range(0, len(upper), 2))

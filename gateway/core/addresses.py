@@ -13,9 +13,7 @@ from identity.core.names import is_name
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-_HOST = re.compile(
-    r"(?=.{1,253}\Z)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*"
-)
+_HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*")
 
 
 def split_host_port(text: str, *, what: str = "address") -> tuple[str, int]:
@@ -53,9 +51,7 @@ def parse_bind(text: str) -> tuple[str, int]:
         try:
             ipaddress.ip_address(host)
         except ValueError as error:
-            raise ValueError(
-                f"{text!r}: listen at an IP address, like 0.0.0.0:8443, not at a name"
-            ) from error
+            raise ValueError(f"{text!r}: listen at an IP address, like 0.0.0.0:8443, not at a name") from error
     return host, port
 
 
@@ -65,9 +61,7 @@ def parse_network(text: str) -> Network:
     try:
         return ipaddress.ip_network(text)
     except ValueError as error:
-        raise ValueError(
-            f"{text!r} is no network; write it like 10.0.0.0/8, 2001:db8::/32 or 192.0.2.7"
-        ) from error
+        raise ValueError(f"{text!r} is no network; write it like 10.0.0.0/8, 2001:db8::/32 or 192.0.2.7") from error
 
 
 def parse_address(text: str) -> Address:
@@ -109,9 +103,7 @@ def parse_url(text: str, schemes: tuple[str, ...]) -> EndpointURL:
     if parts.query or parts.fragment or "?" in text or "#" in text:
         raise ValueError(f"{text!r} has a query or a fragment; the request brings its own query")
     if parts.path and not is_normal(parts.path):
-        raise ValueError(
-            f"{text!r}: its path is not in normal form (no dot segments, no double or encoded slashes)"
-        )
+        raise ValueError(f"{text!r}: its path is not in normal form (no dot segments, no double or encoded slashes)")
     if parts.scheme == "reverse":
         # urlsplit lowers the case of host names; a port's name keeps its own.
         name = text[len("reverse://") :].split("/", 1)[0]

@@ -176,7 +176,13 @@ def _check_address(facts: Facts, decision: Decision) -> bool:
     access = port.ip_access
     if not access.admits(address):
         found = "in a denied network" if any(address in n for n in access.deny) else "in no allowed network"
-        return _refuse(decision, GatewayReason.IP_DENIED, "address", decision.caller, ("ip_access of port {0}: {1}", port.name, found))
+        return _refuse(
+            decision,
+            GatewayReason.IP_DENIED,
+            "address",
+            decision.caller,
+            ("ip_access of port {0}: {1}", port.name, found),
+        )
     decision.steps.append(Step("address", True, decision.caller, ("ip_access of port {0} admits it", port.name)))
     return False
 
@@ -214,7 +220,9 @@ def _check_path(facts: Facts, snapshot: Snapshot, decision: Decision) -> bool:
     if facts.method in ("CONNECT", "TRACE") or facts.target == "*":
         return _refuse(decision, GatewayReason.NOT_IMPLEMENTED, "path", ("{0} {1}", facts.method, facts.target[:200]))
     if not facts.target.startswith("/") and "://" not in facts.target:
-        return _refuse(decision, GatewayReason.NOT_IMPLEMENTED, "path", ("target {0}", facts.target[:200]), "authority form")
+        return _refuse(
+            decision, GatewayReason.NOT_IMPLEMENTED, "path", ("target {0}", facts.target[:200]), "authority form"
+        )
     try:
         raw, decision.query = split_target(facts.target)
         path = paths.normalise(raw)
@@ -235,7 +243,9 @@ def _check_path(facts: Facts, snapshot: Snapshot, decision: Decision) -> bool:
         # What the port's list denies is told before what is there, so that a port shows only what its list shows.
         if not facts.port.service_access.admits(path, None):
             return _check_port_access(facts, decision)
-        return _refuse(decision, GatewayReason.NOT_FOUND, "path", path, ("no service among {0}", len(snapshot.all_routes)))
+        return _refuse(
+            decision, GatewayReason.NOT_FOUND, "path", path, ("no service among {0}", len(snapshot.all_routes))
+        )
     kind = "API" if isinstance(route, API) else "service"
     if route.methods and facts.method not in route.methods:
         if not facts.port.service_access.admits(path, route.name):
@@ -250,7 +260,9 @@ def _check_path(facts: Facts, snapshot: Snapshot, decision: Decision) -> bool:
 def _check_port_access(facts: Facts, decision: Decision) -> bool:
     port, route = facts.port, decision.route
     if port.service_access.admits(decision.path, route.name if route else None):
-        decision.steps.append(Step("port access", True, decision.path, ("service_access of port {0} shows it", port.name)))
+        decision.steps.append(
+            Step("port access", True, decision.path, ("service_access of port {0} shows it", port.name))
+        )
         return False
     against = ("service_access of port {0} does not show it", port.name)
     return _refuse(decision, GatewayReason.SERVICE_NOT_ON_PORT, "port access", decision.path, against)
@@ -291,7 +303,12 @@ def _by_certificate(
     facts: Facts, certificate: Certificate, snapshot: Snapshot, now: float, decision: Decision, passing: bool
 ) -> bool:
     port, registration = facts.port, facts.registration
-    found = ("{0} (…{1}), by {2}", certificate.title, certificate.sha256[-8:], facts.proof.value if facts.proof else "tls")
+    found = (
+        "{0} (…{1}), by {2}",
+        certificate.title,
+        certificate.sha256[-8:],
+        facts.proof.value if facts.proof else "tls",
+    )
     if facts.proof is Proof.TEST and registration is not None and not registration.allow_test:
         against = ("registration {0} does not allow test invokes (allow_test)", registration.name)
         return _refuse(decision, IdentityReason.ASSERTION_NOT_PERMITTED, "certificate", found, against)
@@ -344,7 +361,9 @@ def parse_basic(authorization: str) -> tuple[str, str]:
 def _by_password(facts: Facts, snapshot: Snapshot, decision: Decision, passing: bool) -> bool:
     if passing and not facts.port.authenticate:
         decision.outcome = Outcome.PASS
-        decision.steps.append(Step("authentication", True, "user and password handed on", "the internal node checks them"))
+        decision.steps.append(
+            Step("authentication", True, "user and password handed on", "the internal node checks them")
+        )
         return True
     invalid = IdentityReason.INVALID_CREDENTIALS
     try:

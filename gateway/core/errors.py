@@ -24,9 +24,9 @@ class MessageError(RelayError):
         super().__init__(reason, words)
 
 
-class NotSent(RelayError):  # noqa: N818 - reads as the sentence that it is
+class NotSent(RelayError):
     """No byte of the request left this node."""
 
 
-class SentInPart(RelayError):  # noqa: N818
+class SentInPart(RelayError):
     """Some bytes of the request left this node."""

@@ -31,7 +31,16 @@ HOP_BY_HOP = frozenset(
     {"keep-alive", "proxy-connection", "te", "trailer", "upgrade", "proxy-authenticate", "proxy-authorization"}
 )
 SPECIAL = frozenset(
-    {"connection", "content-length", "transfer-encoding", "host", "expect", "authorization", "traceparent", "tracestate"}
+    {
+        "connection",
+        "content-length",
+        "transfer-encoding",
+        "host",
+        "expect",
+        "authorization",
+        "traceparent",
+        "tracestate",
+    }
 )
 FORWARDING = frozenset(
     {"forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-real-ip"}
@@ -106,7 +115,9 @@ def response_keeps(name: bytes) -> bool:
     known = _response_actions.get(name)
     if known is None:
         lowered = name.decode("latin-1").lower()
-        known = lowered not in _response_drops and not lowered.startswith("postern-") and _TOKEN.fullmatch(name) is not None
+        known = (
+            lowered not in _response_drops and not lowered.startswith("postern-") and _TOKEN.fullmatch(name) is not None
+        )
         if len(_response_actions) >= _LIMIT:
             _response_actions.clear()
         _response_actions[name] = known

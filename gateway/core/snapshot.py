@@ -325,17 +325,13 @@ def from_document(document: Document, before: Snapshot | None = None) -> Snapsho
     )
     stores = build.unchanged("truststores", truststores), build.unchanged("keystores", keystores)
     endpoints = build.section("endpoints", lambda n, e: _endpoint(n, e, keystores, truststores), depends_on=stores)
-    services = build.section(
-        "services", lambda n, e: _service(n, e, acls), depends_on=(build.unchanged("acls", acls),)
-    )
+    services = build.section("services", lambda n, e: _service(n, e, acls), depends_on=(build.unchanged("acls", acls),))
     apis = build.section(
         "apis",
         lambda n, e: API(n, e["path"], frozenset(e["methods"]), endpoints[e["endpoint"]], acls[e["acl"]]),
         depends_on=(build.unchanged("acls", acls), build.unchanged("endpoints", endpoints)),
     )
-    registrations = build.section(
-        "registrations", lambda n, e: _registration(n, e, truststores), depends_on=stores[:1]
-    )
+    registrations = build.section("registrations", lambda n, e: _registration(n, e, truststores), depends_on=stores[:1])
     ports = build.section(
         "ports",
         lambda n, e: _port(n, e, keystores, truststores, registrations),

@@ -41,10 +41,14 @@ class API(Named):
         if not self.node_id or not self.endpoint_id:
             return
         if self.node.role == Role.INTERNAL:
-            raise ValidationError({"node": f"{self.node.name} is internal; an API stands on an edge or standalone node."})
+            raise ValidationError(
+                {"node": f"{self.node.name} is internal; an API stands on an edge or standalone node."}
+            )
         port = self.endpoint.registration_port
         if port is not None and port.node_id != self.node_id:
             raise ValidationError(
-                {"endpoint": f"{self.endpoint.name} goes through {port.name}, a port of {port.node.name}; "
-                             f"the API stands on {self.node.name}."}
+                {
+                    "endpoint": f"{self.endpoint.name} goes through {port.name}, a port of {port.node.name}; "
+                    f"the API stands on {self.node.name}."
+                }
             )

@@ -30,15 +30,25 @@ class Endpoint(Named):
         Port, null=True, editable=False, on_delete=models.PROTECT, related_name="endpoints"
     )
     identity = models.CharField(
-        max_length=16, blank=True, choices=EndpointIdentity.choices,
+        max_length=16,
+        blank=True,
+        choices=EndpointIdentity.choices,
         help_text="Unset: caller for reverse://; for https:// certificate with a keystore, else anonymous.",
     )
     keystore = models.ForeignKey(
-        Keystore, null=True, blank=True, on_delete=models.PROTECT, related_name="endpoints",
+        Keystore,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="endpoints",
         help_text="Identity certificate: whose certificate is shown.",
     )
     truststore = models.ForeignKey(
-        Truststore, null=True, blank=True, on_delete=models.PROTECT, related_name="endpoints",
+        Truststore,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="endpoints",
         help_text="https: who must have signed the server's certificate. Unset: the system's authorities.",
     )
     username = models.CharField(max_length=255, blank=True)
@@ -47,7 +57,8 @@ class Endpoint(Named):
         default=False, help_text="https: hand the caller's Authorization header on."
     )
     timeout = models.FloatField(
-        default=60.0, validators=[MinValueValidator(0.1), MaxValueValidator(3600.0)],
+        default=60.0,
+        validators=[MinValueValidator(0.1), MaxValueValidator(3600.0)],
         help_text="Seconds until the first byte of the answer.",
     )
     description = models.CharField(max_length=255, blank=True)
@@ -106,7 +117,9 @@ class Endpoint(Named):
                 raise ValidationError({"url": f"There is no registration port {url.host!r}."})
             if self.registration_port.type != PortType.REGISTRATION:
                 raise ValidationError(
-                    {"url": f"{url.host} is of type {self.registration_port.type}; reverse:// names a registration port."}
+                    {
+                        "url": f"{url.host} is of type {self.registration_port.type}; reverse:// names a registration port."
+                    }
                 )
         super().clean_fields(exclude)
 
@@ -115,11 +128,15 @@ class Endpoint(Named):
         errors: dict[str, str] = {}
         identity = self.effective_identity
         if identity == EndpointIdentity.CALLER and not self.is_reverse:
-            errors["identity"] = "The caller's certificate cannot be shown to an https server: we lack its key. Use reverse://."
+            errors["identity"] = (
+                "The caller's certificate cannot be shown to an https server: we lack its key. Use reverse://."
+            )
         if identity == EndpointIdentity.CERTIFICATE and not self.keystore_id:
             errors["keystore"] = "Identity certificate needs a keystore."
         if self.keystore_id and identity != EndpointIdentity.CERTIFICATE and self.is_reverse:
-            errors["keystore"] = f"The keystore would have no effect with identity {identity.value}; use certificate, or take it away."
+            errors["keystore"] = (
+                f"The keystore would have no effect with identity {identity.value}; use certificate, or take it away."
+            )
         if self.truststore_id and self.is_reverse:
             errors["truststore"] = "A tunnel is proved by its registration; a truststore here would have no effect."
         if self.forward_authorization and self.is_reverse:
@@ -127,7 +144,9 @@ class Endpoint(Named):
         if identity == EndpointIdentity.BASIC and not (self.username and self.password):
             errors["username"] = "Identity basic needs a username and a password."
         if identity != EndpointIdentity.BASIC and (self.username or self.password):
-            errors["username"] = f"User and password would have no effect with identity {identity.value}; use basic, or take them away."
+            errors["username"] = (
+                f"User and password would have no effect with identity {identity.value}; use basic, or take them away."
+            )
         if ":" in self.username:
             errors["username"] = "A user name in Basic credentials cannot hold a colon (RFC 7617, section 2)."
         if errors:

@@ -24,7 +24,7 @@ class PortType(models.TextChoices):
 
 
 class ClientAuth(models.TextChoices):
-    PASSWORD = "password", "Password (never asks for a certificate)"  # noqa: S105 - the mode's name
+    PASSWORD = "password", "Password (never asks for a certificate)"
     REQUEST = "request", "Request (asks; goes on without one)"
     REQUIRE = "require", "Require (refuses without one)"
 
@@ -209,7 +209,9 @@ class Port(Named):
     def _check_role(self, errors: dict[str, str]) -> None:
         if self.node_id and self.type in ROLE_OF_TYPE and self.node.role not in ROLE_OF_TYPE[PortType(self.type)]:
             allowed = " or ".join(role.value for role in ROLE_OF_TYPE[PortType(self.type)])
-            errors["type"] = f"{self.node.name} is {self.node.role}; a port of type {self.type} needs a node that is {allowed}."
+            errors["type"] = (
+                f"{self.node.name} is {self.node.role}; a port of type {self.type} needs a node that is {allowed}."
+            )
         pair = self.registration_port
         if pair is not None:
             if pair.type != PortType.REGISTRATION:
@@ -327,8 +329,10 @@ class Dial(models.Model):
             raise ValidationError({"address": "Only an internal port dials."})
         if self.registration_id and self.port_id and self.registration.node_id != self.port.node_id:
             raise ValidationError(
-                {"registration": f"{self.registration.name} is of node {self.registration.node.name}, "
-                                 f"the port of {self.port.node.name}."}
+                {
+                    "registration": f"{self.registration.name} is of node {self.registration.node.name}, "
+                    f"the port of {self.port.node.name}."
+                }
             )
 
     def save(self, *args: Any, **kwargs: Any) -> None:

@@ -25,8 +25,10 @@ def check_path(path: str) -> None:
     """Raises ValidationError on field `path` unless it is one that requests can reach."""
     if not path.startswith("/") or not is_normal(path) or (path != "/" and path.endswith("/")):
         raise ValidationError(
-            {"path": f"{path!r} is not in normal form: begin with a slash, no slash at the end, no dot segments, "
-                     "no double or encoded slashes."}
+            {
+                "path": f"{path!r} is not in normal form: begin with a slash, no slash at the end, no dot segments, "
+                "no double or encoded slashes."
+            }
         )
     if path.startswith("/.well-known/reverse-http"):
         raise ValidationError({"path": "/.well-known/reverse-http is where internal nodes register."})

@@ -23,7 +23,9 @@ class Builtin:
     def begin(self) -> None:
         exchange = self._exchange
         if self._name == "echo":
-            exchange.response_head(200, [(b"Content-Type", b"application/octet-stream"), _NOSNIFF], exchange.head.length)
+            exchange.response_head(
+                200, [(b"Content-Type", b"application/octet-stream"), _NOSNIFF], exchange.head.length
+            )
 
     def send(self, data: bytes) -> None:
         """A part of the request's body."""

@@ -52,9 +52,7 @@ class Channel:
         self._known: dict[tuple[bytes, bytes | None, bytes | None], Credential] = {}
         self._nobody = Credential()
 
-    def credential(
-        self, fields: dict[bytes, bytes], tunnel_key: Any, clock: Callable[[], float]
-    ) -> Credential:
+    def credential(self, fields: dict[bytes, bytes], tunnel_key: Any, clock: Callable[[], float]) -> Credential:
         """What the fields of one request prove. Verified once; remembered while it is good.
 
         Args:

@@ -135,7 +135,7 @@ class ServerConnection:
             if self._lingering > MAX_LINGER:
                 self.abort()
             return
-        if self.over or self.last and self.exchange is None:
+        if self.over or (self.last and self.exchange is None):
             return
         with self.node.cork:
             try:
@@ -386,7 +386,9 @@ class TunnelConnection(ServerConnection):
 
     speaks = ON_TUNNEL
 
-    def __init__(self, node: "RelayNode", port: Port, transport: Any, channel: Channel, tunnel_key: Any, owner: Any) -> None:
+    def __init__(
+        self, node: "RelayNode", port: Port, transport: Any, channel: Channel, tunnel_key: Any, owner: Any
+    ) -> None:
         super().__init__(node, port, transport, transport.peer_address, secure=True)
         self._channel, self._key, self._owner = channel, tunnel_key, owner
         self._credential: Credential | None = None
@@ -441,7 +443,9 @@ class TunnelConnection(ServerConnection):
     def trace_line(self, exchange: Exchange) -> bytes:
         if not self.tracing or exchange.decision is None:
             return b""
-        return b"Postern-Trace: %b\r\n" % builtin.encode_lanes([lane(self.node.snapshot.node, self.port.name, exchange.decision)])
+        return b"Postern-Trace: %b\r\n" % builtin.encode_lanes(
+            [lane(self.node.snapshot.node, self.port.name, exchange.decision)]
+        )
 
     def exchange_done(self, exchange: Exchange) -> None:
         super().exchange_done(exchange)

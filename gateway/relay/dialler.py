@@ -119,9 +119,7 @@ class Dialler:
             except BaseException:
                 layer.abort()
                 raise
-        tunnel = TunnelConnection(
-            self.node, self.port, layer, self.channel, shown[0].parsed.public_key(), self
-        )
+        tunnel = TunnelConnection(self.node, self.port, layer, self.channel, shown[0].parsed.public_key(), self)
         self.tunnels.add(tunnel)
         layer.set_application(tunnel)
         if rest:

@@ -168,7 +168,9 @@ class Exchange:
         node = self.connection.node
         pool = node.tunnels.get(registration_port)
         if pool is None:
-            return self.refuse(GatewayReason.NO_INTERNAL_CONNECTION, f"there is no registration port {registration_port}")
+            return self.refuse(
+                GatewayReason.NO_INTERNAL_CONNECTION, f"there is no registration port {registration_port}"
+            )
         self._waits_for = f"a tunnel at {registration_port}"
         self._cancel_wait = pool.acquire(path, self.connection.port.wait, self._got_tunnel, self._not_sent)
         if self.upstream is None and not self.done and not self._request_ended:
@@ -239,7 +241,9 @@ class Exchange:
                 return b"", authorization
             key = connection.node.key_of_port(member.registration.port)
             proof = connection.proof or Proof.TLS
-            return member.statement(connection.certificate, decision.chain[:-1] or connection.intermediates, proof, key), authorization
+            return member.statement(
+                connection.certificate, decision.chain[:-1] or connection.intermediates, proof, key
+            ), authorization
         assert endpoint is not None
         if kind is EndpointIdentity.CERTIFICATE:
             assert endpoint.keystore is not None
@@ -472,7 +476,7 @@ class Exchange:
     def refuse(self, reason: Reason, detail: Words = "") -> None:
         """Answer with a problem document (RFC 9457), if nothing was answered yet."""
         if self.done:
-            return
+            return None
         if self.answered:
             return self._cut(words(detail))
         info = REASONS[reason]
@@ -493,7 +497,11 @@ class Exchange:
         body = json.dumps(document).encode()
         fields: Fields = [(b"Content-Type", b"application/problem+json"), (b"Cache-Control", b"no-store")]
         if info.status == 401:
-            challenge = b'Basic realm="gateway", charset="UTF-8"' if connection.port.accept_basic else b'Certificate realm="gateway"'
+            challenge = (
+                b'Basic realm="gateway", charset="UTF-8"'
+                if connection.port.accept_basic
+                else b'Certificate realm="gateway"'
+            )
             fields.append((b"WWW-Authenticate", challenge))
         elif info.status == 503:
             fields.append((b"Retry-After", RETRY_AFTER))

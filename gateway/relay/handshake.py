@@ -45,7 +45,7 @@ def read_registering(fields: dict[bytes, bytes]) -> Registering:
     return Registering(name, nonce, time)
 
 
-class HandshakeRefused(ConnectionError):  # noqa: N818
+class HandshakeRefused(ConnectionError):
     """The registration port said no; `status` and `reason` are its."""
 
     def __init__(self, status: int, reason: str) -> None:

@@ -147,7 +147,11 @@ def _host(hosts: list[bytes], target: bytes, version: str) -> bytes:
     if host.translate(None, _HOST) or b"@" in host:
         raise MessageError("the Host field holds what no host may")
     name, separator, port = host.rpartition(b":")
-    if separator and not (port == b"" or (port.isdigit() and len(port) <= 5 and int(port) <= 65535)) and b"]" not in port:
+    if (
+        separator
+        and not (port == b"" or (port.isdigit() and len(port) <= 5 and int(port) <= 65535))
+        and b"]" not in port
+    ):
         raise MessageError("the Host field's port is none")
     if separator and not name:
         raise MessageError("the Host field has a port and no host")
@@ -163,7 +167,9 @@ def _length(lengths: list[bytes], codings: list[bytes], version: str) -> int | N
             raise MessageError("Transfer-Encoding in HTTP/1.0")
         if len(codings) > 1 or codings[0].lower() != b"chunked":
             reason = GatewayReason.NOT_IMPLEMENTED if codings[-1].lower().endswith(b"chunked") else None
-            raise MessageError(f"Transfer-Encoding: {_shown(b', '.join(codings))}", reason or GatewayReason.REQUEST_MALFORMED)
+            raise MessageError(
+                f"Transfer-Encoding: {_shown(b', '.join(codings))}", reason or GatewayReason.REQUEST_MALFORMED
+            )
         return None
     if not lengths:
         return 0
@@ -212,7 +218,17 @@ class RequestParser:
     Raises MessageError from `feed`; the connection cannot be read any further then.
     """
 
-    __slots__ = ("_fields", "_handler", "_head_bytes", "_in_head", "_limits", "_parser", "_speaks", "_stopped", "_target")
+    __slots__ = (
+        "_fields",
+        "_handler",
+        "_head_bytes",
+        "_in_head",
+        "_limits",
+        "_parser",
+        "_speaks",
+        "_stopped",
+        "_target",
+    )
 
     def __init__(self, handler: RequestHandler, limits: Limits, speaks: frozenset[bytes] = NOTHING) -> None:
         self._handler, self._limits, self._speaks = handler, limits, speaks
@@ -305,7 +321,18 @@ class ResponseParser:
     Raises MessageError from `feed`.
     """
 
-    __slots__ = ("_fields", "_handler", "_head_bytes", "_in_head", "_limit", "_method", "_parser", "_skip", "_until_close", "busy")
+    __slots__ = (
+        "_fields",
+        "_handler",
+        "_head_bytes",
+        "_in_head",
+        "_limit",
+        "_method",
+        "_parser",
+        "_skip",
+        "_until_close",
+        "busy",
+    )
 
     def __init__(self, handler: ResponseHandler, header_bytes: int = 64 * 1024) -> None:
         self._handler, self._limit = handler, header_bytes
@@ -326,7 +353,9 @@ class ResponseParser:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as error:
-            raise MessageError("a switch of protocols that nobody asked for", GatewayReason.BACKEND_PROTOCOL_ERROR) from error
+            raise MessageError(
+                "a switch of protocols that nobody asked for", GatewayReason.BACKEND_PROTOCOL_ERROR
+            ) from error
         except httptools.HttpParserCallbackError as error:
             if isinstance(error.__context__, MessageError):
                 raise error.__context__ from None

@@ -180,7 +180,10 @@ class Registrar(_ClientConnection):
         if head.target != handshake.PATH:
             return GatewayReason.NOT_FOUND, "only registrations are taken here"
         if head.method != "POST" or head.upgrade.lower() != handshake.PROTOCOL.lower().encode() or head.length:
-            return GatewayReason.REQUEST_MALFORMED, f"a registration is an empty POST with Upgrade: {handshake.PROTOCOL}"
+            return (
+                GatewayReason.REQUEST_MALFORMED,
+                f"a registration is an empty POST with Upgrade: {handshake.PROTOCOL}",
+            )
         if not self.port.ip_access.admits(parse_address(self.peer)):
             return GatewayReason.IP_DENIED, f"ip_access of port {self.port.name}"
         if self.certificate is None or self.port.truststore is None:
@@ -191,9 +194,15 @@ class Registrar(_ClientConnection):
         asked = handshake.read_registering(head.spoken)
         registration = self.node.snapshot.registrations.get(asked.registration)
         if registration is None or registration.port != self.port.name or not registration.enabled:
-            return IdentityReason.CERTIFICATE_UNMAPPED, f"there is no registration {asked.registration} at {self.port.name}"
+            return (
+                IdentityReason.CERTIFICATE_UNMAPPED,
+                f"there is no registration {asked.registration} at {self.port.name}",
+            )
         if registration.certificate_sha256 != self.certificate.sha256:
-            return IdentityReason.CERTIFICATE_UNMAPPED, f"the certificate is not that of registration {registration.name}"
+            return (
+                IdentityReason.CERTIFICATE_UNMAPPED,
+                f"the certificate is not that of registration {registration.name}",
+            )
         if self.node.draining:
             return GatewayReason.OVERLOADED, "the node stops"
         self._parser.stop()

@@ -149,7 +149,12 @@ class RelayNode:
         }
         for key, dialler in list(self.diallers.items()):
             port, dial = wanted.get(key, (None, None))
-            if port is None or dial is None or dial.registration is not dialler.dial.registration or _redials(dialler.port, port):
+            if (
+                port is None
+                or dial is None
+                or dial.registration is not dialler.dial.registration
+                or _redials(dialler.port, port)
+            ):
                 dialler.cut()
                 del self.diallers[key]
             else:
@@ -180,7 +185,9 @@ class RelayNode:
         pool = self._backends.get(key)
         if pool is None:
             scheme, host, port = key
-            pool = self._backends[key] = BackendPool(host, port, self._system() if scheme == "https" else None, self.cork)
+            pool = self._backends[key] = BackendPool(
+                host, port, self._system() if scheme == "https" else None, self.cork
+            )
         return pool
 
     def _system(self) -> ssl.SSLContext:
@@ -260,7 +267,12 @@ class RelayNode:
             "requests": self.requests,
             "in_flight": len(self.exchanges),
             "ports": [
-                {"name": name, "type": listener.port.type.value, "listening": listener.listening, "connections": listener.count}
+                {
+                    "name": name,
+                    "type": listener.port.type.value,
+                    "listening": listener.listening,
+                    "connections": listener.count,
+                }
                 for name, listener in self.listeners.items()
             ],
             "tunnels": tunnels,

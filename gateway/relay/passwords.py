@@ -48,9 +48,7 @@ class PasswordChecker:
         task.add_done_callback(self._tasks.discard)
         return True
 
-    async def _check(
-        self, user: User, password: str, address: str, done: Callable[[PasswordVerdict], None]
-    ) -> None:
+    async def _check(self, user: User, password: str, address: str, done: Callable[[PasswordVerdict], None]) -> None:
         try:
             right = await asyncio.get_running_loop().run_in_executor(
                 self._pool, verify_password, password, user.password_hash

@@ -30,7 +30,7 @@ class Application(Protocol):
     def resume_writing(self) -> None: ...
 
 
-class HandshakeFailed(ConnectionError):  # noqa: N818
+class HandshakeFailed(ConnectionError):
     """No TLS connection came about; the message is OpenSSL's reason, or ours."""
 
 
@@ -79,7 +79,7 @@ def _load(context: ssl.SSLContext, keystore: Keystore) -> None:
     """`load_cert_chain` reads files only: the key goes through memory that has no name, and never to a disk."""
     handle = os.memfd_create("keystore", os.MFD_CLOEXEC)
     try:
-        with open(handle, "wb", closefd=False) as memory:  # noqa: PTH123 - a descriptor, not a path
+        with open(handle, "wb", closefd=False) as memory:
             memory.write(b"".join(certificate.pem().encode() for certificate in keystore.chain) + keystore.key)
         context.load_cert_chain(f"/proc/self/fd/{handle}")
     finally:
@@ -104,7 +104,9 @@ class TLSLayer(asyncio.Protocol):
         made: Callable[["TLSLayer"], bool] | None = None,
     ) -> None:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side, server_hostname=server_name)
+        self._tls = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=server_side, server_hostname=server_name
+        )
         # The C object below SSLObject: one Python call less per read and write on the hot path, and the only
         # place where Python 3.11 shows the chain that the peer sent.
         self._object: Any = self._tls._sslobj  # type: ignore[attr-defined]

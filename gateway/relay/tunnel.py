@@ -47,9 +47,7 @@ class Member:
     def busy(self) -> int:
         return len(self.tunnels) - len(self.idle)
 
-    def statement(
-        self, certificate: Certificate, chain: tuple[Certificate, ...], proof: Proof, key: Any
-    ) -> bytes:
+    def statement(self, certificate: Certificate, chain: tuple[Certificate, ...], proof: Proof, key: Any) -> bytes:
         """The header lines that say who the caller is, with a token good for this registration alone.
 
         Made once for each credential and reused until half of the token's life is gone.
@@ -61,7 +59,12 @@ class Member:
         if known is not None and now < known[1]:
             return known[0]
         claims = Claims(
-            self.registration.port, self.audience, certificate.sha256, proof, int(now), int(now) + assertions.MAX_LIFETIME
+            self.registration.port,
+            self.audience,
+            certificate.sha256,
+            proof,
+            int(now),
+            int(now) + assertions.MAX_LIFETIME,
         )
         token = assertions.sign(claims, key)
         lines = b"Postern-Assertion: %b\r\nClient-Cert: %b\r\n" % (token, client_cert(certificate))
@@ -142,7 +145,9 @@ class TunnelPool:
         for member in list(self.members.values()):
             registration = registrations.get(member.registration.name)
             if registration is not member.registration or not registration.enabled:
-                log.info("registration %s was changed: closing %d tunnels", member.registration.name, len(member.tunnels))
+                log.info(
+                    "registration %s was changed: closing %d tunnels", member.registration.name, len(member.tunnels)
+                )
                 for upstream in list(member.tunnels):
                     self._end(upstream, "the registration was changed or blocked")
 

@@ -38,7 +38,18 @@ class Upstream:
         used_at: loop time of the last byte in either direction, seconds.
     """
 
-    __slots__ = ("_chunked", "_cork", "_keep_alive", "_out", "_parser", "exchange", "over", "owner", "transport", "used_at")
+    __slots__ = (
+        "_chunked",
+        "_cork",
+        "_keep_alive",
+        "_out",
+        "_parser",
+        "exchange",
+        "over",
+        "owner",
+        "transport",
+        "used_at",
+    )
 
     def __init__(self, transport: Any, owner: Owner, cork: Cork) -> None:
         self.transport, self.owner, self._cork = transport, owner, cork

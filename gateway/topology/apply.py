@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from django.db.models import Model, ProtectedError
+from django.db.models import ProtectedError
 from django.utils import timezone
 
 from gateway.audit import change_set
@@ -31,7 +31,7 @@ class Applied:
     revision: int | None = None
 
 
-class _DryRun(Exception):  # noqa: N818
+class _DryRun(Exception):
     """Takes everything back."""
 
 
@@ -134,7 +134,7 @@ def _attempt(step: _Step, topology: Topology) -> list[Problem]:
         return [Problem(section, name, "", f"the database refuses it: {error}")]
 
 
-class _Unknown(Exception):  # noqa: N818
+class _Unknown(Exception):
     def __init__(self, errors: list[FieldError]) -> None:
         super().__init__()
         self.errors = errors
@@ -192,5 +192,3 @@ def describe(change: Change) -> list[str]:
 def _short(value: object) -> str:
     text = "(none)" if value is None else str(value).replace("\n", " ")
     return text if len(text) <= 80 else f"{text[:77]}…"
-
-

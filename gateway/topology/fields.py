@@ -54,7 +54,9 @@ class Fields:
         if value is None:
             raise self._error(name, f"is missing; one of {', '.join(known)} is needed")
         if value not in known:
-            raise self._error(name, f'there is no "{value}"{suggestion(value, known)}; one of {", ".join(known)} is needed')
+            raise self._error(
+                name, f'there is no "{value}"{suggestion(value, known)}; one of {", ".join(known)} is needed'
+            )
         return value
 
     def boolean(self, name: str, default: bool = False) -> bool:

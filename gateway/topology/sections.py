@@ -10,15 +10,37 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db.models import Model
 
-from gateway.models import API, Builtin, ClientAuth, Dial, Endpoint, EndpointIdentity, Node, Port, PortType
-from gateway.models import Registration, Role, Service
+from gateway.models import (
+    API,
+    Builtin,
+    ClientAuth,
+    Dial,
+    Endpoint,
+    EndpointIdentity,
+    Node,
+    Port,
+    PortType,
+    Registration,
+    Role,
+    Service,
+)
 from gateway.topology.entries import kept, kept_password
 from gateway.topology.fields import FieldError, Fields, Kept
 from identity.core import certificates
 from identity.core.certificates import CertificateError
 from identity.core.chains import load_crl
-from identity.models import ACL, Certificate, Group, Keystore, MappingRule, Revocation, Truststore, Usage, User
-from identity.models import UserFrom
+from identity.models import (
+    ACL,
+    Certificate,
+    Group,
+    Keystore,
+    MappingRule,
+    Revocation,
+    Truststore,
+    Usage,
+    User,
+    UserFrom,
+)
 from identity.models.truststores import RevocationList, TrustedCertificate
 
 

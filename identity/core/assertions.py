@@ -38,7 +38,7 @@ class Proof(StrEnum):
     TEST = "test"  # an operator's test invoke; nobody proved anything; signed by the registration port's key
 
 
-class AssertionInvalid(ValueError):  # noqa: N818 - reads as the sentence that it is
+class AssertionInvalid(ValueError):
     """`field` names what is wrong, `problem` tells what was found and what is accepted."""
 
     def __init__(self, field: str, problem: str) -> None:
@@ -143,9 +143,7 @@ def check_times(claims: Claims, *, now: float, skew: float = SKEW) -> None:
     if not 0 < lifetime <= MAX_LIFETIME:
         raise AssertionInvalid("exp", f"{lifetime} s after iat; 1 to {MAX_LIFETIME} are accepted")
     if claims.issued_at > now + skew:
-        raise AssertionInvalid(
-            "iat", f"{claims.issued_at - now:.0f} s ahead of this node; compare the clocks"
-        )
+        raise AssertionInvalid("iat", f"{claims.issued_at - now:.0f} s ahead of this node; compare the clocks")
     if claims.expires_at <= now - skew:  # at `exp` itself it is over already (RFC 7519, section 4.1.4)
         raise AssertionInvalid("exp", f"over for {now - claims.expires_at:.0f} s; {skew:.0f} s are granted")
 

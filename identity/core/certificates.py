@@ -75,19 +75,11 @@ class Certificate:
 
     @property
     def for_client_authentication(self) -> bool:
-        return (
-            self.purposes is None
-            or "client authentication" in self.purposes
-            or "any purpose" in self.purposes
-        )
+        return self.purposes is None or "client authentication" in self.purposes or "any purpose" in self.purposes
 
     @property
     def for_server_authentication(self) -> bool:
-        return (
-            self.purposes is None
-            or "server authentication" in self.purposes
-            or "any purpose" in self.purposes
-        )
+        return self.purposes is None or "server authentication" in self.purposes or "any purpose" in self.purposes
 
     @property
     def self_issued(self) -> bool:
@@ -150,9 +142,7 @@ def from_der(der: bytes) -> Certificate:
             not_before=_timestamp(parsed.not_valid_before_utc),
             not_after=_timestamp(parsed.not_valid_after_utc),
             alternative_names=names.alternative_names(alternative) if alternative else (),
-            purposes=None
-            if usages is None
-            else tuple(_PURPOSES.get(u.dotted_string, u.dotted_string) for u in usages),
+            purposes=None if usages is None else tuple(_PURPOSES.get(u.dotted_string, u.dotted_string) for u in usages),
             is_authority=bool(constraints and constraints.ca),
             key=_describe_key(key),
             signature=parsed.signature_hash_algorithm.name.upper() if parsed.signature_hash_algorithm else "",
@@ -160,9 +150,7 @@ def from_der(der: bytes) -> Certificate:
         )
     except CertificateError:
         raise
-    except (
-        Exception
-    ) as error:  # the parser raises a dozen kinds; each means the same to who uploaded the file
+    except Exception as error:  # the parser raises a dozen kinds; each means the same to who uploaded the file
         raise CertificateError(f"This is not a certificate that can be read: {_first_line(error)}") from error
 
 
@@ -207,13 +195,9 @@ def from_file(data: bytes) -> tuple[Certificate, ...]:
     if any(byte >= 0x80 or (byte < 0x20 and byte not in b"\t\r\n") for byte in rest):
         raise CertificateError("The file has bytes around its PEM blocks that are not text; remove them.")
     if blocks and not _commentary(data[blocks[-1].end() :]):
-        raise CertificateError(
-            "Something follows the last certificate; remove what stands after its END line."
-        )
+        raise CertificateError("Something follows the last certificate; remove what stands after its END line.")
     if len(blocks) > MAX_CERTIFICATES:
-        raise CertificateError(
-            f"The file has {len(blocks)} certificates; at most {MAX_CERTIFICATES} are accepted."
-        )
+        raise CertificateError(f"The file has {len(blocks)} certificates; at most {MAX_CERTIFICATES} are accepted.")
     found: list[Certificate] = []
     for number, block in enumerate(blocks, 1):
         label = block[1].decode()
@@ -250,9 +234,7 @@ def _from_bare_der(data: bytes) -> Certificate:
             "keytool -importkeystore -srckeystore FILE.jks -destkeystore FILE.p12 -deststoretype PKCS12"
         )
     if data[:1] != b"\x30":
-        raise CertificateError(
-            "This is not a certificate: neither PEM (text with BEGIN CERTIFICATE) nor DER."
-        )
+        raise CertificateError("This is not a certificate: neither PEM (text with BEGIN CERTIFICATE) nor DER.")
     length, header = _der_length(data)
     if length is not None and len(data) > header + length:
         try:
@@ -329,9 +311,7 @@ def key_from_file(data: bytes, password: str | None = None) -> serialization.Pri
         encrypted = b"ENCRYPTED" in data
         if encrypted:
             raise CertificateError("The pass phrase does not open this key.") from error
-        raise CertificateError(
-            "This is not a private key; PEM (PKCS#8 or traditional) or DER is needed."
-        ) from error
+        raise CertificateError("This is not a private key; PEM (PKCS#8 or traditional) or DER is needed.") from error
     if not isinstance(
         key,
         rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey,

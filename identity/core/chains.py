@@ -99,9 +99,7 @@ def _judge(
     if certificate.is_authority:
         return Verdict(untrusted, "it is an authority's certificate; an authority is no client")
     if not certificate.for_client_authentication:
-        return Verdict(
-            untrusted, f"it is for {', '.join(certificate.purposes or ())}, not for client authentication"
-        )
+        return Verdict(untrusted, f"it is for {', '.join(certificate.purposes or ())}, not for client authentication")
     if len(intermediates) > MAX_INTERMEDIATES:
         return Verdict(
             untrusted,
@@ -109,9 +107,7 @@ def _judge(
         )
     public_key = certificate.parsed.public_key()
     if isinstance(public_key, rsa.RSAPublicKey) and public_key.key_size < MIN_RSA_BITS:
-        return Verdict(
-            untrusted, f"its RSA key has {public_key.key_size} bits; at least {MIN_RSA_BITS} are needed"
-        )
+        return Verdict(untrusted, f"its RSA key has {public_key.key_size} bits; at least {MIN_RSA_BITS} are needed")
     if now < certificate.not_before:
         return Verdict(
             IdentityReason.CERTIFICATE_EXPIRED,
@@ -132,9 +128,7 @@ def _judge(
 _LEAF_POLICY = ExtensionPolicy.permit_all()
 _AUTHORITY_POLICY = (
     ExtensionPolicy.permit_all()
-    .require_present(
-        x509.BasicConstraints, Criticality.AGNOSTIC, lambda policy, cert, ext: _is_authority(ext)
-    )
+    .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, lambda policy, cert, ext: _is_authority(ext))
     .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, lambda policy, cert, ext: _may_sign(ext))
 )
 
@@ -193,9 +187,7 @@ def _check_revocation(path: tuple[Certificate, ...], truststore: Truststore, now
     for below, above in zip(path, path[1:], strict=False):
         lists = [crl for crl in truststore.crls if crl.issuer_spki_sha256 == above.spki_sha256]
         if any(below.serial in crl.revoked for crl in lists):
-            return Verdict(
-                IdentityReason.CERTIFICATE_REVOKED, f"{above.title} has revoked {below.title}", path[1:]
-            )
+            return Verdict(IdentityReason.CERTIFICATE_REVOKED, f"{above.title} has revoked {below.title}", path[1:])
         for crl in lists:
             if crl.next_update is None:
                 continue

@@ -56,5 +56,3 @@ def _number(value: int, size: int = 0) -> str:
 
 def _encode(data: bytes) -> bytes:
     return base64.urlsafe_b64encode(data).rstrip(b"=")
-
-

@@ -104,9 +104,7 @@ def resolve(
             step = Step("mapping", False, found, ("it is {0}, and logs nobody in by a rule either", why))
             return Resolution(None, IdentityReason.CERTIFICATE_UNMAPPED, [step])
         if on_file.user is not None:
-            return Resolution(
-                on_file.user, None, [Step("mapping", True, found, ("mapped to user {0}", on_file.user))]
-            )
+            return Resolution(on_file.user, None, [Step("mapping", True, found, ("mapped to user {0}", on_file.user))])
         steps = [Step("mapping", True, found, "mapped to nobody; rules are tried next")]
     else:
         steps = []
@@ -123,12 +121,6 @@ def resolve(
             steps.append(Step("mapping", True, found, ("runs as user {0}", user)))
             return Resolution(user, None, steps)
     rules_tried = sum(len(rules) for _, rules in mappings.tiers)
-    against = (
-        ("not mapped on file; none of {0} rules matches", rules_tried)
-        if rules_tried
-        else "not mapped on file"
-    )
-    steps.append(
-        Step("mapping", False, ("certificate …{0}, {1}", certificate.sha256[-8:], certificate.title), against)
-    )
+    against = ("not mapped on file; none of {0} rules matches", rules_tried) if rules_tried else "not mapped on file"
+    steps.append(Step("mapping", False, ("certificate …{0}, {1}", certificate.sha256[-8:], certificate.title), against))
     return Resolution(None, IdentityReason.CERTIFICATE_UNMAPPED, steps)

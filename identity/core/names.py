@@ -80,8 +80,7 @@ class DistinguishedName:
 def _text_of(rdns: tuple[frozenset[tuple[str, str]], ...]) -> str:
     """For people: most specific attribute first, `, ` between; never compared and never parsed back."""
     escaped = (
-        "+".join(f"{kind}={_SPECIAL.sub(_ESCAPE, value)}" for kind, value in sorted(rdn))
-        for rdn in reversed(rdns)
+        "+".join(f"{kind}={_SPECIAL.sub(_ESCAPE, value)}" for kind, value in sorted(rdn)) for rdn in reversed(rdns)
     )
     return ", ".join(escaped)
 
@@ -92,10 +91,7 @@ def _attribute_value(value: str | bytes) -> str:
 
 def from_x509(name: x509.Name) -> DistinguishedName:
     rdns = tuple(
-        frozenset(
-            (_KIND_BY_OID.get(a.oid.dotted_string, a.oid.dotted_string), _attribute_value(a.value))
-            for a in rdn
-        )
+        frozenset((_KIND_BY_OID.get(a.oid.dotted_string, a.oid.dotted_string), _attribute_value(a.value)) for a in rdn)
         for rdn in name.rdns
     )
     return DistinguishedName(rdns, _text_of(rdns))
@@ -109,14 +105,10 @@ def from_text(text: str) -> DistinguishedName:
     """
     try:
         return from_x509(
-            x509.Name.from_rfc4514_string(
-                text.strip(), {k: v for k, v in ATTRIBUTE_KINDS.items() if k != "CN"}
-            )
+            x509.Name.from_rfc4514_string(text.strip(), {k: v for k, v in ATTRIBUTE_KINDS.items() if k != "CN"})
         )
     except (ValueError, KeyError) as error:
-        raise ValueError(
-            f"{text!r} is not a distinguished name; write it like CN=Partner CA,O=Acme"
-        ) from error
+        raise ValueError(f"{text!r} is not a distinguished name; write it like CN=Partner CA,O=Acme") from error
 
 
 def alternative_names(extension: x509.SubjectAlternativeName) -> tuple[str, ...]:
@@ -153,9 +145,7 @@ def check_san_pattern(pattern: str) -> None:
     """Raises ValueError, saying what would be right, unless `pattern` is one that `san_matches` understands."""
     kind, separator, value = pattern.partition(":")
     if not separator or kind not in SAN_KINDS or not value:
-        raise ValueError(
-            f"{pattern!r} needs a kind and a value, like dns:*.partner.example or email:ops@a.example"
-        )
+        raise ValueError(f"{pattern!r} needs a kind and a value, like dns:*.partner.example or email:ops@a.example")
     if "*" in value and (kind != "dns" or any("*" in label and label != "*" for label in value.split("."))):
         raise ValueError(f"{pattern!r}: * stands for one whole DNS label, as in dns:*.partner.example")
     if kind == "dns" and value.replace("*", "").strip(".") == "":

@@ -47,9 +47,7 @@ class Vault:
         head, nonce = sealed[: 1 + _ID], sealed[1 + _ID : 1 + _ID + _NONCE]
         cipher = self._ciphers.get(head[1:])
         if head[:1] != _VERSION or cipher is None:
-            raise VaultError(
-                f"{place}: sealed under a master key that is not configured (POSTERN_MASTER_KEY_PREVIOUS)"
-            )
+            raise VaultError(f"{place}: sealed under a master key that is not configured (POSTERN_MASTER_KEY_PREVIOUS)")
         try:
             return cipher.decrypt(nonce, sealed[1 + _ID + _NONCE :], head + place.encode())
         except InvalidTag as error:
@@ -64,7 +62,5 @@ def fingerprint(secret: bytes, place: str) -> str:
 
     Slow on purpose and bound to the place, so that a guessed password cannot be tried quickly against it.
     """
-    digest = hashlib.scrypt(
-        secret, salt=b"postern fingerprint\0" + place.encode(), n=2**14, r=8, p=1, dklen=16
-    )
+    digest = hashlib.scrypt(secret, salt=b"postern fingerprint\0" + place.encode(), n=2**14, r=8, p=1, dklen=16)
     return digest.hex()

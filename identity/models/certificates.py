@@ -108,8 +108,10 @@ class Certificate(Described, Named):
         super().clean()
         if self.user_id and self.user.name == DEFAULT:
             raise ValidationError(
-                {"user": "A certificate cannot be mapped to Default: it would make a known partner a stranger. "
-                         "Choose a user of its own, or leave it unmapped."}
+                {
+                    "user": "A certificate cannot be mapped to Default: it would make a known partner a stranger. "
+                    "Choose a user of its own, or leave it unmapped."
+                }
             )
         twin = Certificate.objects.filter(sha256=self.sha256).exclude(pk=self.pk).first()
         if twin:

@@ -3,11 +3,13 @@
 from typing import Any
 
 from django.core.exceptions import ValidationError
+from django.db.models import ProtectedError
 from django.db.models.signals import m2m_changed, pre_delete, pre_save
 
 from identity.models.acls import ACL, check_acl_groups
 from identity.models.base import PredefinedError
 from identity.models.groups import Group
+from identity.models.truststores import Truststore
 from identity.models.users import User, check_membership
 
 GUARDED = (User, Group, ACL)
@@ -16,6 +18,16 @@ GUARDED = (User, Group, ACL)
 def _refuse_deletion(sender: type[Any], instance: Any, **_: Any) -> None:
     if instance.predefined:
         raise PredefinedError(f"{instance.name} is predefined and cannot be deleted.")
+
+
+def _refuse_deletion_of_linked(sender: type[Any], instance: Any, **_: Any) -> None:
+    """A group on an ACL, a truststore on a registration: taking it away silently would change who may do what."""
+    users: set[Any] = set()
+    for relation in sender._meta.related_objects:
+        if relation.many_to_many:
+            users |= set(getattr(instance, relation.get_accessor_name()).all()[:20])
+    if users:
+        raise ProtectedError(f"{instance} is still used", users)
 
 
 def _refuse_renaming(sender: type[Any], instance: Any, raw: bool, **_: Any) -> None:
@@ -62,6 +74,8 @@ def connect() -> None:
     for model in GUARDED:
         pre_delete.connect(_refuse_deletion, sender=model, dispatch_uid=f"keep predefined {model.__name__}")
         pre_save.connect(_refuse_renaming, sender=model, dispatch_uid=f"keep name of predefined {model.__name__}")
+    for model in (Group, Truststore):
+        pre_delete.connect(_refuse_deletion_of_linked, sender=model, dispatch_uid=f"keep linked {model.__name__}")
     m2m_changed.connect(_check_groups_of_user, sender=User.groups.through, dispatch_uid="groups of users")
     for through in (ACL.allowed.through, ACL.denied.through):
         m2m_changed.connect(_check_groups_of_acl, sender=through, dispatch_uid=f"groups of ACLs {through.__name__}")

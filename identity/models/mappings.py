@@ -82,15 +82,15 @@ class MappingRule(Named):
         except ValueError as error:
             raise ValidationError({"issuer": str(error)}) from error
         keys = {
-            row.certificate.spki_sha256
-            for row in TrustedCertificate.objects.all()
-            if row.certificate.subject == wanted
+            row.certificate.spki_sha256 for row in TrustedCertificate.objects.all() if row.certificate.subject == wanted
         }
         if not keys:
             raise ValidationError({"issuer": f"No truststore holds an authority {self.issuer}; add it to one first."})
         if len(keys) > 1:
             raise ValidationError(
-                {"issuer": f"{len(keys)} stored authorities with different keys are called {self.issuer}; "
-                           "a rule must mean one. Remove the other from its truststore."}
+                {
+                    "issuer": f"{len(keys)} stored authorities with different keys are called {self.issuer}; "
+                    "a rule must mean one. Remove the other from its truststore."
+                }
             )
         return keys.pop()

@@ -1,0 +1,235 @@
+"""Forms of the plain nouns: nodes, groups, users, ACLs, services, APIs, endpoints, mapping rules."""
+
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+
+from console.forms.fields import LinesField, NounForm
+from gateway.core import paths
+from gateway.models import API, Endpoint, EndpointIdentity, Node, Service
+from gateway.models.services import IDENTITY_HEADERS, METHODS
+from identity.models import ACL, Group, MappingRule, User
+from identity.models.groups import ANONYMOUS, EVERYBODY
+from identity.models.users import DEFAULT
+
+
+class NodeForm(NounForm):
+    class Meta:
+        model = Node
+        fields = ["name", "role", "description"]
+
+
+class GroupForm(NounForm):
+    class Meta:
+        model = Group
+        fields = ["name", "description"]
+
+
+class UserForm(NounForm):
+    password = forms.CharField(
+        required=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        help_text="Empty keeps what is stored. Certificates need none.",
+    )
+    password_again = forms.CharField(
+        required=False, widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}), label="Password again"
+    )
+    remove_password = forms.BooleanField(required=False, help_text="The user can then log in by certificate alone.")
+    shown_at = {"password_hash": "password"}
+    groups = [("Password", ["password", "password_again", "remove_password"], True)]
+
+    class Meta:
+        model = User
+        fields = ["name", "enabled", "groups", "description"]
+        widgets = {"groups": forms.CheckboxSelectMultiple}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["groups"].queryset = Group.objects.exclude(name__in=[EVERYBODY, ANONYMOUS])  # type: ignore[attr-defined]
+        self.fields["groups"].help_text = "Everybody is a member of Everybody."
+        if not self.instance.password_hash:
+            del self.fields["remove_password"]
+        if self.instance.name == DEFAULT:
+            for name in ("name", "enabled", "groups", "password", "password_again"):
+                self.fields[name].disabled = True
+            self.fields[
+                "name"
+            ].help_text = "Predefined: stands for callers without a credential. Keep it out with an ACL."
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        if data.get("password") != data.get("password_again"):
+            self.add_error("password_again", "The two passwords differ; type the same twice.")
+        if data.get("password") and data.get("remove_password"):
+            self.add_error("remove_password", "Give a new password or remove it, not both.")
+        return data
+
+    def fill(self) -> None:
+        if self.cleaned_data.get("remove_password"):
+            self.instance.set_password("")
+        elif self.cleaned_data.get("password") and not self.errors:
+            self.instance.name = self.cleaned_data.get("name", self.instance.name)
+            self.instance.set_password(self.cleaned_data["password"])
+
+
+class ACLForm(NounForm):
+    """One row a group, one of three choices in each."""
+
+    class Meta:
+        model = ACL
+        fields = ["name", "description"]
+
+    CHOICES = [("", "not mentioned"), ("allowed", "allowed"), ("denied", "denied")]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        adding = self.instance._state.adding
+        allowed = set() if adding else {group.pk for group in self.instance.allowed.all()}
+        denied = set() if adding else {group.pk for group in self.instance.denied.all()}
+        self._groups = {f"group_{group.pk.hex}": group for group in Group.objects.all()}
+        for name, group in self._groups.items():
+            initial = "allowed" if group.pk in allowed else "denied" if group.pk in denied else ""
+            self.fields[name] = forms.ChoiceField(
+                choices=self.CHOICES,
+                required=False,
+                label=group.name,
+                initial=initial,
+                widget=forms.RadioSelect,
+                help_text=group.description,
+                disabled=self.instance.predefined,
+            )
+        self.groups = [("Groups: denied beats allowed; what is not mentioned is denied", list(self._groups), False)]
+
+    def _save_m2m(self) -> None:
+        super()._save_m2m()  # type: ignore[misc]
+        if self.instance.predefined:
+            return
+        chosen = {"allowed": [], "denied": [], "": []}  # type: dict[str, list[Group]]
+        for name, group in self._groups.items():
+            chosen[self.cleaned_data.get(name) or ""].append(group)
+        self.instance.denied.remove(*[g for g in self.instance.denied.all() if g not in chosen["denied"]])
+        self.instance.allowed.set(chosen["allowed"])
+        self.instance.denied.set(chosen["denied"])
+
+
+def _checkboxes(names: tuple[str, ...], **kwargs: Any) -> forms.MultipleChoiceField:
+    return forms.MultipleChoiceField(
+        choices=[(name, name) for name in names], required=False, widget=forms.CheckboxSelectMultiple, **kwargs
+    )
+
+
+HEADER_WORDS = {
+    "client-cert": "client-cert — Client-Cert: :MIIB…: (RFC 9440)",
+    "xfcc": 'xfcc — X-Forwarded-Client-Cert: Hash=…;Subject="CN=alice"',
+    "user": "user — X-Forwarded-User: alice, X-Forwarded-Groups: Everybody,Partners",
+    "jwt": "jwt — Postern-Identity: a signed token (needs POSTERN_JWT_KEYSTORE)",
+}
+
+
+class ServiceForm(NounForm):
+    methods = _checkboxes(METHODS, help_text="None chosen: every method.")
+    identity_headers = forms.MultipleChoiceField(
+        choices=[(name, HEADER_WORDS[name]) for name in IDENTITY_HEADERS],
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text="What the backend is told of whom the request runs as.",
+    )
+    trailers = LinesField(help_text="Trailer fields that are let through, one a line.")
+    groups = [
+        ("What runs", ["builtin", "backend", "timeout"], False),
+        ("Who may, and what the backend learns", ["execute_acl", "identity_headers", "forward_authorization"], False),
+        ("More", ["methods", "trailers", "description"], True),
+    ]
+
+    class Meta:
+        model = Service
+        fields = ["name", "node", "path", "builtin", "backend", "timeout", "execute_acl", "identity_headers",
+                  "forward_authorization", "methods", "trailers", "description"]  # fmt: skip
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _default_acl(self)
+
+
+def _default_acl(form: NounForm) -> None:
+    form.fields["execute_acl"].empty_label = "Default: every user but Default"  # type: ignore[attr-defined]
+
+
+class APIForm(NounForm):
+    methods = _checkboxes(METHODS, help_text="None chosen: every method.")
+    groups = [("More", ["methods", "description"], True)]
+
+    class Meta:
+        model = API
+        fields = ["name", "node", "path", "endpoint", "execute_acl", "methods", "description"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["node"].queryset = Node.objects.exclude(role="internal")  # type: ignore[attr-defined]
+        _default_acl(self)
+        if not self.instance._state.adding:
+            endpoint = self.instance.endpoint
+            result = paths.rebase(self.instance.path + "/7", self.instance.path, endpoint.parsed_url().base)
+            self.fields["endpoint"].help_text = f"A call of {self.instance.path}/7 arrives there as {result}"
+
+
+class EndpointForm(NounForm):
+    identity = forms.ChoiceField(
+        choices=[("", "As the URL has it: caller for reverse://; for https:// the keystore's certificate, else nobody"),
+                 *EndpointIdentity.choices],
+        required=False, widget=forms.RadioSelect,
+        help_text="Whom the far side sees.",
+    )  # fmt: skip
+    new_password = forms.CharField(
+        required=False, widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}), label="Password",
+        help_text="Empty keeps what is stored. It is sealed, and never shown again.",
+    )  # fmt: skip
+    groups = [
+        ("As whom", ["identity", "keystore", "username", "new_password"], False),
+        ("More", ["truststore", "forward_authorization", "timeout", "description"], True),
+    ]
+    shown_at = {"password": "new_password", "registration_port": "url"}
+
+    class Meta:
+        model = Endpoint
+        fields = ["name", "url", "identity", "keystore", "username", "truststore", "forward_authorization", "timeout",
+                  "description"]  # fmt: skip
+        help_texts = {
+            "url": "https://host:port/path, or reverse://REGISTRATION-PORT/path. A path replaces the API's own."
+        }
+
+    def fill(self) -> None:
+        if self.cleaned_data.get("new_password"):
+            self.instance.set_password(self.cleaned_data["new_password"])
+        elif not self.cleaned_data.get("username"):
+            self.instance.password = b""
+
+
+class MappingRuleForm(NounForm):
+    subject = LinesField(
+        rows=4,
+        help_text="Kind = value, one a line: O = Partner One. A kind that is named must have exactly the named values.",
+    )
+    user_from = forms.ChoiceField(
+        choices=[("", "— the user above"), *MappingRule._meta.get_field("user_from").choices],  # type: ignore[misc]
+        required=False, label="Or the user named by the certificate's",
+    )  # fmt: skip
+
+    class Meta:
+        model = MappingRule
+        fields = ["name", "enabled", "priority", "issuer", "subject", "san", "user", "user_from"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["user"].queryset = User.objects.mappable()  # type: ignore[attr-defined]
+        self.initial["subject"] = [f"{k} = {v}" for k, values in self.instance.subject.items() for v in values]
+
+    def clean_subject(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for number, line in enumerate(self.cleaned_data["subject"], 1):
+            kind, separator, value = line.partition("=")
+            if not separator or not kind.strip() or not value.strip():
+                raise ValidationError(f"Line {number}: write it like O = Partner One.")
+            found.setdefault(kind.strip(), []).append(value.strip())
+        return found

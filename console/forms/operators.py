@@ -1,0 +1,88 @@
+"""Operators and their passwords."""
+
+from typing import Any
+
+from django import forms
+from django.contrib.auth import password_validation
+from django.core.exceptions import ValidationError
+
+from console.models import Operator, Role
+
+
+class LoginForm(forms.Form):
+    username = forms.CharField(
+        max_length=150, widget=forms.TextInput(attrs={"autocomplete": "username", "autofocus": True})
+    )
+    password = forms.CharField(max_length=1024, widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}))
+
+
+class _NewPassword(forms.Form):
+    new_password = forms.CharField(widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}), max_length=1024)
+    new_password_again = forms.CharField(
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}), max_length=1024
+    )
+
+    def check_new(self, operator: Operator) -> None:
+        first, again = self.cleaned_data.get("new_password"), self.cleaned_data.get("new_password_again")
+        if first != again:
+            self.add_error("new_password_again", "The two passwords differ; type the same twice.")
+        elif first:
+            try:
+                password_validation.validate_password(first, operator)
+            except ValidationError as error:
+                self.add_error("new_password", error)
+
+
+class PasswordForm(_NewPassword):
+    """An operator's own password."""
+
+    current_password = forms.CharField(
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}), max_length=1024
+    )
+    field_order = ["current_password", "new_password", "new_password_again"]
+
+    def __init__(self, operator: Operator, *args: Any) -> None:
+        super().__init__(*args)
+        self.operator = operator
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        if not self.operator.check_password(data.get("current_password", "")):
+            self.add_error("current_password", "This is not your current password.")
+        self.check_new(self.operator)
+        return data
+
+
+class OperatorForm(_NewPassword, forms.ModelForm):  # type: ignore[type-arg]
+    class Meta:
+        model = Operator
+        fields = ["username", "full_name", "role", "is_active"]
+        widgets = {"role": forms.RadioSelect}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        adding = self.instance._state.adding
+        for name in ("new_password", "new_password_again"):
+            self.fields[name].required = adding
+            if not adding:
+                self.fields[name].help_text = "Empty keeps it."
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        self.check_new(self.instance)
+        if (
+            not self.instance._state.adding
+            and self._is_last_owner()
+            and (data.get("role") != Role.OWNER or not data.get("is_active"))
+        ):
+            raise ValidationError("This is the last active owner: make somebody else an owner first.")
+        return data
+
+    def _is_last_owner(self) -> bool:
+        owners = Operator.objects.filter(role=Role.OWNER, is_active=True)
+        return owners.filter(pk=self.instance.pk).exists() and owners.count() == 1
+
+    def save(self, commit: bool = True) -> Operator:
+        if self.cleaned_data.get("new_password"):
+            self.instance.set_password(self.cleaned_data["new_password"])
+        return super().save(commit)

@@ -1,0 +1,78 @@
+"""The audit log: who changed what, when, from where; before and after."""
+
+from typing import Any
+
+from django.core.paginator import Paginator
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.urls import path
+
+from console.differences import differences
+from console.nouns import TITLES, url_of
+from console.permissions import permission_required
+from console.views.pages import PAGE
+from gateway.models import Change, ChangeSet
+from gateway.topology.entries import SECTIONS
+
+KINDS = {**TITLES, "operators": "Operators", "test_invoke": "Test invokes"}
+SHOWN = 200  # objects of one change set on its page
+
+
+@permission_required("view")
+def changes(request: HttpRequest) -> HttpResponse:
+    text, kind, actor = (request.GET.get(name, "").strip() for name in ("q", "kind", "actor"))
+    rows = ChangeSet.objects.all()
+    if text:
+        rows = rows.filter(Q(message__icontains=text) | Q(pk__in=_touching(name__icontains=text)))
+    if kind in KINDS:
+        rows = rows.filter(pk__in=_touching(kind=kind))
+    if actor:
+        rows = rows.filter(actor=actor)
+    context = {
+        "page": Paginator(rows.prefetch_related("changes"), PAGE).get_page(request.GET.get("page")),
+        "text": text,
+        "kind": kind,
+        "kinds": list(KINDS.items()),
+        "actor": actor,
+        "actors": ChangeSet.objects.order_by("actor").values_list("actor", flat=True).distinct()[:200],
+    }
+    return render(request, "changes/list.html", context)
+
+
+def _touching(**condition: Any) -> Any:
+    return Change.objects.filter(**condition).values("change_set")
+
+
+@permission_required("view")
+def change(request: HttpRequest, pk: int) -> HttpResponse:
+    row = get_object_or_404(ChangeSet, pk=pk)
+    stored = list(row.changes.all()[:SHOWN])
+    pages = _pages(stored)
+    found = []
+    for each in stored:
+        fields = differences(each.before, each.after)
+        found.append(
+            {
+                "change": each,
+                "title": KINDS.get(each.kind, each.kind),
+                "url": pages.get((each.kind, each.object_id)),
+                "fields": fields,
+                "unchanged": [field for field in fields if not field.changed],
+            }
+        )
+    more = row.changes.count() - len(stored)
+    return render(request, "changes/detail.html", {"row": row, "changes": found, "more": more})
+
+
+def _pages(stored: list[Change]) -> dict[tuple[str, str], str | None]:
+    """Kind and id of what was changed → its page, for what is still there; one query for each kind."""
+    pages: dict[tuple[str, str], str | None] = {}
+    for kind in {each.kind for each in stored} & set(SECTIONS):
+        ids = [each.object_id for each in stored if each.kind == kind]
+        for row in SECTIONS[kind]._default_manager.filter(pk__in=ids):
+            pages[kind, str(row.pk)] = url_of(row)
+    return pages
+
+
+urls = [path("changes/", changes, name="changes"), path("changes/<int:pk>/", change, name="changes-detail")]

@@ -1,0 +1,18 @@
+"""Pages for what cannot be shown."""
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from console.models import PERMISSIONS, Role
+
+
+def forbidden(request: HttpRequest, exception: Any = None) -> HttpResponse:
+    needed = PERMISSIONS.get(str(exception))
+    role = Role(needed).label if needed else ""
+    return render(request, "errors/403.html", {"role": role}, status=403)
+
+
+def not_found(request: HttpRequest, exception: Any = None) -> HttpResponse:
+    return render(request, "errors/404.html", status=404)

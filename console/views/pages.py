@@ -1,0 +1,262 @@
+"""What the pages of every noun have in common: list, add, edit, delete. A noun's module declares the rest."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import ValidationError
+from django.core.paginator import Paginator
+from django.db import IntegrityError
+from django.db.models import Model, ProtectedError, Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import URLPattern, path, reverse
+from django.views.decorators.http import require_http_methods
+
+from console.forms.fields import NounForm
+from console.models import PERMISSIONS, Role
+from console.nouns import TITLES, label_of, permission_of, url_of
+from console.permissions import require
+from console.references import Reference, references
+from console.templatetags.console import with_article
+from gateway.audit import change_set
+from gateway.models import Change
+from gateway.topology.entries import SECTIONS
+
+PAGE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What stands in one place of a table. `kind`: how it looks: text, code, who, ok, warn, bad, soft."""
+
+    text: str
+    kind: str = "text"
+    url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`order`: the field that the column sorts by; "" where it does not."""
+
+    title: str
+    cell: Callable[[Any], Cell | list[Cell]]
+    order: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What an operator should know of an object. `kind`: warn, bad, ok or info."""
+
+    text: str
+    kind: str = "warn"
+
+
+@dataclass(frozen=True, slots=True)
+class Noun:
+    """One kind of object and its pages.
+
+    Attributes:
+        lede: one sentence: what these objects are.
+        search: fields that the list's search looks into.
+        filters: value of ?show= → (label, condition).
+        rows: the list's query, with what its cells need fetched at once.
+        form_options: further arguments of the form, from the request and the row (None when one is added).
+        adds: (label, URL) of the ways to add one; empty: the one page of this noun.
+        notes: what is lawful but odd about a row, shown above its form.
+    """
+
+    kind: str
+    form: type[NounForm]
+    columns: list[Column]
+    lede: str
+    search: tuple[str, ...] = ("name", "description")
+    filters: dict[str, tuple[str, Q]] = field(default_factory=dict)
+    rows: Callable[[QuerySet[Any]], QuerySet[Any]] = lambda rows: rows
+    form_options: Callable[[HttpRequest, Any], dict[str, Any]] = lambda request, row: {}
+    adds: Callable[[], list[tuple[str, str]]] | None = None
+    template: str = "nouns/edit.html"
+    extra: Callable[[Any], dict[str, Any]] = lambda row: {}
+    notes: Callable[[Any], list[Note]] = lambda row: []
+
+    @property
+    def model(self) -> type[Model]:
+        return SECTIONS[self.kind]
+
+    @property
+    def title(self) -> str:
+        return TITLES[self.kind]
+
+    @property
+    def singular(self) -> str:
+        return str(self.model._meta.verbose_name)
+
+    @property
+    def permission(self) -> str:
+        return permission_of(self.kind)
+
+
+def name_cell(row: Any) -> Cell:
+    return Cell(row.name, "name", url_of(row))
+
+
+def link(row: Any) -> Cell:
+    """A reference to another object, or nothing."""
+    return Cell(row.name, "text", url_of(row)) if row is not None else Cell("—", "soft")
+
+
+def who(user: Any) -> Cell:
+    return Cell(user.name, "who", url_of(user)) if user is not None else Cell("nobody", "soft")
+
+
+NAME = Column("Name", name_cell, "name")
+DESCRIPTION = Column("Description", lambda row: Cell(row.description, "soft"))
+
+
+def urlpatterns(noun: Noun, *, with_add: bool = True) -> list[URLPattern]:
+    """The pages of a noun, named `KIND-list`, `KIND-add`, `KIND-edit`, `KIND-delete`."""
+    kind = noun.kind
+    patterns = [
+        path(f"{kind}/", lambda r: list_page(r, noun), name=f"{kind}-list"),
+        path(f"{kind}/<uuid:pk>/", lambda r, pk: edit_page(r, noun, pk), name=f"{kind}-edit"),
+        path(f"{kind}/<uuid:pk>/delete/", lambda r, pk: delete_page(r, noun, pk), name=f"{kind}-delete"),
+    ]
+    if with_add:
+        patterns.append(path(f"{kind}/add/", lambda r: edit_page(r, noun, None), name=f"{kind}-add"))
+    return patterns
+
+
+def list_page(request: HttpRequest, noun: Noun) -> HttpResponse:
+    require(request, "view")
+    rows = noun.rows(noun.model._default_manager.all())
+    text = request.GET.get("q", "").strip()
+    if text:
+        condition = Q()
+        for name in noun.search:
+            condition |= Q(**{f"{name}__icontains": text})
+        rows = rows.filter(condition)
+    show = request.GET.get("show", "")
+    if show in noun.filters:
+        rows = rows.filter(noun.filters[show][1])
+    order = request.GET.get("sort", "")
+    sortable = {column.order for column in noun.columns if column.order}
+    if order.removeprefix("-") in sortable:
+        rows = rows.order_by(order, "pk")
+    page = Paginator(rows, PAGE).get_page(request.GET.get("page"))
+    return render(
+        request,
+        "nouns/list.html",
+        {
+            "noun": noun,
+            "page": page,
+            "text": text,
+            "show": show,
+            "sort": order,
+            "table": [[_cells(column.cell(row)) for column in noun.columns] for row in page],
+            "may_change": request.user.may(noun.permission),  # type: ignore[union-attr]
+            "adds": noun.adds() if noun.adds else [],
+            "add_url": "" if noun.adds else reverse(f"{noun.kind}-add"),
+            "total": page.paginator.count if not text and not show else noun.model._default_manager.count(),
+        },
+    )
+
+
+def _cells(cell: Cell | list[Cell]) -> list[Cell]:
+    return cell if isinstance(cell, list) else [cell]
+
+
+@require_http_methods(["GET", "POST"])
+def edit_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
+    """Show, and with the permission change, one object; without `pk` add one."""
+    row = get_object_or_404(noun.model, pk=pk) if pk else None
+    may_change = request.user.may(noun.permission)  # type: ignore[union-attr]
+    require(request, noun.permission if request.method == "POST" or row is None else "view")
+    bound = request.method == "POST"
+    options = noun.form_options(request, row)
+    initial = {name: value for name, value in request.GET.items()} if not bound and row is None else None
+    form = noun.form(
+        request.POST if bound else None, request.FILES if bound else None, instance=row, initial=initial, **options
+    )
+    if not may_change:
+        for each in form.fields.values():
+            each.disabled = True
+    if bound and form.is_valid() and (saved := save(request, noun, form)) is not None:
+        messages.success(request, f"{noun.singular.capitalize()} {saved} is saved.")
+        return redirect(url_of(saved) or "overview")
+    if bound and row is not None:
+        row.refresh_from_db()  # the heading shows what is stored, not what was typed
+    return render(
+        request,
+        noun.template,
+        {
+            "noun": noun,
+            "form": form,
+            "row": row,
+            "may_change": may_change,
+            "references": references(row) if row else [],
+            "changes": changes_of(noun.kind, row) if row else [],
+            "list_url": f"{noun.kind}-list",
+            "delete_url": reverse(f"{noun.kind}-delete", args=[row.pk]) if row else "",
+            "lede": noun.lede,
+            "what_is_added": with_article(noun.singular),
+            "needed_role": Role(PERMISSIONS[noun.permission]).label.partition(" (")[0],
+            "notes": noun.notes(row) if row else [],
+            **noun.extra(row),
+        },
+        status=422 if bound else 200,
+    )
+
+
+def save(request: HttpRequest, noun: Noun, form: NounForm) -> Model | None:
+    """The saved object; None where the model or the database refused, the reason then being on the form."""
+    adding = form.instance._state.adding
+    message = f"{noun.singular} {form.cleaned_data.get('name', form.instance)} {'added' if adding else 'changed'}"
+    try:
+        with change_set(operator_of(request), message, address_of(request)):
+            saved: Model = form.save()
+            return saved
+    except ValidationError as error:
+        form.take_errors(error)
+    except IntegrityError:
+        form.add_error(None, "Somebody else has changed this meanwhile, or the name is taken. Look again and repeat.")
+    return None
+
+
+@require_http_methods(["GET", "POST"])
+def delete_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
+    """Ask, telling what still refers to the object; delete where nothing does."""
+    require(request, noun.permission)
+    row = get_object_or_404(noun.model, pk=pk)
+    found = references(row)
+    problem = ""
+    if getattr(row, "predefined", False):
+        problem = f"{row} is predefined and cannot be deleted."
+    if request.method == "POST" and not found and not problem:
+        try:
+            with change_set(operator_of(request), f"{label_of(row)} deleted", address_of(request)):
+                row.delete()
+        except ProtectedError as error:
+            found = [Reference(label_of(other), url_of(other)) for other in error.protected_objects]
+        except ValidationError as error:
+            problem = " ".join(error.messages)
+        else:
+            messages.success(request, f"{noun.singular.capitalize()} {row} is deleted.")
+            return redirect(f"{noun.kind}-list")
+    status = 409 if request.method == "POST" else 200
+    context = {"noun": noun, "row": row, "references": found, "problem": problem,
+               "list_url": f"{noun.kind}-list", "row_url": url_of(row)}  # fmt: skip
+    return render(request, "nouns/delete.html", context, status=status)
+
+
+def changes_of(kind: str, row: Any, count: int = 8) -> list[Change]:
+    rows = Change.objects.filter(kind=kind, object_id=str(row.pk)).select_related("change_set")
+    return list(rows.order_by("-id")[:count])
+
+
+def operator_of(request: HttpRequest) -> str:
+    return request.user.get_username()
+
+
+def address_of(request: HttpRequest) -> str | None:
+    return request.META.get("REMOTE_ADDR") or None

@@ -1,0 +1,203 @@
+"""Pages of nodes, ports, services, APIs, endpoints and registrations."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import ValidationError
+from django.db.models import Count, Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import path, reverse
+from django.views.decorators.http import require_http_methods
+
+from console.forms.nouns import APIForm, EndpointForm, NodeForm, ServiceForm
+from console.forms.ports import PairForm, PortForm
+from console.forms.stores import RegistrationForm
+from console.permissions import permission_required
+from console.views.pages import (
+    DESCRIPTION,
+    NAME,
+    Cell,
+    Column,
+    Noun,
+    address_of,
+    edit_page,
+    link,
+    operator_of,
+    urlpatterns,
+)
+from gateway.audit import change_set
+from gateway.models import API, Endpoint, Node, Port, PortType, Registration, Service
+
+
+def _role(row: Node) -> Cell:
+    return Cell(row.role, "code")
+
+
+def _where(row: Port) -> list[Cell]:
+    if row.type == PortType.INTERNAL:
+        return [Cell(f"dials {dial.address}", "code") for dial in row.connect.all()] or [Cell("dials nowhere", "warn")]
+    return [Cell(row.bind, "code")]
+
+
+def _port_state(row: Port) -> Cell:
+    return Cell("enabled", "ok") if row.enabled else Cell("disabled", "bad")
+
+
+def _asks(row: Port) -> Cell:
+    return Cell(row.client_auth, "code")
+
+
+def _shows(row: Port) -> Cell:
+    access = row.service_access
+    if row.type == PortType.REGISTRATION:
+        return Cell("registrations only", "soft")
+    if access["default"] == "allow":
+        return Cell("all but " + ", ".join(access["deny"]) if access["deny"] else "everything", "warn")
+    return Cell(", ".join(access["allow"]) or "nothing yet", "text" if access["allow"] else "bad")
+
+
+def _runs(row: Service) -> Cell:
+    return Cell(row.backend or row.builtin, "code")
+
+
+def _acl(row: Service | API) -> Cell:
+    return link(row.execute_acl) if row.execute_acl else Cell("Default", "soft")
+
+
+def _identity(row: Endpoint) -> Cell:
+    return Cell(row.effective_identity.value, "code")
+
+
+def _asserts(row: Registration) -> Cell:
+    if row.limits_assertions:
+        return Cell("limited", "ok")
+    return Cell("every trusted certificate", "warn")
+
+
+def _port_form_options(request: HttpRequest, row: Any) -> dict[str, Any]:
+    return {"type": row.type if row is not None else request.resolver_match.kwargs["type"]}  # type: ignore[union-attr]
+
+
+def _ways_to_add_ports() -> list[tuple[str, str]]:
+    pair = ("Add an edge's pair: external and registration", reverse("ports-pair"))
+    return [pair, *((f"Add {kind.value} port", reverse("ports-add", args=[kind.value])) for kind in PortType)]
+
+
+NODES = Noun(
+    kind="nodes",
+    form=NodeForm,
+    lede="The relay processes: edges in the DMZ, internal nodes behind the inner firewall, which dial out to them.",
+    columns=[NAME, Column("Role", _role, "role"), Column("Ports", lambda row: Cell(str(row.port_count))), DESCRIPTION],
+    rows=lambda rows: rows.annotate(port_count=Count("ports")),
+)
+PORTS = Noun(
+    kind="ports",
+    form=PortForm,
+    lede="Where requests enter a node.",
+    columns=[
+        NAME,
+        Column("Node", lambda row: link(row.node), "node__name"),
+        Column("Type", lambda row: Cell(row.type, "code"), "type"),
+        Column("Address", _where),
+        Column("Certificates", _asks, "client_auth"),
+        Column("Shows", _shows),
+        Column("State", _port_state, "enabled"),
+    ],
+    search=("name", "node__name", "bind", "description"),
+    filters={kind.value: (kind.value, Q(type=kind.value)) for kind in PortType},
+    rows=lambda rows: rows.select_related("node").prefetch_related("connect"),
+    form_options=_port_form_options,
+    adds=_ways_to_add_ports,
+)
+SERVICES = Noun(
+    kind="services",
+    form=ServiceForm,
+    lede="What a node runs, at a path: a backend or a builtin, guarded by an ACL.",
+    columns=[
+        NAME,
+        Column("Node", lambda row: link(row.node), "node__name"),
+        Column("Path", lambda row: Cell(row.path, "code"), "path"),
+        Column("Runs", _runs),
+        Column("ACL", _acl),
+    ],
+    search=("name", "path", "backend", "node__name", "description"),
+    rows=lambda rows: rows.select_related("node", "execute_acl"),
+)
+APIS = Noun(
+    kind="apis",
+    form=APIForm,
+    lede="Paths that an edge answers itself, by calling an endpoint. Decided twice: here for the caller, there for "
+    "the identity that the endpoint gives.",
+    columns=[
+        NAME,
+        Column("Node", lambda row: link(row.node), "node__name"),
+        Column("Path", lambda row: Cell(row.path, "code"), "path"),
+        Column("Endpoint", lambda row: link(row.endpoint)),
+        Column("ACL", _acl),
+    ],
+    search=("name", "path", "endpoint__name", "description"),
+    rows=lambda rows: rows.select_related("node", "execute_acl", "endpoint"),
+)
+ENDPOINTS = Noun(
+    kind="endpoints",
+    form=EndpointForm,
+    lede="Where, and as whom, an API calls.",
+    columns=[
+        NAME,
+        Column("URL", lambda row: Cell(row.url, "code"), "url"),
+        Column("Identity", _identity),
+        Column("Keystore", lambda row: link(row.keystore)),
+    ],
+    search=("name", "url", "username", "description"),
+    rows=lambda rows: rows.select_related("keystore"),
+)
+REGISTRATIONS = Noun(
+    kind="registrations",
+    form=RegistrationForm,
+    lede="Which node may dial in at which registration port, and what its channel may carry.",
+    columns=[
+        NAME,
+        Column("Port", lambda row: link(row.port), "port__name"),
+        Column("Node", lambda row: link(row.node), "node__name"),
+        Column("Certificate", lambda row: Cell(row.subject)),
+        Column("May assert", _asserts),
+        Column("State", _port_state, "enabled"),
+    ],
+    search=("name", "subject", "sha256", "node__name", "port__name"),
+    rows=lambda rows: rows.select_related("port", "node"),
+)
+
+
+@require_http_methods(["GET", "POST"])
+@permission_required("change_gateway")
+def pair(request: HttpRequest) -> HttpResponse:
+    """The external and the registration port of an edge: one form, both or neither."""
+    form = PairForm(request.POST if request.method == "POST" else None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            with change_set(operator_of(request), "pair of external and registration port added", address_of(request)):
+                external, registration = form.save()
+        except ValidationError as error:
+            form.external.take_errors(error)
+        else:
+            messages.success(request, f"Ports {external} and {registration} are saved.")
+            return redirect("ports-edit", external.pk)
+    return render(request, "ports/pair.html", {"form": form}, status=422 if form.is_bound else 200)
+
+
+urls = [
+    pattern
+    for noun in (NODES, SERVICES, APIS, ENDPOINTS, REGISTRATIONS)
+    for pattern in urlpatterns(noun)
+] + [
+    path("ports/add/pair/", pair, name="ports-pair"),
+    path("ports/add/<str:type>/", lambda r, type: _add_port(r, type), name="ports-add"),
+    *urlpatterns(PORTS, with_add=False),
+]  # fmt: skip
+
+
+def _add_port(request: HttpRequest, type: str) -> HttpResponse:
+    if type not in PortType.values:
+        return redirect("ports-list")
+    return edit_page(request, PORTS, None)

@@ -1,0 +1,87 @@
+"""Pages of users, groups, ACLs and mapping rules."""
+
+from django.db.models import Count, Q
+
+from console.forms.nouns import ACLForm, GroupForm, MappingRuleForm, UserForm
+from console.views.pages import DESCRIPTION, NAME, Cell, Column, Noun, urlpatterns, who
+from identity.models import Group, MappingRule, User
+
+
+def _enabled(row: User | MappingRule) -> Cell:
+    return Cell("enabled", "ok") if row.enabled else Cell("disabled", "bad")
+
+
+def _groups(row: User) -> list[Cell]:
+    return [Cell(group.name, "code") for group in row.groups.all()] or [Cell("Everybody only", "soft")]
+
+
+def _credentials(row: User) -> Cell:
+    count: int = row.certificate_count  # type: ignore[attr-defined]
+    parts = [f"{count} certificate{'' if count == 1 else 's'}"] if count else []
+    parts += ["password"] if row.password_hash else []
+    return Cell(", ".join(parts)) if parts else Cell("none", "soft")
+
+
+def _members(row: Group) -> Cell:
+    if row.has_fixed_members:
+        return Cell("by definition", "soft")
+    return Cell(str(row.user_count))  # type: ignore[attr-defined]
+
+
+def _names(rows: list[Group]) -> list[Cell]:
+    return [Cell(group.name, "code") for group in rows] or [Cell("none", "soft")]
+
+
+def _conditions(row: MappingRule) -> list[Cell]:
+    found = [Cell(f"issuer {row.issuer}")] if row.issuer else []
+    found += [Cell(f"{kind} = {', '.join(values)}", "code") for kind, values in row.subject.items()]
+    return found + ([Cell(row.san, "code")] if row.san else [])
+
+
+def _yields(row: MappingRule) -> Cell:
+    return who(row.user) if row.user else Cell(f"the certificate's {row.get_user_from_display()}")
+
+
+USERS = Noun(
+    kind="users",
+    form=UserForm,
+    lede="Whom requests run as. Who logs in to this console is an operator, and somebody else.",
+    columns=[NAME, Column("State", _enabled, "enabled"), Column("Groups", _groups),
+             Column("Credentials", _credentials), DESCRIPTION],
+    filters={
+        "disabled": ("disabled", Q(enabled=False)),
+        "without": ("without a credential", Q(certificates__isnull=True, password_hash="")),
+    },
+    rows=lambda rows: rows.prefetch_related("groups").annotate(certificate_count=Count("certificates")),
+)  # fmt: skip
+GROUPS = Noun(
+    kind="groups",
+    form=GroupForm,
+    lede="What ACLs allow and deny. Users are members; put them in on the user's page.",
+    columns=[NAME, Column("Members", _members), DESCRIPTION],
+    rows=lambda rows: rows.annotate(user_count=Count("users")),
+)
+ACLS = Noun(
+    kind="acls",
+    form=ACLForm,
+    lede="Who may execute. Denied beats allowed; a group that is not mentioned is denied.",
+    columns=[
+        NAME,
+        Column("Allowed", lambda row: _names(row.allowed.all())),
+        Column("Denied", lambda row: _names(row.denied.all())),
+        DESCRIPTION,
+    ],
+    rows=lambda rows: rows.prefetch_related("allowed", "denied"),
+)
+MAPPING_RULES = Noun(
+    kind="mapping_rules",
+    form=MappingRuleForm,
+    lede="Whom certificates that are not mapped one by one run as. All conditions of a rule must hold; "
+    "rules of one priority that name different users refuse.",
+    columns=[NAME, Column("Priority", lambda row: Cell(str(row.priority)), "priority"), Column("State", _enabled),
+             Column("Conditions", _conditions), Column("Runs as", _yields)],
+    search=("name", "issuer", "san", "user__name"),
+    rows=lambda rows: rows.select_related("user"),
+)  # fmt: skip
+
+urls = [pattern for noun in (USERS, GROUPS, ACLS, MAPPING_RULES) for pattern in urlpatterns(noun)]

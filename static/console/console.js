@@ -1,0 +1,40 @@
+// Conveniences only: every page works without this file.
+"use strict";
+
+// "/" puts the cursor into the page's search.
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest("input, textarea, select");
+  const search = document.querySelector("[data-search]");
+  if (event.key === "/" && !typing && search) {
+    event.preventDefault();
+    search.focus();
+  }
+});
+
+// After a refused form the summary of what is wrong is read first.
+document.querySelector("[data-focus]")?.focus();
+
+// On a narrow screen the menu starts closed.
+const menu = document.querySelector("[data-menu]");
+if (menu && window.matchMedia("(max-width: 800px)").matches) menu.open = false;
+
+// A file may be dropped on the box that takes it.
+for (const box of document.querySelectorAll("[data-drop]")) {
+  const input = box.querySelector("input[type=file]");
+  box.addEventListener("dragover", (event) => { event.preventDefault(); box.classList.add("over"); });
+  box.addEventListener("dragleave", () => box.classList.remove("over"));
+  box.addEventListener("drop", (event) => {
+    event.preventDefault();
+    box.classList.remove("over");
+    if (event.dataTransfer.files.length) input.files = event.dataTransfer.files;
+  });
+}
+
+// Times are shown where the reader is.
+for (const time of document.querySelectorAll("time[datetime]")) {
+  const moment = new Date(time.dateTime);
+  if (!Number.isNaN(moment.valueOf())) {
+    time.title = time.textContent;
+    time.textContent = moment.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+  }
+}
