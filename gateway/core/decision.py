@@ -175,13 +175,13 @@ def _check_address(facts: Facts, decision: Decision) -> bool:
         return _refuse(decision, GatewayReason.IP_DENIED, "address", facts.peer, "that is no address")
     access = port.ip_access
     if not access.admits(address):
-        found = "in a denied network" if any(address in n for n in access.deny) else "in no allowed network"
+        why = "in a denied network" if any(address in n for n in access.deny) else "in no allowed network"
         return _refuse(
             decision,
             GatewayReason.IP_DENIED,
             "address",
             decision.caller,
-            ("ip_access of port {0}: {1}", port.name, found),
+            ("ip_access of port {0}: {1}", port.name, why),
         )
     decision.steps.append(Step("address", True, decision.caller, ("ip_access of port {0} admits it", port.name)))
     return False
@@ -233,7 +233,7 @@ def _check_path(facts: Facts, snapshot: Snapshot, decision: Decision) -> bool:
     route = (snapshot.api_routes if external else snapshot.all_routes).find(path)
     decision.route = route
     if facts.registration is not None and not facts.registration.carries(path):
-        against = ("registration {0} carries {1}", facts.registration.name, facts.registration.paths)
+        against: Words = ("registration {0} carries {1}", facts.registration.name, facts.registration.paths)
         return _refuse(decision, GatewayReason.NOT_ON_CHANNEL, "path", path, against)
     if route is None:
         if external:
@@ -264,7 +264,7 @@ def _check_port_access(facts: Facts, decision: Decision) -> bool:
             Step("port access", True, decision.path, ("service_access of port {0} shows it", port.name))
         )
         return False
-    against = ("service_access of port {0} does not show it", port.name)
+    against: Words = ("service_access of port {0} does not show it", port.name)
     return _refuse(decision, GatewayReason.SERVICE_NOT_ON_PORT, "port access", decision.path, against)
 
 
@@ -278,7 +278,7 @@ def _authenticate(facts: Facts, snapshot: Snapshot, now: float, decision: Decisi
         return _by_certificate(facts, facts.certificate, snapshot, now, decision, passing)
     port = facts.port
     if port.client_auth is ClientAuth.REQUIRE:
-        against = ("port {0} requires one", port.name)
+        against: Words = ("port {0} requires one", port.name)
         return _refuse(decision, IdentityReason.CERTIFICATE_REQUIRED, "certificate", "none shown", against)
     basic = facts.authorization is not None and is_basic(facts.authorization)
     if basic and port.accept_basic:
@@ -303,14 +303,14 @@ def _by_certificate(
     facts: Facts, certificate: Certificate, snapshot: Snapshot, now: float, decision: Decision, passing: bool
 ) -> bool:
     port, registration = facts.port, facts.registration
-    found = (
+    found: Words = (
         "{0} (…{1}), by {2}",
         certificate.title,
         certificate.sha256[-8:],
         facts.proof.value if facts.proof else "tls",
     )
     if facts.proof is Proof.TEST and registration is not None and not registration.allow_test:
-        against = ("registration {0} does not allow test invokes (allow_test)", registration.name)
+        against: Words = ("registration {0} does not allow test invokes (allow_test)", registration.name)
         return _refuse(decision, IdentityReason.ASSERTION_NOT_PERMITTED, "certificate", found, against)
     truststore = port.judges_by
     if port.client_auth is ClientAuth.PASSWORD or truststore is None:
@@ -371,7 +371,7 @@ def _by_password(facts: Facts, snapshot: Snapshot, decision: Decision, passing: 
     except ValueError as error:
         return _refuse(decision, invalid, "password", "the Authorization header", str(error))
     if facts.password is PasswordVerdict.THROTTLED:
-        against = "too many wrong passwords for this user from this address; refused for a while"
+        against: Words = "too many wrong passwords for this user from this address; refused for a while"
         return _refuse(decision, invalid, "password", ("user {0}", name), against)
     user = snapshot.users.get(name)
     if facts.password is PasswordVerdict.UNKNOWN:
@@ -398,8 +398,8 @@ def _as_user(name: str, facts: Facts, snapshot: Snapshot, decision: Decision, pa
         else:
             groups = user.groups & (registration.groups | {EVERYBODY})
             if not groups - {EVERYBODY}:
-                against = ("registration {0} may assert groups {1} only", registration.name, registration.groups)
-                found = ("user {0} in {1}", name, user.groups)
+                against: Words = ("registration {0} may assert groups {1} only", registration.name, registration.groups)
+                found: Words = ("user {0} in {1}", name, user.groups)
                 return _refuse(decision, IdentityReason.ASSERTION_NOT_PERMITTED, "registration", found, against)
     # What is denied to the user stays denied on a channel that carries fewer of his groups.
     decision.identity = Identity(

@@ -118,7 +118,7 @@ class Endpoint(Named):
             if self.registration_port.type != PortType.REGISTRATION:
                 raise ValidationError(
                     {
-                        "url": f"{url.host} is of type {self.registration_port.type}; reverse:// names a registration port."
+                        "url": f"{url.host} is of type {self.registration_port.type}; reverse:// needs a registration port."
                     }
                 )
         super().clean_fields(exclude)

@@ -146,7 +146,7 @@ class Port(Named):
             models.CheckConstraint(
                 condition=Q(type="internal", bind="") | (~Q(type="internal") & ~Q(bind="")),
                 name="port_listens_unless_internal",
-                violation_error_message="An internal port dials and has no address to listen at; every other needs one.",
+                violation_error_message="An internal port dials and has no address to listen at; all others need one.",
             ),
             models.CheckConstraint(
                 condition=Q(type="external", registration_port__isnull=False)

@@ -8,6 +8,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from random import getrandbits
 from typing import TYPE_CHECKING, Any
 
@@ -46,9 +47,9 @@ class Exchange:
     """
 
     __slots__ = (
-        "_answer_timeout", "_body_bytes", "_cancel_wait", "_chunked_answer", "_discarding", "_endpoint", "_pending", "_rebased",
-        "_request_ended", "_request_paused", "_waits_for", "answered", "connection", "deadline", "decision", "done", "head",
-        "lanes", "link", "reason", "started", "status", "trace_id", "upstream",
+        "_answer_timeout", "_body_bytes", "_cancel_wait", "_chunked_answer", "_endpoint", "_pending", "_rebased",
+        "_request_ended", "_request_paused", "_waits_for", "answered", "connection", "deadline", "decision", "done",
+        "head", "lanes", "link", "reason", "started", "status", "trace_id", "upstream",
     )  # fmt: skip
 
     def __init__(self, connection: "ServerConnection", head: Head) -> None:
@@ -67,7 +68,7 @@ class Exchange:
         self._body_bytes = 0
         self._request_ended = head.length == 0
         self._request_paused = False
-        self._chunked_answer = self._discarding = False
+        self._chunked_answer = False
         self._cancel_wait: Callable[[], None] | None = None
         self._waits_for = ""
         self._answer_timeout = FOREVER  # seconds from the request's end to the answer's first byte
@@ -348,7 +349,7 @@ class Exchange:
     # --- the request's body, from the connection ---
 
     def request_data(self, data: bytes) -> None:
-        if self.done or self._discarding:
+        if self.done:
             return
         self._body_bytes += len(data)
         limit = self.connection.port.limits.body_bytes
@@ -397,17 +398,28 @@ class Exchange:
                 inner = BY_CODE.get(value.decode("latin-1"))
             elif lowered == b"postern-trace" and self._through_tunnel:
                 self._take_lanes(value)
-        endpoint = self._endpoint
-        if endpoint is not None and endpoint.identity is not EndpointIdentity.CALLER and status in (401, 403):
-            if inner in IDENTITY_REFUSALS or not self._through_tunnel:
-                self._discarding = True
-                why = inner.value if inner else f"status {status}"
-                self.refuse(GatewayReason.ENDPOINT_REFUSED, f"endpoint {endpoint.name}: {why}")
-                return
+        if self._is_endpoints_fault(status, inner):
+            why = inner.value if inner else f"status {status}"
+            upstream, self.upstream = self.upstream, None
+            if isinstance(upstream, Upstream):
+                upstream.discard(reusable=self._request_ended)
+            self.refuse(GatewayReason.ENDPOINT_REFUSED, f"endpoint {self._endpoint_name}: {why}")
+            return
         self.reason = inner
         self.deadline = FOREVER
         kept = [(name, value) for name, value in fields if headers.response_keeps(name)]
         self.answer(status, kept, length)
+
+    def _is_endpoints_fault(self, status: int, inner: Reason | None) -> bool:
+        """Whether the far side refused an identity that the endpoint gave, and not the caller's."""
+        endpoint = self._endpoint
+        if endpoint is None or endpoint.identity is EndpointIdentity.CALLER or status not in (401, 403):
+            return False
+        return inner in IDENTITY_REFUSALS or not self._through_tunnel
+
+    @property
+    def _endpoint_name(self) -> str:
+        return self._endpoint.name if self._endpoint else ""
 
     @property
     def _through_tunnel(self) -> bool:
@@ -583,12 +595,8 @@ class Exchange:
 
 def _with_failure(decision: Decision, reason: Reason, detail: Words) -> Decision:
     """A copy, for decisions are remembered: what came of the request after it was decided."""
-    failed = Decision(
-        Outcome.REFUSE, [*decision.steps, Step("execution", False, reason.value, detail)], reason,
-        decision.path, decision.query, decision.caller, decision.route, decision.credential, decision.identity,
-    )  # fmt: skip
-    failed.allow = decision.allow
-    return failed
+    step = Step("execution", False, reason.value, detail)
+    return replace(decision, outcome=Outcome.REFUSE, reason=reason, steps=[*decision.steps, step])
 
 
 _xfccs: dict[str, bytes] = {}

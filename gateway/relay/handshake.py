@@ -1,4 +1,7 @@
-"""The reverse upgrade, both halves (draft-lentczner-rhttp's `PTTH/1.0`, with who registers and whose clock added). No sockets."""
+"""The reverse upgrade, both halves (`PTTH/1.0` of draft-lentczner-rhttp). No sockets.
+
+Added to the draft: as which registration a node comes, its nonce and its clock.
+"""
 
 import re
 from dataclasses import dataclass

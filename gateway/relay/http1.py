@@ -241,7 +241,8 @@ class RequestParser:
 
     def _start(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
-        self._target, self._fields = b"", []
+        self._target = b""
+        self._fields: Fields = []
         self._in_head, self._head_bytes = True, 0
 
     @property

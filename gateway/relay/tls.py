@@ -8,6 +8,7 @@ which this layer is the transport.
 """
 
 import asyncio
+import contextlib
 import os
 import ssl
 from collections.abc import Callable
@@ -243,10 +244,8 @@ class TLSLayer(asyncio.Protocol):
         if self._over:
             return
         self._over = True
-        try:
+        with contextlib.suppress(ssl.SSLError):  # the peer's own goodbye is not waited for
             self._object.shutdown()
-        except ssl.SSLError:
-            pass  # the peer's own goodbye is not waited for
         self._flush()
         self._transport.close()
 

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.core.errors import NotSent
-from gateway.core.headers import Fields, client_cert, client_cert_chain
+from gateway.core.headers import client_cert, client_cert_chain
 from gateway.core.reasons import GatewayReason
 from gateway.core.snapshot import Registration
 from gateway.relay.cork import Cork
-from gateway.relay.upstream import Upstream
+from gateway.relay.upstream import Unheard, Upstream
 from identity.core import assertions
 from identity.core.assertions import Claims, Proof
 from identity.core.certificates import Certificate
@@ -76,23 +76,15 @@ class Member:
         return lines
 
 
-class _Ping:
-    """What uses a tunnel while it is pinged, in the place of an exchange."""
+class _Ping(Unheard):
+    """Uses a tunnel while it is pinged."""
 
     def __init__(self, pool: "TunnelPool", upstream: Upstream) -> None:
-        self.pool, self.upstream = pool, upstream
-        self.connection = self
-
-    def response_head(self, status: int, fields: Fields, length: int | None) -> None: ...
-    def response_data(self, data: bytes) -> None: ...
-    def pause_reading(self) -> None: ...
-    def resume_reading(self) -> None: ...
+        super().__init__(upstream)
+        self._pool = pool
 
     def response_end(self) -> None:
-        self.pool.answered(self.upstream)
-
-    def upstream_lost(self, words: str) -> None:
-        log.info("tunnel at %s lost while idle: %s", self.pool.port, words)
+        self._pool.answered(self._upstream)
 
 
 class _Waiter:
@@ -190,10 +182,8 @@ class TunnelPool:
         return self._free(path)
 
     def _forget(self, waiter: _Waiter) -> None:
-        try:
+        if waiter in self._waiters:  # else it was served meanwhile
             self._waiters.remove(waiter)
-        except ValueError:
-            pass  # it was served meanwhile
 
     def released(self, upstream: Upstream) -> None:
         """Called for a new tunnel too."""

@@ -105,6 +105,13 @@ class Upstream:
         else:
             self.close()
 
+    def discard(self, *, reusable: bool) -> None:
+        """Nobody wants the rest of the answer: read it to its end, and go on if that can be done."""
+        if reusable and self._parser.busy:
+            self.exchange = Unheard(self)  # type: ignore[assignment]
+        else:
+            self.close()
+
     def close(self) -> None:
         if not self.over:
             self.flush()
@@ -172,6 +179,24 @@ class Upstream:
     def response_end(self) -> None:
         if self.exchange is not None:
             self.exchange.response_end()
+
+
+class Unheard:
+    """Uses a connection in the place of an exchange where nobody waits for the answer."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self.connection = self
+
+    def response_head(self, status: int, fields: Fields, length: int | None) -> None: ...
+    def response_data(self, data: bytes) -> None: ...
+
+    def response_end(self) -> None:
+        self._upstream.release()
+
+    def upstream_lost(self, words: str) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
 
 
 class BackendPool:

@@ -25,6 +25,7 @@ MAX_DER = 64 * 1024  # bytes of one certificate
 
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s*([A-Za-z0-9+/=\s]*?)-----END \1-----")
 _KEY_BLOCKS = ("PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "DSA PRIVATE KEY")
+_CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 _PURPOSES = {
     ExtendedKeyUsageOID.CLIENT_AUTH.dotted_string: "client authentication",
     ExtendedKeyUsageOID.SERVER_AUTH.dotted_string: "server authentication",
@@ -99,7 +100,7 @@ def _describe_key(key: object) -> str:
         case rsa.RSAPublicKey():
             return f"RSA {key.key_size}"
         case ec.EllipticCurvePublicKey():
-            return f"EC {({'secp256r1': 'P-256', 'secp384r1': 'P-384', 'secp521r1': 'P-521'}).get(key.curve.name, key.curve.name)}"
+            return f"EC {_CURVES.get(key.curve.name, key.curve.name)}"
         case ed25519.Ed25519PublicKey():
             return "Ed25519"
         case ed448.Ed448PublicKey():

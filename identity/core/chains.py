@@ -8,6 +8,7 @@ decided here. The TLS handshake before it is only a first filter.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -177,14 +178,15 @@ def _why_no_path(
     if not any(certificate.issuer == above.subject for above in (*intermediates, *truststore.anchors)):
         said = f"its issuer {certificate.issuer} is not in truststore {truststore.name}"
     else:
-        said = f"no path leads to an authority of truststore {truststore.name} ({said.removeprefix('validation failed: ')})"
+        why = said.removeprefix("validation failed: ")
+        said = f"no path leads to an authority of truststore {truststore.name} ({why})"
     return Verdict(IdentityReason.CERTIFICATE_UNTRUSTED, said)
 
 
 def _check_revocation(path: tuple[Certificate, ...], truststore: Truststore, now: float) -> Verdict:
     """`path`: leaf first, anchor last. Each link is asked of the list of the authority above it."""
     until = min(link.not_after for link in path)
-    for below, above in zip(path, path[1:], strict=False):
+    for below, above in pairwise(path):
         lists = [crl for crl in truststore.crls if crl.issuer_spki_sha256 == above.spki_sha256]
         if any(below.serial in crl.revoked for crl in lists):
             return Verdict(IdentityReason.CERTIFICATE_REVOKED, f"{above.title} has revoked {below.title}", path[1:])

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from identity.core.certificates import Certificate
 from identity.core.names import folded, san_matches
 from identity.core.reasons import IdentityReason
-from identity.core.trace import Step
+from identity.core.trace import Step, Words
 
 USER_FROM = ("cn", "san_dns", "san_email", "san_uri")
 
@@ -98,7 +98,7 @@ def resolve(
     """
     on_file = mappings.exact.get(certificate.sha256)
     if on_file is not None:
-        found = ("certificate …{0} is on file as {1}", certificate.sha256[-8:], on_file.name)
+        found: Words = ("certificate …{0} is on file as {1}", certificate.sha256[-8:], on_file.name)
         if on_file.blocked or not on_file.logs_in:
             why = "blocked" if on_file.blocked else "there for another use than logging in"
             step = Step("mapping", False, found, ("it is {0}, and logs nobody in by a rule either", why))
@@ -112,13 +112,13 @@ def resolve(
         matching = [rule for rule in rules if rule.misses(certificate, chain) is None]
         users = frozenset[str]().union(*(rule.users(certificate, known) for rule in matching))
         if len(users) > 1:  # refused, never guessed: rows carry no order
-            found = ("rules {0} of priority {1}", tuple(rule.name for rule in matching), priority)
-            steps.append(Step("mapping", False, found, ("they name different users: {0}", users)))
+            named: Words = ("rules {0} of priority {1}", tuple(rule.name for rule in matching), priority)
+            steps.append(Step("mapping", False, named, ("they name different users: {0}", users)))
             return Resolution(None, IdentityReason.MAPPING_AMBIGUOUS, steps)
         if users:
             (user,) = users
-            found = ("rule {0} of priority {1}", tuple(rule.name for rule in matching), priority)
-            steps.append(Step("mapping", True, found, ("runs as user {0}", user)))
+            chosen: Words = ("rule {0} of priority {1}", tuple(rule.name for rule in matching), priority)
+            steps.append(Step("mapping", True, chosen, ("runs as user {0}", user)))
             return Resolution(user, None, steps)
     rules_tried = sum(len(rules) for _, rules in mappings.tiers)
     against = ("not mapped on file; none of {0} rules matches", rules_tried) if rules_tried else "not mapped on file"
