@@ -117,9 +117,7 @@ class Endpoint(Named):
                 raise ValidationError({"url": f"There is no registration port {url.host!r}."})
             if self.registration_port.type != PortType.REGISTRATION:
                 raise ValidationError(
-                    {
-                        "url": f"{url.host} is of type {self.registration_port.type}; reverse:// needs a registration port."
-                    }
+                    {"url": f"{url.host} is a port of type {self.registration_port.type}; name a registration port."}
                 )
         super().clean_fields(exclude)
 

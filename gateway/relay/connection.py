@@ -61,12 +61,9 @@ class ServerConnection:
         self._linger_until = float("inf")
         self._snapshot = node.snapshot
         self._decisions: dict[object, Decision] = {}
+        self.now = asyncio.get_running_loop().time  # seconds; bound once, for every request asks
         self._since = self.now()  # of the head that is awaited
         node.connections.add(self)
-
-    def now(self) -> float:
-        """Loop time, seconds."""
-        return asyncio.get_running_loop().time()
 
     # --- deciding ---
 
@@ -438,7 +435,9 @@ class TunnelConnection(ServerConnection):
         return facts
 
     def keeps_alive(self, exchange: Exchange) -> bool:
-        return super().keeps_alive(exchange) and not self._owner.surplus(self)
+        # Surplus tunnels are told at their next ping, when they have been idle for a while, and not here: under
+        # load that would close and dial without end.
+        return super().keeps_alive(exchange) and not self._owner.stopped
 
     def trace_line(self, exchange: Exchange) -> bytes:
         if not self.tracing or exchange.decision is None:

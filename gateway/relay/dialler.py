@@ -42,7 +42,7 @@ class Dialler:
         self._dialling: set[asyncio.Task[None]] = set()
         self._delay = FIRST_DELAY
         self._retry: asyncio.TimerHandle | None = None
-        self._stopped = False
+        self.stopped = False
 
     @property
     def where(self) -> str:
@@ -56,7 +56,7 @@ class Dialler:
 
     def changed(self) -> None:
         """Something came, went, or became busy or idle: dial what is missing."""
-        if self._stopped or self._retry is not None or self.node.draining:
+        if self.stopped or self._retry is not None or self.node.draining:
             return
         wanted = self.port.connections
         have = len(self.tunnels) + len(self._dialling)
@@ -71,7 +71,7 @@ class Dialler:
 
     def surplus(self, tunnel: TunnelConnection) -> bool:
         """Whether the edge is to be asked to close this idle tunnel."""
-        if self._stopped or self.node.draining:
+        if self.stopped or self.node.draining:
             return True
         wanted, busy = self.port.connections, self._busy()
         idle_without = len(self.tunnels) - busy - (tunnel.exchange is None)
@@ -79,12 +79,12 @@ class Dialler:
 
     def gone(self, tunnel: TunnelConnection) -> None:
         self.tunnels.discard(tunnel)
-        if not self._stopped and not self.node.draining:
+        if not self.stopped and not self.node.draining:
             asyncio.get_running_loop().call_soon(self.changed)
 
     def _dialled(self, task: "asyncio.Task[None]") -> None:
         self._dialling.discard(task)
-        if task.cancelled() or self._stopped:
+        if task.cancelled() or self.stopped:
             return
         error = task.exception()
         if error is None:
@@ -139,7 +139,7 @@ class Dialler:
 
     def stop(self) -> None:
         """Dial no more; tunnels close when the edge asks them next, or when they are cut."""
-        self._stopped = True
+        self.stopped = True
         if self._retry is not None:
             self._retry.cancel()
         for task in list(self._dialling):

@@ -42,6 +42,7 @@ class Upstream:
         "_chunked",
         "_cork",
         "_keep_alive",
+        "_now",
         "_out",
         "_parser",
         "exchange",
@@ -59,7 +60,8 @@ class Upstream:
         self.exchange: Exchange | None = None
         self.over = False
         self._chunked = False
-        self.used_at = asyncio.get_running_loop().time()
+        self._now = asyncio.get_running_loop().time
+        self.used_at = self._now()
 
     @property
     def usable(self) -> bool:
@@ -99,7 +101,7 @@ class Upstream:
     def release(self) -> None:
         """The exchange is through with it: back to its owner if it can be used again, else closed."""
         self.exchange = None
-        self.used_at = asyncio.get_running_loop().time()
+        self.used_at = self._now()
         if self._keep_alive and not self._parser.busy and self.usable:
             self.owner.released(self)
         else:

@@ -26,6 +26,30 @@ MAX_DER = 64 * 1024  # bytes of one certificate
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s*([A-Za-z0-9+/=\s]*?)-----END \1-----")
 _KEY_BLOCKS = ("PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "DSA PRIVATE KEY")
 _CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
+_NO_KEY_HERE = (
+    "holds a private key, which does not belong here: send the certificate alone. "
+    "Consider that key exposed if it was sent to you."
+)
+_FROM_PKCS7 = "Take the certificates out first: openssl pkcs7 -inform {} -print_certs -in FILE -out FILE.pem"
+# What people send in place of a certificate, and what would be right.
+_OTHER_BLOCKS = {
+    "CERTIFICATE REQUEST": "It asks for a certificate; send the one that the authority made of it.",
+    "NEW CERTIFICATE REQUEST": "It asks for a certificate; send the one that the authority made of it.",
+    "X509 CRL": "A revocation list belongs into a truststore.",
+    "PUBLIC KEY": "A public key alone names nobody; send the certificate.",
+    "PKCS7": _FROM_PKCS7.format("PEM"),
+}
+# The same in DER, by how the outermost value begins.
+_OTHER_DER = (
+    (b"\x02\x01\x00", f"The file {_NO_KEY_HERE}"),
+    (b"\x02\x01\x01", f"The file {_NO_KEY_HERE}"),
+    (
+        b"\x02\x01\x03",
+        "This is a PKCS#12 file, which may hold a private key. Take the certificate out first: "
+        "openssl pkcs12 -nokeys -clcerts -in FILE -out FILE.pem",
+    ),
+    (bytes.fromhex("06092a864886f70d010702"), f"This is a PKCS#7 file. {_FROM_PKCS7.format('DER')}"),
+)
 _PURPOSES = {
     ExtendedKeyUsageOID.CLIENT_AUTH.dotted_string: "client authentication",
     ExtendedKeyUsageOID.SERVER_AUTH.dotted_string: "server authentication",
@@ -152,7 +176,7 @@ def from_der(der: bytes) -> Certificate:
     except CertificateError:
         raise
     except Exception as error:  # the parser raises a dozen kinds; each means the same to who uploaded the file
-        raise CertificateError(f"This is not a certificate that can be read: {_first_line(error)}") from error
+        raise CertificateError("This is not a certificate that can be read: what is in it is damaged.") from error
 
 
 def _extension(extensions: x509.Extensions, kind: type[_T]) -> _T | None:
@@ -160,11 +184,6 @@ def _extension(extensions: x509.Extensions, kind: type[_T]) -> _T | None:
         return extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
         return None
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).splitlines()
-    return (text[0] if text else type(error).__name__)[:200]
 
 
 def from_file(data: bytes) -> tuple[Certificate, ...]:
@@ -180,15 +199,15 @@ def from_file(data: bytes) -> tuple[Certificate, ...]:
         raise CertificateError(
             f"The file has {len(data):,} bytes; at most {MAX_FILE:,} are accepted. Is it a certificate?"
         )
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise CertificateError("The text is in UTF-16; save it as plain text (ASCII or UTF-8).")
+    data = data.removeprefix(b"\xef\xbb\xbf")  # what some editors put before UTF-8
     if b"-----BEGIN " not in data:
         return (_from_bare_der(data),)
     blocks = list(_PEM.finditer(data))
     rest = _PEM.sub(b"", data)
     if any(block[1].decode() in _KEY_BLOCKS for block in blocks) or b"PRIVATE KEY-----" in rest:
-        raise CertificateError(
-            "The file holds a private key, which does not belong here: send the certificate alone. "
-            "Consider that key exposed if it was sent to you."
-        )
+        raise CertificateError(f"The file {_NO_KEY_HERE}")
     if b"-----BEGIN" in rest or b"-----END" in rest:
         raise CertificateError(
             "A PEM block is damaged: its BEGIN and END lines do not match or its text is not base64."
@@ -203,7 +222,8 @@ def from_file(data: bytes) -> tuple[Certificate, ...]:
     for number, block in enumerate(blocks, 1):
         label = block[1].decode()
         if label not in ("CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE"):
-            raise CertificateError(f"Block {number} is a {label}; only CERTIFICATE blocks belong here.")
+            what = _OTHER_BLOCKS.get(label, "Only CERTIFICATE blocks belong here.")
+            raise CertificateError(f"Block {number} is a {label}. {what}")
         try:
             der = _base64(block[2])
         except ValueError as error:
@@ -237,6 +257,11 @@ def _from_bare_der(data: bytes) -> Certificate:
     if data[:1] != b"\x30":
         raise CertificateError("This is not a certificate: neither PEM (text with BEGIN CERTIFICATE) nor DER.")
     length, header = _der_length(data)
+    for beginning, words in _OTHER_DER:
+        if data.startswith(beginning, header):
+            raise CertificateError(words)
+    if length is not None and len(data) < header + length:
+        raise CertificateError("The file ends in the middle: part of it was lost on the way. Send it again.")
     if length is not None and len(data) > header + length:
         try:
             from_der(data[: header + length])

@@ -6,7 +6,7 @@ decided here. The TLS handshake before it is only a first filter.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -44,13 +44,14 @@ class RevocationList:
 class Verdict:
     """`reason` None: trusted. `chain`: the verified issuers, nearest first, the anchor last.
 
-    It holds until `until` (seconds since 1970-01-01 UTC), when something in it begins or ends.
+    It holds from `since` until `until` (seconds since 1970-01-01 UTC), when something in it begins or ends.
     """
 
     reason: IdentityReason | None
     words: str
     chain: tuple[Certificate, ...] = ()
     until: float = float("inf")
+    since: float = float("-inf")
 
 
 @dataclass(slots=True, eq=False)
@@ -82,9 +83,9 @@ def judge(
     """
     key = (certificate.sha256, tuple(above.sha256 for above in intermediates))
     known = truststore._verdicts.get(key)
-    if known is not None and now < known.until:
+    if known is not None and known.since <= now < known.until:  # a clock may be set back
         return known
-    verdict = _judge(certificate, intermediates, truststore, now)
+    verdict = replace(_judge(certificate, intermediates, truststore, now), since=now)
     if len(truststore._verdicts) >= _REMEMBERED:
         truststore._verdicts.clear()
     truststore._verdicts[key] = verdict

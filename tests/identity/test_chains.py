@@ -1,0 +1,123 @@
+"""Whom a truststore believes."""
+
+import time
+
+import pytest
+
+from identity.core import chains
+from identity.core.certificates import Certificate
+from identity.core.reasons import IdentityReason
+from tests.factories import partner_ca
+from tests.minting import Minted, authority, crl, mint
+
+SUB = authority("CN=Sub CA,O=Acme", partner_ca())
+ALICE = mint("CN=alice", SUB)
+DIRECT = mint("CN=direct", partner_ca())
+
+
+def store(*anchors: Minted, crls: tuple[bytes, ...] = (), hard: bool = True) -> chains.Truststore:
+    certificates = tuple(anchor.certificate for anchor in anchors)
+    return chains.Truststore("store", certificates, tuple(chains.load_crl(der, certificates) for der in crls), hard)
+
+
+def judge(
+    minted: Minted, truststore: chains.Truststore, above: tuple[Minted, ...] = (), now: float | None = None
+) -> object:
+    intermediates = tuple(link.certificate for link in above)
+    return chains.judge(minted.certificate, intermediates, truststore, time.time() if now is None else now).reason
+
+
+def test_through_an_intermediate_that_came_along() -> None:
+    assert judge(ALICE, store(partner_ca()), (SUB,)) is None
+    verdict = chains.judge(ALICE.certificate, (SUB.certificate,), store(partner_ca()), time.time())
+    assert verdict.chain == (SUB.certificate, partner_ca().certificate)
+
+
+def test_an_intermediate_that_is_missing() -> None:
+    truststore = store(partner_ca())
+    verdict = chains.judge(ALICE.certificate, (), truststore, time.time())
+    assert verdict.reason is IdentityReason.CERTIFICATE_UNTRUSTED
+    assert "CN=Sub CA, O=Acme is not in truststore store" in verdict.words
+
+
+def test_an_intermediate_in_the_truststore_is_an_anchor() -> None:
+    assert judge(ALICE, store(SUB)) is None
+    assert judge(DIRECT, store(SUB)) is IdentityReason.CERTIFICATE_UNTRUSTED
+
+
+def test_an_authority_of_the_same_name_is_another() -> None:
+    impostor = authority("CN=Partner CA,O=Acme")
+    assert judge(mint("CN=alice", impostor), store(partner_ca())) is IdentityReason.CERTIFICATE_UNTRUSTED
+    assert judge(mint("CN=alice", impostor), store(partner_ca()), (impostor,)) is IdentityReason.CERTIFICATE_UNTRUSTED
+
+
+@pytest.mark.parametrize(
+    ("minted", "reason"),
+    [
+        pytest.param(mint("CN=x", partner_ca(), days=(-9, -1)), IdentityReason.CERTIFICATE_EXPIRED, id="over"),
+        pytest.param(mint("CN=x", partner_ca(), days=(1, 9)), IdentityReason.CERTIFICATE_EXPIRED, id="not-yet"),
+        pytest.param(mint("CN=x", partner_ca(), purpose="server"), IdentityReason.CERTIFICATE_UNTRUSTED, id="server"),
+        pytest.param(mint("CN=x", partner_ca(), purpose="none"), None, id="no-purposes-means-any"),
+        pytest.param(mint("CN=x", partner_ca(), purpose="both"), None, id="client-among-others"),
+        pytest.param(mint("CN=x", partner_ca(), key="rsa"), None, id="rsa"),
+        pytest.param(mint("CN=x", partner_ca(), key="ed25519"), None, id="ed25519"),
+        pytest.param(mint("CN=x", partner_ca(), key="rsa1024"), IdentityReason.CERTIFICATE_UNTRUSTED, id="weak-key"),
+        pytest.param(partner_ca(), IdentityReason.CERTIFICATE_UNTRUSTED, id="an-authority-is-no-client"),
+        pytest.param(mint("CN=alone"), IdentityReason.CERTIFICATE_UNTRUSTED, id="signed-by-itself"),
+        pytest.param(mint("CN=x", mint("CN=leaf", partner_ca())), IdentityReason.CERTIFICATE_UNTRUSTED,
+                     id="signed-by-one-that-may-not"),
+    ],
+)  # fmt: skip
+def test_what_a_client_may_be(minted: Minted, reason: object) -> None:
+    assert judge(minted, store(partner_ca()), minted.above) is reason
+
+
+def test_nobody_is_trusted_by_an_empty_truststore() -> None:
+    assert judge(DIRECT, store()) is IdentityReason.CERTIFICATE_UNTRUSTED
+
+
+def test_a_revoked_certificate() -> None:
+    lists = crl(partner_ca(), [DIRECT])
+    assert judge(DIRECT, store(partner_ca(), crls=(lists,))) is IdentityReason.CERTIFICATE_REVOKED
+    assert judge(mint("CN=other", partner_ca()), store(partner_ca(), crls=(lists,))) is None
+
+
+def test_a_revoked_intermediate() -> None:
+    assert (
+        judge(ALICE, store(partner_ca(), crls=(crl(partner_ca(), [SUB]),)), (SUB,))
+        is IdentityReason.CERTIFICATE_REVOKED
+    )
+
+
+def test_a_list_speaks_for_the_authority_that_signed_it_alone() -> None:
+    assert judge(ALICE, store(partner_ca(), crls=(crl(partner_ca()),)), (SUB,)) is None
+
+
+def test_a_list_that_has_run_out_is_hard_or_soft() -> None:
+    over = crl(partner_ca(), days=(-9, -1))
+    assert judge(DIRECT, store(partner_ca(), crls=(over,))) is IdentityReason.REVOCATION_UNKNOWN
+    assert judge(DIRECT, store(partner_ca(), crls=(over,), hard=False)) is None
+
+
+def test_a_list_of_an_impostor_is_not_taken() -> None:
+    impostor = authority("CN=Partner CA,O=Acme")
+    with pytest.raises(ValueError, match="not signed by it"):
+        chains.load_crl(crl(impostor, [DIRECT]), (partner_ca().certificate,))
+    with pytest.raises(ValueError, match="has no authority"):
+        chains.load_crl(crl(authority("CN=Other")), (partner_ca().certificate,))
+
+
+def test_a_verdict_is_remembered_until_it_may_change() -> None:
+    truststore = store(partner_ca())
+    leaf: Certificate = DIRECT.certificate
+    first = chains.judge(leaf, (), truststore, time.time())
+    assert chains.judge(leaf, (), truststore, time.time()) is first
+    assert judge(DIRECT, truststore, now=leaf.not_after + 1) is IdentityReason.CERTIFICATE_EXPIRED
+    assert judge(DIRECT, truststore) is None
+
+
+def test_a_certificate_that_was_not_yet_valid_is_judged_again_when_it_is() -> None:
+    early = mint("CN=early", partner_ca(), days=(1, 9))
+    truststore = store(partner_ca())
+    assert judge(early, truststore) is IdentityReason.CERTIFICATE_EXPIRED
+    assert judge(early, truststore, now=early.certificate.not_before + 1) is None

@@ -1,0 +1,156 @@
+"""What breaks, and what callers are told; what changes while it runs."""
+
+import base64
+import signal
+import ssl
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.relay.installation import Answer, Installation, read_answer
+
+Fresh = Callable[..., Installation]
+
+
+def test_a_mapping_takes_effect_while_it_runs_and_drops_no_connection(fresh: Fresh) -> None:
+    installation = fresh()
+    with installation.connection("ext", "stranger") as sock:
+        stream = sock.makefile("rb")
+
+        def ask() -> Answer:
+            sock.sendall(b"GET /orders HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            return read_answer(stream)
+
+        assert ask().json["reason"] == "certificate_unmapped"
+        stored = next(c for c in installation.topology["certificates"] if c["name"] == "stranger")
+        stored["user"] = "alice"
+        installation.apply()
+        installation.until(lambda: ask().status == 200, "the mapping is in force")
+        del stored["user"]
+        installation.apply()
+        installation.until(lambda: ask().status == 403, "the mapping is out of force")
+
+
+def test_an_internal_node_that_is_killed_comes_back(fresh: Fresh) -> None:
+    installation = fresh()
+    installation.stop("inside", signal.SIGKILL)
+    answer = installation.request("ext", "/orders", "alice")
+    assert answer.status in (502, 503)
+    assert answer.json["reason"] in ("tunnel_lost", "no_internal_connection")
+    installation.start("inside")
+    installation.ready()
+    assert installation.request("ext", "/orders", "alice").status == 200
+
+
+def test_an_edge_that_is_killed_is_dialled_again(fresh: Fresh) -> None:
+    installation = fresh()
+    installation.stop("edge", signal.SIGKILL)
+    installation.start("edge")
+    installation.ready()
+    assert installation.request("ext", "/orders", "alice").status == 200
+
+
+def test_nobody_registered_is_told_with_when_to_try_again(fresh: Fresh) -> None:
+    installation = fresh()
+    assert installation.stop("inside") == 0
+    answer = installation.request("ext", "/orders", "alice")
+    assert (answer.status, answer.json["reason"]) == (503, "no_internal_connection")
+    assert answer.headers["retry-after"]
+
+
+def test_the_tunnel_is_cut_in_the_middle_of_a_request_and_nothing_runs_twice(fresh: Fresh, backend: Any) -> None:
+    installation = fresh()
+    before = len(backend.seen)
+    answers: list[Answer] = []
+    asking = threading.Thread(target=lambda: answers.append(installation.request("ext", "/submit/hang", "alice")))
+    asking.start()
+    installation.until(lambda: len(backend.seen) > before, "the backend was asked")
+    installation.stop("inside", signal.SIGKILL)
+    asking.join(10)
+    assert (answers[0].status, answers[0].json["reason"]) == (502, "tunnel_lost")
+    assert len(backend.seen) == before + 1
+
+
+@pytest.mark.parametrize("node", ["edge", "inside"])
+def test_a_stop_finishes_what_is_in_flight(fresh: Fresh, backend: Any, node: str) -> None:
+    installation = fresh(lambda t: t["services"][2].update(timeout="20s"))
+    backend.release.clear()
+    before = len(backend.seen)
+    answers: list[Answer] = []
+    asking = threading.Thread(target=lambda: answers.append(installation.request("ext", "/submit/slow", "alice")))
+    original, gate = backend.answer, threading.Event()
+
+    def slowly(handler: Any) -> None:
+        gate.wait(10)
+        original(handler)
+
+    backend.answer = slowly
+    try:
+        asking.start()
+        installation.until(lambda: len(backend.seen) > before, "the backend was asked")
+        stopping = threading.Thread(target=lambda: statuses.append(installation.stop(node)))
+        statuses: list[int] = []
+        stopping.start()
+        gate.set()
+        asking.join(15)
+        stopping.join(20)
+    finally:
+        del backend.answer
+    assert answers and answers[0].status == 200
+    assert statuses == [0]
+
+
+def test_a_registration_that_is_blocked_loses_its_tunnels(fresh: Fresh) -> None:
+    installation = fresh()
+    installation.topology["registrations"][0]["enabled"] = False
+    installation.apply()
+    installation.until(lambda: installation.state("edge")["tunnels"] == [], "the tunnels are closed")
+    assert installation.request("ext", "/orders", "alice").status == 503
+
+
+def test_a_channel_asserts_only_what_it_may(fresh: Fresh) -> None:
+    limits = {"truststores": ["servers"], "groups": ["Gateways"]}
+    installation = fresh(lambda t: t["registrations"][0].update(may_assert=limits))
+    answer = installation.request("ext", "/orders", "alice")
+    assert (answer.status, answer.json["reason"]) == (403, "assertion_not_permitted")
+    by_password = installation.request("ext", "/orders", basic="batch:correct horse battery")
+    assert by_password.json["user"] == "batch"
+    assert installation.request("https", "/orders", "alice").json["user"] == "alice", "called directly nothing changes"
+
+
+def test_a_test_is_not_taken_where_the_registration_does_not_allow_it(fresh: Fresh) -> None:
+    from gateway.relay.control import call
+
+    installation = fresh(lambda t: t["registrations"][0].pop("allow_test"))
+    message = {"op": "invoke", "port": "ext", "method": "GET", "target": "/orders",
+               "certificate": base64.b64encode(installation.pki["alice"].der).decode()}  # fmt: skip
+    result = call(installation.state_dir, "edge", message, timeout=15)
+    assert (result["status"], result["reason"]) == (403, "assertion_not_permitted")
+    assert len(result["lanes"]) == 1, "the inside tells nothing of itself"
+
+
+def test_a_new_port_opens_and_a_removed_one_closes(fresh: Fresh) -> None:
+    from tests.relay.installation import free_port
+
+    installation = fresh()
+    more = {"name": "strict", "node": "edge", "type": "external", "bind": f"127.0.0.1:{free_port()}",
+            "tls": {"keystore": "edge-server", "truststore": "partners"}, "client_auth": "require",
+            "registration_port": "reg", "service_access": {"default": "deny", "allow": ["/open"]}}  # fmt: skip
+    installation.topology["ports"].append(more)
+    installation.apply()
+    installation.until(lambda: installation._opens(more), "the port opens")
+    assert installation.request("strict", "/open", "alice").status == 200
+    assert installation.request("strict", "/orders", "alice").json["reason"] == "service_not_on_port"
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        installation.request("strict", "/open")
+    installation.topology["ports"].remove(more)
+    installation.apply()
+    installation.until(lambda: not installation._opens(more), "the port closes")
+
+
+def test_a_relay_whose_feed_dies_stops(fresh: Fresh) -> None:
+    installation = fresh()
+    installation.nodes["inside"].kill()  # the parent alone; the relay itself is another process
+    installation.until(lambda: installation.state("edge")["tunnels"] == [], "the orphan stops", 20)
