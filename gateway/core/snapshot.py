@@ -316,6 +316,15 @@ def from_document(document: Document, before: Snapshot | None = None) -> Snapsho
     """
     if document.get("format") != FORMAT:
         raise SnapshotError(f"format {document.get('format')!r}; this node reads format {FORMAT}")
+    try:
+        return _build(document, before)
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, SnapshotError):
+            raise
+        raise SnapshotError(f"the document lacks {error}, or has it in another form") from error
+
+
+def _build(document: Document, before: Snapshot | None) -> Snapshot:
     build = _Builder(document, before)
     truststores = build.section("truststores", _truststore)
     keystores = build.section("keystores", _keystore)

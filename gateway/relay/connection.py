@@ -76,6 +76,11 @@ class ServerConnection:
         address = parse_address(self.peer)
         return any(address in network for network in proxies)
 
+    @property
+    def believes_trace(self) -> bool:
+        """Whether the peer's trace id is taken over."""
+        return self.believes_forwarding
+
     def refresh(self) -> None:
         """Take up a snapshot that came into force since the last request."""
         snapshot = self.node.snapshot
@@ -392,7 +397,7 @@ class TunnelConnection(ServerConnection):
         self.heard = self.now()
 
     @property
-    def believes_forwarding(self) -> bool:
+    def believes_trace(self) -> bool:
         return True
 
     @property

@@ -121,6 +121,7 @@ class Dialler:
                 raise
         tunnel = TunnelConnection(self.node, self.port, layer, self.channel, shown[0].parsed.public_key(), self)
         self.tunnels.add(tunnel)
+        layer.notice_silence()
         layer.set_application(tunnel)
         if rest:
             tunnel.data_received(rest)

@@ -92,7 +92,7 @@ class Exchange:
         """Always the edge's own: taken over on a tunnel and from trusted proxies alone."""
         head = self.head
         came = headers.parse_traceparent(head.traceparent) if head.traceparent else None
-        if came and self.connection.believes_forwarding:
+        if came and self.connection.believes_trace:
             self.trace_id = came[0]
         else:
             self.trace_id = f"{getrandbits(128):032x}"
@@ -242,9 +242,9 @@ class Exchange:
                 return b"", authorization
             key = connection.node.key_of_port(member.registration.port)
             proof = connection.proof or Proof.TLS
-            return member.statement(
-                connection.certificate, decision.chain[:-1] or connection.intermediates, proof, key
-            ), authorization
+            # Verified issuers alone; the root itself the far side has, or it does not believe the chain anyway.
+            above = tuple(link for link in decision.chain if not link.self_issued)
+            return member.statement(connection.certificate, above, proof, key), authorization
         assert endpoint is not None
         if kind is EndpointIdentity.CERTIFICATE:
             assert endpoint.keystore is not None

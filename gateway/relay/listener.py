@@ -218,5 +218,6 @@ class Registrar(_ClientConnection):
         clock = asked.time - time.time()
         gone = partial(self._listener.gone, self.peer)
         pool = self.node.tunnels[self.port.name]
+        self.transport.notice_silence()
         self.transport.set_application(pool.register(registration, asked.nonce, clock, self.transport, self.peer, gone))
         return None

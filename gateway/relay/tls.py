@@ -10,6 +10,7 @@ which this layer is the transport.
 import asyncio
 import contextlib
 import os
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -226,6 +227,22 @@ class TLSLayer(asyncio.Protocol):
             self._transport.write(data)
 
     # --- as the transport of the application ---
+
+    def notice_silence(self) -> None:
+        """Let the kernel end the connection when the peer is gone without a word, also while nothing is pinged.
+
+        Data that is not acknowledged within 10 s, or three probes 2 s apart after 5 s of silence (tcp(7)).
+        """
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in (
+                (socket.TCP_KEEPIDLE, 5),
+                (socket.TCP_KEEPINTVL, 2),
+                (socket.TCP_KEEPCNT, 3),
+                (socket.TCP_USER_TIMEOUT, 10_000),
+            ):
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def set_application(self, application: Application) -> None:
         self._application = application
