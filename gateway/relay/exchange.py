@@ -248,9 +248,9 @@ class Exchange:
         assert endpoint is not None
         if kind is EndpointIdentity.CERTIFICATE:
             assert endpoint.keystore is not None
-            leaf, *above = endpoint.keystore.chain
+            leaf, issuers = endpoint.keystore.chain[0], endpoint.keystore.chain[1:]
             key = connection.node.key_of(endpoint.keystore)
-            return member.statement(leaf, tuple(above), Proof.KEY, key), None
+            return member.statement(leaf, issuers, Proof.KEY, key), None
         if kind is EndpointIdentity.BASIC:
             return b"", builtin.basic(endpoint.username, endpoint.password)
         return b"", None
