@@ -1,58 +1,68 @@
-# Two commands are enough: `make run` and `make test`.
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
-VENV := .venv
-BIN := $(VENV)/bin
-BIND ?= 127.0.0.1:8000
+# Two commands: `make run` and `make test`. Both install what they need into .venv, and change nothing twice.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types format clean
+SHELL := /bin/bash
+PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3.14 python3 2>/dev/null))
+VENV := .venv
+python := $(VENV)/bin/python
+# Options for pytest, such as PYTEST="-k mapping".
+PYTEST ?=
 
-help: ## what there is
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/'
+.PHONY: help run test lint format types imports migrations clean
 
-run: $(VENV)/runtime var/postern.env ## install, make a demonstration, start console and nodes
-	@$(BIN)/python manage.py migrate --noinput --verbosity 0
-	@$(BIN)/python manage.py collectstatic --noinput --verbosity 0
-	@$(BIN)/python manage.py demo
-	@exec $(BIN)/python manage.py serve --bind $(BIND)
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-test: $(VENV)/develop ## everything: format, lint, types, imports, migrations, tests with a real browser
+# --- running ---
+
+run: $(VENV)/.run ## install, seed a demo where nothing is configured yet, and serve until Ctrl-C
+	@$(python) -m console.environment
+	@$(python) manage.py prepare --demo
+	@exec $(python) manage.py serve
+
+# --- testing ---
+
+test: lint types imports migrations ## everything: style, types, imports, migrations, tests in a real browser too
 	@tools/need-chromium
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
-	@DJANGO_SETTINGS_MODULE=tests.settings $(BIN)/python manage.py makemigrations --check --dry-run
-	$(BIN)/python -m pytest
+	$(python) -m pytest --numprocesses auto $(PYTEST)
 
-lint: $(VENV)/develop ## format and lint
-	$(BIN)/ruff format .
-	$(BIN)/ruff check --fix .
+lint: $(VENV)/.test ## ruff: style and order
+	$(python) -m ruff check
+	$(python) -m ruff format --check
 
-types: $(VENV)/develop ## static types of the core and the relay
-	$(BIN)/mypy
+format: $(VENV)/.test ## put the sources into the form that lint asks for
+	$(python) -m ruff check --fix
+	$(python) -m ruff format
 
-$(VENV)/bin/python:
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: apt-get install python3 python3-venv"; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) -V)"; exit 1; }
-	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
-	  || { echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+types: $(VENV)/.test ## mypy, strict, where pyproject.toml says
+	$(python) -m mypy
 
-$(VENV)/runtime: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $$($(BIN)/python tools/requirements.py)
-	@touch $@
+imports: $(VENV)/.test ## the laws of imports
+	$(VENV)/bin/lint-imports
 
-$(VENV)/develop: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $$($(BIN)/python tools/requirements.py dev)
-	@touch $@
+migrations: $(VENV)/.test ## whether models and migrations agree
+	$(python) manage.py makemigrations --check --dry-run --settings tests.settings
 
-var/postern.env: | $(VENV)/runtime
-	@mkdir -p -m 700 var
-	@umask 077; { echo "SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(48))')"; \
-	  echo "POSTERN_MASTER_KEY=$$($(BIN)/python -c 'import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())')"; \
-	  } > $@
+# --- what is installed ---
 
-clean: ## remove what the commands made, the demonstration's data too
-	rm -rf $(VENV) var staticfiles .pytest_cache .mypy_cache .ruff_cache .hypothesis
+$(python):
+	@[ -n "$(PYTHON)" ] && "$(PYTHON)" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer with its venv module is needed. As root: apt-get install python3 python3-venv" >&2; \
+	  echo "Another one than the first that is found: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@"$(PYTHON)" -m venv --clear $(VENV)
+
+$(VENV)/.run: $(python) constraints.txt pyproject.toml tools/requirements.py
+	@$(call install,)
+
+$(VENV)/.test: $(VENV)/.run
+	@$(call install,dev)
+
+define install
+echo "Installing into $(VENV) …" && \
+$(python) -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt \
+  $$($(python) tools/requirements.py $(1)) && touch $@
+endef
+
+clean: ## remove what was installed and built; var, with its data and keys, stays
+	rm -rf $(VENV) staticfiles build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

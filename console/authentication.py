@@ -6,6 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.backends import BaseBackend
 from django.db import transaction
+from django.db.models import Q
 from django.http import HttpRequest
 from django.utils import timezone
 
@@ -45,10 +46,10 @@ def note_failure(username: str, address: str) -> None:
     now = timezone.now()
     lock = timedelta(seconds=settings.CONSOLE_LOGIN_LOCK_SECONDS)
     with transaction.atomic():
+        over = Q(locked_until__lt=now) | Q(locked_until=None, first_at__lt=now - lock)
+        LoginFailure.objects.filter(over).delete()
         for key in _keys(username, address):
             row, _ = LoginFailure.objects.select_for_update().get_or_create(key=key, defaults={"first_at": now})
-            if now - row.first_at > lock:
-                row.count, row.first_at = 0, now
             row.count += 1
             # An address stands for many people behind it; it is given more tries than one account.
             limit = settings.CONSOLE_LOGIN_FAILURES * (1 if key.startswith("account:") else 5)

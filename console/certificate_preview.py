@@ -1,28 +1,65 @@
-"""What an operator should know of a certificate before it is saved: findings in words, each with a mark."""
+"""What an operator should know of a certificate before it is saved, and after: findings in words, each with a mark.
+
+Reads rows and decides nothing by itself: whether a truststore believes a certificate is `identity.core.chains`.
+"""
 
 import hashlib
 import re
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
 from cryptography.hazmat.primitives.asymmetric import rsa
+from django.db.models import Model
 
-from gateway.models import Port
+from console.nouns import url_of
+from gateway.models import ClientAuth, Port
 from identity.core import chains
 from identity.core.certificates import Certificate as Parsed
 from identity.core.chains import Verdict
-from identity.models import Certificate, Truststore
+from identity.core.reasons import IdentityReason
+from identity.models import Certificate, Keystore, Truststore, Usage
 
 Mark = Literal["good", "note", "bad"]
-SOON = 30 * 86400  # seconds
+SOON = 30 * 86400  # seconds before its end from which a certificate is said to end soon
+DAY = 86400
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    label: str
+    url: str
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
+    """`parts`: its words, with a link in them wherever they name an object."""
+
     mark: Mark
-    text: str
+    parts: tuple[str | Link, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(part.label if isinstance(part, Link) else part for part in self.parts)
+
+
+def _finding(mark: Mark, *parts: str | Model) -> Finding:
+    return Finding(mark, tuple(part if isinstance(part, str) else _link(part) for part in parts))
+
+
+def _link(row: Model) -> str | Link:
+    url = url_of(row)
+    return Link(str(row), url) if url else str(row)
+
+
+def _listed(rows: Sequence[Model]) -> Iterator[str | Model]:
+    """`a, b, c` as parts of a finding."""
+    for number, row in enumerate(rows):
+        if number:
+            yield ", "
+        yield row
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +68,13 @@ class Preview:
 
     certificate: Parsed
     intermediates: tuple[Parsed, ...]
-    findings: list[Finding] = field(default_factory=list)
+    findings: tuple[Finding, ...] = ()
     on_file: Certificate | None = None
     renews: Certificate | None = None
 
     @property
     def sha1(self) -> str:
+        """For those who compare with a program that shows nothing better; nothing is decided by it."""
         return hashlib.sha1(self.certificate.der, usedforsecurity=False).hexdigest()
 
     @property
@@ -51,61 +89,184 @@ class Preview:
     def serial(self) -> str:
         return f"{self.certificate.serial:x}"
 
+    @property
+    def worst(self) -> Mark:
+        marks = {finding.mark for finding in self.findings}
+        return "bad" if "bad" in marks else "note" if "note" in marks else "good"
+
+
+def preview(certificate: Parsed, intermediates: tuple[Parsed, ...] = (), *, now: float | None = None) -> Preview:
+    """Judge a certificate that is not on file yet, and compare it with those that are.
+
+    Args:
+        now: seconds since 1970-01-01 UTC.
+    """
+    moment = time.time() if now is None else now
+    found = _examined(certificate, intermediates, moment)
+    on_file = Certificate.objects.select_related("user").filter(sha256=certificate.sha256).first()
+    if on_file is not None:
+        known = _finding("note", "It is on file already as ", on_file, *_mapped(on_file), ".")
+        return replace(found, findings=(known, *found.findings), on_file=on_file)
+    renews = _renewed(certificate)
+    if renews is None:
+        return replace(found, findings=(*found.findings, _finding("good", "Not on file yet.")))
+    words = _finding(
+        "note",
+        "Renews a certificate on file: same subject and names as ",
+        renews,
+        *_mapped(renews),
+        f", which {_end_in_words(renews.not_after.timestamp(), moment)}.",
+    )
+    return replace(found, findings=(words, *found.findings), renews=renews)
+
+
+def examine(row: Certificate, *, now: float | None = None) -> Preview:
+    """Judge a certificate that is on file."""
+    found = _examined(row.certificate, (), time.time() if now is None else now)
+    return replace(found, findings=(*_mapping(row), *found.findings), on_file=row)
+
+
+def proposed_name(certificate: Parsed) -> str:
+    """A name that it may be given: its common name, made safe and not taken by another."""
+    base = re.sub(r"[^A-Za-z0-9_.:@-]+", "-", certificate.subject.common_name).strip("-")[:200]
+    base = base or f"certificate-{certificate.sha256[:8]}"
+    year = datetime.fromtimestamp(certificate.not_after, UTC).year
+    taken = set(Certificate.objects.filter(name__startswith=base).values_list("name", flat=True))
+    return next(name for name in _candidates(base, year) if name not in taken)
+
+
+def _candidates(base: str, year: int) -> Iterator[str]:
+    """`orders`, `orders-2027`, `orders-2027-2`, …: a renewal is told from what it renews by the year of its end."""
+    yield base
+    yield f"{base}-{year}"
+    number = 2
+    while True:
+        yield f"{base}-{year}-{number}"
+        number += 1
+
 
 def truststore_value(row: Truststore) -> chains.Truststore:
-    """The row as the value that decisions are made with."""
+    """The row as the value that decisions are made with.
+
+    Raises:
+        ValueError: a revocation list of it is signed by none of its authorities.
+    """
     anchors = tuple(stored.certificate for stored in row.certificates.all())
     crls = tuple(chains.load_crl(bytes(crl.der), anchors) for crl in row.crls.all())
     return chains.Truststore(row.name, anchors, crls, row.revocation == "hard")
 
 
-def preview(certificate: Parsed, intermediates: tuple[Parsed, ...] = (), *, now: float | None = None) -> Preview:
-    """Judge a certificate by every truststore, and compare it with what is on file."""
-    now = time.time() if now is None else now
-    on_file = Certificate.objects.select_related("user").filter(sha256=certificate.sha256).first()
-    findings = [*_trust(certificate, intermediates, now), *_validity(certificate, now), *_key(certificate)]
-    if on_file is not None:
-        whom = f"mapped to {on_file.user.name}" if on_file.user else "mapped to nobody"
-        findings.append(Finding("note", f"On file already, as {on_file.name}, {whom}."))
+def _examined(certificate: Parsed, intermediates: tuple[Parsed, ...], now: float) -> Preview:
+    what = tuple(_what_it_is(certificate))
+    # What no port would take is not asked of each truststore: all would give the same answer.
+    usable = all(finding.mark != "bad" for finding in what)
+    trust = _trust(certificate, intermediates, now) if usable else ()
+    findings = (*what, *_validity(certificate, now), *trust, *_keystores(certificate))
+    return Preview(certificate, intermediates, findings)
+
+
+def _mapped(row: Certificate) -> tuple[str | Model, ...]:
+    return (", mapped to ", row.user) if row.user else (", mapped to nobody",)
+
+
+def _mapping(row: Certificate) -> Iterator[Finding]:
+    if row.blocked:
+        yield _finding("bad", "It is blocked: it logs nobody in, by no rule either.")
+    elif row.usage != Usage.SSL_AUTHENTICATION:
+        yield _finding("note", f"It is here for another use ({row.get_usage_display()}), and logs nobody in.")
+    elif row.user is None:
+        yield _finding("note", "It is mapped to nobody: callers with it are refused unless a mapping rule means them.")
+    elif not row.user.enabled:
+        yield _finding("bad", "Its user ", row.user, " is disabled: callers with it are refused.")
     else:
-        findings.append(Finding("good", "Not on file yet."))
-    renews = _renewed(certificate) if on_file is None else None
-    if renews is not None:
-        whom = f"mapped to {renews.user.name}" if renews.user else "mapped to nobody"
-        until = renews.not_after.strftime("%Y-%m-%d")
-        findings.append(
-            Finding("note", f"Same subject and names as {renews.name}, {whom}, which ends on {until}: a renewal.")
-        )
-    return Preview(certificate, intermediates, findings, on_file, renews)
+        yield _finding("good", "It is mapped to user ", row.user, ".")
 
 
 def _renewed(certificate: Parsed) -> Certificate | None:
+    """The one on file of the same subject and alternative names that ends last."""
     names = "\n".join(certificate.alternative_names)
     rows = Certificate.objects.select_related("user").filter(subject=certificate.subject.text, alternative_names=names)
     return rows.exclude(sha256=certificate.sha256).order_by("-not_after").first()
 
 
-def _trust(certificate: Parsed, intermediates: tuple[Parsed, ...], now: float) -> list[Finding]:
+def _what_it_is(certificate: Parsed) -> Iterator[Finding]:
     if certificate.is_authority:
-        return [
-            Finding("bad", "This is an authority's certificate. An authority is no client: add it to a truststore.")
-        ]
-    findings, refusals = [], []
-    stores = list(Truststore.objects.prefetch_related("certificates", "crls"))
-    for row in stores:
-        verdict = chains.judge(certificate, intermediates, truststore_value(row), now)
-        if verdict.reason is None:
-            findings.append(Finding("good", f"Chains to truststore {row.name}{_by_way_of(verdict)}.{_used_by(row)}"))
-        else:
-            refusals.append((row, verdict))
-    if not findings and not stores:
-        findings.append(
-            Finding("bad", "There is no truststore yet: no port would believe it. Add its authority to one.")
+        yield _finding(
+            "bad", "It is an authority's certificate, and an authority is no client. Add it to a truststore."
         )
-    elif not findings:
-        row, verdict = refusals[0]
-        findings.append(Finding("bad", f"No truststore believes it. {row.name}: {verdict.words}."))
-    return findings
+    if not certificate.for_client_authentication:
+        purposes = ", ".join(certificate.purposes or ())
+        yield _finding("bad", f"It is for {purposes}, not for client authentication: every port refuses it.")
+    elif certificate.purposes is None:
+        yield _finding("note", "It names no purpose, which means any.")
+    key = certificate.parsed.public_key()
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < chains.MIN_RSA_BITS:
+        yield _finding("bad", f"Its key is weak: {certificate.key}; RSA {chains.MIN_RSA_BITS} is the least accepted.")
+
+
+def _validity(certificate: Parsed, now: float) -> Iterator[Finding]:
+    begin = datetime.fromtimestamp(certificate.not_before, UTC)
+    if now < certificate.not_before:
+        yield _finding("bad", f"It is not valid yet: it begins on {begin:%Y-%m-%d %H:%M} UTC.")
+    elif now > certificate.not_after:
+        yield _finding("bad", f"It has ended: it {_end_in_words(certificate.not_after, now)}. Nobody gets in with it.")
+    elif certificate.not_after - now < SOON:
+        yield _finding("note", f"It {_end_in_words(certificate.not_after, now)}. Ask its holder for the renewal.")
+
+
+def _end_in_words(not_after: float, now: float) -> str:
+    end = datetime.fromtimestamp(not_after, UTC)
+    days = int(abs(not_after - now) // DAY)
+    count = f"{days} day{'' if days == 1 else 's'}"
+    if now > not_after:
+        return f"ended {count} ago, on {end:%Y-%m-%d}" if days else f"ended today, {end:%Y-%m-%d}"
+    return f"ends in {count}, on {end:%Y-%m-%d}" if days else f"ends today, {end:%Y-%m-%d}"
+
+
+def _trust(certificate: Parsed, intermediates: tuple[Parsed, ...], now: float) -> Iterator[Finding]:
+    """By which truststores it is believed, at which ports; judged within its time, for that is said already."""
+    at = min(max(now, certificate.not_before), certificate.not_after)
+    stores = list(Truststore.objects.prefetch_related("certificates", "crls"))
+    ports = _ports_by_truststore()
+    believed = False
+    refused: list[tuple[Truststore, Verdict]] = []
+    for row in stores:
+        asking = ports.get(row.pk, [])
+        try:
+            verdict = chains.judge(certificate, intermediates, truststore_value(row), at)
+        except ValueError as error:
+            yield _finding("bad", "Truststore ", row, f" cannot be asked: {error}")
+            continue
+        if verdict.reason is None:
+            believed = believed or bool(asking)
+            where = (" Ports that ask by it: ", *_listed(asking), ".") if asking else (" No port uses it.",)
+            yield _finding(
+                "good" if asking else "note", "Chains to truststore ", row, f"{_by_way_of(verdict)}.", *where
+            )
+        elif asking:
+            refused.append((row, verdict))
+    if believed:
+        return
+    if not stores:
+        yield _finding("bad", "There is no truststore yet, so no port believes it. Add one with its authority in it.")
+    elif not refused:
+        yield _finding("bad", "It chains to no truststore that a port uses: callers with it are refused.")
+    for row, verdict in refused:
+        if verdict.reason in (IdentityReason.CERTIFICATE_REVOKED, IdentityReason.REVOCATION_UNKNOWN):
+            words = ("It chains to truststore ", row, f" and is refused: {verdict.words}.")
+        else:
+            words = ("It does not chain to truststore ", row, f": {verdict.words}.")
+        yield _finding("bad", *words, " Ports that ask by it: ", *_listed(ports[row.pk]), ".")
+
+
+def _ports_by_truststore() -> dict[object, list[Port]]:
+    """Key of a truststore → the ports that judge clients by it."""
+    found: dict[object, list[Port]] = {}
+    for port in Port.objects.exclude(client_auth=ClientAuth.PASSWORD).exclude(type="registration"):
+        truststore = port.client_truststore_id if port.type == "internal" else port.tls_truststore_id
+        if truststore:
+            found.setdefault(truststore, []).append(port)
+    return found
 
 
 def _by_way_of(verdict: Verdict) -> str:
@@ -113,44 +274,7 @@ def _by_way_of(verdict: Verdict) -> str:
     return f" by way of {between} intermediate{'' if between == 1 else 's'}" if between > 0 else ""
 
 
-def _used_by(row: Truststore) -> str:
-    ports = Port.objects.filter(tls_truststore=row) | Port.objects.filter(client_truststore=row)
-    names = ", ".join(sorted(set(ports.values_list("name", flat=True)))[:5])
-    return f" Ports that ask by it: {names}." if names else " No port uses that truststore."
-
-
-def _validity(certificate: Parsed, now: float) -> list[Finding]:
-    if now > certificate.not_after:
-        return [Finding("bad", "It has expired; nobody can log in with it.")]
-    if now < certificate.not_before:
-        return [Finding("note", "It is not valid yet.")]
-    if certificate.not_after - now < SOON:
-        days = int((certificate.not_after - now) // 86400)
-        return [Finding("note", f"It ends in {days} day{'' if days == 1 else 's'}; ask for its renewal.")]
-    return []
-
-
-def _key(certificate: Parsed) -> list[Finding]:
-    findings = []
-    key = certificate.parsed.public_key()
-    if isinstance(key, rsa.RSAPublicKey) and key.key_size < chains.MIN_RSA_BITS:
-        findings.append(
-            Finding("bad", f"Its key is weak: {certificate.key}; at least RSA {chains.MIN_RSA_BITS} is accepted.")
-        )
-    if not certificate.for_client_authentication:
-        purposes = ", ".join(certificate.purposes or ())
-        findings.append(Finding("bad", f"It is for {purposes}, not for client authentication; ports refuse it."))
-    elif certificate.purposes is None:
-        findings.append(Finding("note", "It names no purposes, which means any."))
-    if not certificate.alternative_names:
-        findings.append(Finding("note", "It has no alternative names; it is known by its subject alone."))
-    return findings
-
-
-def proposed_name(certificate: Parsed) -> str:
-    """A name that may be given to it: of its common name, made safe and not taken."""
-    base = re.sub(r"[^A-Za-z0-9_.:@-]+", "-", certificate.subject.common_name).strip("-") or certificate.sha256[:8]
-    name, number = base[:200], 2
-    while Certificate.objects.filter(name=name).exists():
-        name, number = f"{base[:200]}-{number}", number + 1
-    return name
+def _keystores(certificate: Parsed) -> Iterator[Finding]:
+    """This installation may hold the key itself: then an endpoint or a port can show the certificate."""
+    for row in Keystore.objects.filter(sha256=certificate.sha256):
+        yield _finding("note", "Keystore ", row, " holds it with its private key.")

@@ -2,28 +2,47 @@
 
 from typing import Any
 
+from django.db.models import Count, Value
 from django.http import HttpRequest
 from django.urls import reverse
 
-from console.nouns import GROUPS
+from console.nouns import GROUPS, PERMISSION_OF_LINK
 from gateway.audit import current_revision
+from gateway.topology.entries import SECTIONS
 
 
 def navigation(request: HttpRequest) -> dict[str, Any]:
     """The side navigation, with the page that is shown marked in it."""
     if not getattr(request, "user", None) or not request.user.is_authenticated:
         return {}
+    counts = _counts()
     groups = [
         {
             "title": title,
             "links": [
-                {"label": label, "url": reverse(name), "current": _is_current(request, name)} for label, name in links
+                {
+                    "label": label,
+                    "url": reverse(name),
+                    "current": _is_current(request, name),
+                    "count": counts.get(name.removesuffix("-list")),
+                }
+                for label, name in links
+                if request.user.may(PERMISSION_OF_LINK.get(name, "view"))
             ],
         }
         for title, links in GROUPS
-        if title != "Operators" or request.user.may("change_operators")
     ]
     return {"navigation": groups, "revision": current_revision()}
+
+
+def _counts() -> dict[str, int]:
+    """How many there are of each kind, in one query."""
+    parts = [
+        model._default_manager.order_by().annotate(kind=Value(kind)).values("kind").annotate(number=Count("pk"))
+        for kind, model in SECTIONS.items()
+    ]
+    found = parts[0].union(*parts[1:], all=True)
+    return dict.fromkeys(SECTIONS, 0) | {row["kind"]: row["number"] for row in found}
 
 
 def _is_current(request: HttpRequest, name: str) -> bool:

@@ -27,9 +27,10 @@ GROUPS: list[tuple[str, list[tuple[str, str]]]] = [
     ("Where", [(TITLES[kind], f"{kind}-list")
                for kind in ("nodes", "ports", "services", "apis", "endpoints", "registrations")]),
     ("Trust", [(TITLES[kind], f"{kind}-list") for kind in ("truststores", "keystores")]),
-    ("Console", [("Changes", "changes"), ("My account", "account")]),
-    ("Operators", [("Operators", "operators")]),
+    ("Console", [("Changes", "changes"), ("Operators", "operators"), ("My account", "account")]),
 ]  # fmt: skip
+# What it takes to see a link; the others are for everybody.
+PERMISSION_OF_LINK = {"invoke": "test_invoke", "operators": "change_operators"}
 GATEWAY = ("nodes", "ports", "services", "apis", "endpoints", "registrations")
 
 

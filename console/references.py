@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 from django.db.models import Model
 
-from console.nouns import label_of, url_of
-from gateway.models import API, Service
+from console.nouns import TITLES, label_of, url_of
+from gateway.models import API, Dial, Service
 from gateway.models.guards import ports_naming
+from gateway.topology.entries import KIND_OF
 
-LIMIT = 50  # referrers that are shown
+SHOWN = 12  # referrers of one kind that are named
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,18 +19,31 @@ class Reference:
 
 
 def references(row: Model) -> list[Reference]:
-    """Objects that name `row`, those that own a part that names it in the part's place."""
-    found: dict[tuple[type[Model], object], Model] = {}
+    """Objects that name `row`; one that owns a part that names it stands in the part's place.
+
+    Of many of one kind the first are named, and the last entry tells how many more there are.
+    """
+    by_kind: dict[type[Model], dict[object, Model]] = {}
+    for other in _referrers(row):
+        if other.pk != row.pk and type(other) in KIND_OF:
+            by_kind.setdefault(type(other), {})[other.pk] = other
+    found: list[Reference] = []
+    for model, rows in by_kind.items():
+        named = sorted(rows.values(), key=str)
+        found += [Reference(label_of(other), url_of(other)) for other in named[:SHOWN]]
+        if more := len(named) - SHOWN:
+            found += [Reference(f"and {more} more: {TITLES[KIND_OF[model]]}", None)] if more > 0 else []
+    return found
+
+
+def _referrers(row: Model) -> list[Model]:
+    found: list[Model] = []
     for relation in row._meta.related_objects:
-        accessor = relation.get_accessor_name()
-        if accessor is None:
+        manager = getattr(row, relation.get_accessor_name() or "", None)
+        if manager is None:
             continue
-        manager = getattr(row, accessor)
-        for other in manager.all()[:LIMIT]:
-            owner = getattr(other, "port", None) if type(other).__name__ == "Dial" else other
-            if url_of(owner) and owner.pk != row.pk:
-                found[type(owner), owner.pk] = owner
+        others = manager.select_related("port") if relation.related_model is Dial else manager.all()
+        found += [other.port if isinstance(other, Dial) else other for other in others]
     if isinstance(row, Service | API):
-        for port in ports_naming(row.name):
-            found[type(port), port.pk] = port
-    return [Reference(label_of(other), url_of(other)) for other in list(found.values())[:LIMIT]]
+        found += ports_naming(row.name)
+    return found

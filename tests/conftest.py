@@ -1,7 +1,29 @@
 """What every test runs under."""
 
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
 import hypothesis
+import pytest
+from django.db import connection
+from django.db.migrations.loader import MigrationLoader
 
 # How long an example takes says something of the machine, and nothing of the law that it is an example of.
 hypothesis.settings.register_profile("postern", deadline=None)
 hypothesis.settings.load_profile("postern")
+
+EMPTIES = {"transactional_db", "live_server"}
+
+
+@pytest.fixture(autouse=True)
+def _predefined_rows_come_back(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iterator[None]:
+    """A test that empties the database at its end takes the predefined rows with it; the next one needs them."""
+    yield
+    marker = request.node.get_closest_marker("django_db")
+    if not (EMPTIES & set(request.fixturenames) or (marker and marker.kwargs.get("transaction"))):
+        return
+    with django_db_blocker.unblock():
+        apps = MigrationLoader(connection).project_state(("identity", "0002_predefined")).apps
+        if not apps.get_model("identity", "User").objects.filter(predefined=True).exists():
+            import_module("identity.migrations.0002_predefined").make(apps, None)

@@ -1,4 +1,4 @@
-"""Uploading a certificate and saying whom it means."""
+"""Uploading a certificate, and saying whom it means."""
 
 from typing import Any
 
@@ -12,16 +12,19 @@ from identity.models import Certificate, User
 
 
 class UploadForm(forms.Form):
+    """The file, or its text. `chain`, once it is valid: the certificate, then the issuers that came with it."""
+
+    chain: tuple[certificates.Certificate, ...]
+
     certificate = PemField(
         label="Certificate",
-        help_text="PEM or DER, 1 MB at most. A PEM may hold the issuers after it. Never a private key.",
+        help_text="PEM or DER, 1 MB at most. In a PEM its issuers may follow it. Never a private key.",
     )
 
     def clean_certificate(self) -> bytes:
         data: bytes = self.cleaned_data["certificate"]
         try:
-            certificates.one_from_file(data)
-            self.chain = certificates.from_file(data)
+            self.chain = read_chain(data)
         except CertificateError as error:
             raise ValidationError(str(error)) from error
         return data
@@ -32,7 +35,7 @@ class CertificateForm(NounForm):
 
     class Meta:
         model = Certificate
-        fields = ["name", "user", "usage", "blocked", "description"]
+        fields = ["name", "user", "usage", "description"]
         labels = {"user": "Runs as user"}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -46,11 +49,14 @@ class NewCertificateForm(CertificateForm):
 
     pem = forms.CharField(widget=forms.HiddenInput, max_length=certificates.MAX_FILE)
 
-    class Meta(CertificateForm.Meta):
-        fields = ["name", "user", "usage", "description"]
-
     def fill(self) -> None:
         try:
-            self.instance.set_certificate(certificates.one_from_file((self.cleaned_data.get("pem") or "").encode()))
+            self.instance.set_certificate(read_chain((self.cleaned_data.get("pem") or "").encode())[0])
         except CertificateError as error:
             raise ValidationError(str(error)) from error
+
+
+def read_chain(data: bytes) -> tuple[certificates.Certificate, ...]:
+    """One certificate, and the issuers that follow it. Raises CertificateError, saying what would be right."""
+    certificates.one_from_file(data)
+    return certificates.from_file(data)

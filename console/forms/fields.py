@@ -1,47 +1,73 @@
 """Form fields and the form that every noun's form is made of."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django import forms
-from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import UploadedFile
+from django.forms.utils import flatatt
+from django.template.loader import render_to_string
 
 from gateway.core.paths import is_normal
 from identity.core import certificates
 from identity.core.certificates import CertificateError
 
+MAX_PROBLEMS = 10  # wrong lines of one field that are told at once
+
 
 class LinesField(forms.CharField):
-    """A list of texts, one a line."""
+    """A list of texts, one a line; blank lines count for nothing.
 
-    def __init__(self, *, rows: int = 3, **kwargs: Any) -> None:
+    Args:
+        check: raises ValueError, saying what would be right, for a line that is none; the error names the line.
+    """
+
+    def __init__(
+        self, *, rows: int = 3, check: Callable[[str], object] | None = None, placeholder: str = "", **kwargs: Any
+    ) -> None:
         kwargs.setdefault("required", False)
-        super().__init__(widget=forms.Textarea(attrs={"rows": rows, "class": "mono", "spellcheck": "false"}), **kwargs)
+        self.check = check
+        attrs = {"rows": rows, "class": "mono", "spellcheck": "false", "placeholder": placeholder}
+        super().__init__(widget=forms.Textarea(attrs=attrs), **kwargs)
 
     def prepare_value(self, value: Any) -> Any:
         return "\n".join(value) if isinstance(value, list) else value
 
     def to_python(self, value: Any) -> list[str]:  # type: ignore[override]
-        return [line.strip() for line in (value or "").splitlines() if line.strip()]
-
-
-class PathsField(LinesField):
-    """As LinesField, for paths in normal form; an error names its line."""
-
-    def to_python(self, value: Any) -> list[str]:
-        lines = super().to_python(value)
-        for number, line in enumerate(lines, 1):
-            if not line.startswith("/") or not is_normal(line):
-                raise ValidationError(f"Line {number}: {line!r} is no path in normal form; it begins with a slash.")
+        lines: list[str] = []
+        problems: list[str] = []
+        for number, line in enumerate((value or "").splitlines(), 1):
+            if not (text := line.strip()):
+                continue
+            try:
+                if self.check is not None:
+                    self.check(text)
+            except ValueError as error:
+                problems.append(f"Line {number}: {error}")
+            lines.append(text)
+        if problems:
+            raise ValidationError(problems[:MAX_PROBLEMS])
         return lines
 
 
-class PemField(forms.Field):
-    """A file or pasted text; its bytes. Two inputs: NAME_file beats NAME."""
+def check_path(text: str) -> None:
+    """Raises ValueError unless `text` is a path that requests can have."""
+    if not text.startswith("/") or not is_normal(text):
+        raise ValueError(f"{text!r} is no path in normal form: it begins with a slash and has no dot segments.")
 
-    def __init__(self, *, limit: int = certificates.MAX_FILE, **kwargs: Any) -> None:
+
+class PemField(forms.Field):
+    """A file or pasted text; its bytes. Two inputs: NAME_file beats NAME.
+
+    Args:
+        limit: bytes that are accepted.
+        secret: what was pasted is not shown again, not even to who pasted it.
+    """
+
+    def __init__(self, *, limit: int = certificates.MAX_FILE, secret: bool = False, **kwargs: Any) -> None:
         self.limit = limit
-        super().__init__(widget=PemWidget(), **kwargs)
+        super().__init__(widget=PemWidget(secret), **kwargs)
 
     def clean(self, value: Any) -> bytes | None:
         if isinstance(value, UploadedFile):
@@ -63,6 +89,10 @@ class PemField(forms.Field):
 class PemWidget(forms.Widget):
     template_name = "parts/pem_widget.html"
 
+    def __init__(self, secret: bool = False, attrs: Any = None) -> None:
+        super().__init__(attrs)
+        self.secret = secret
+
     def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:
         return files.get(f"{name}_file") or data.get(name)
 
@@ -70,14 +100,14 @@ class PemWidget(forms.Widget):
         return name not in data and f"{name}_file" not in files
 
     def format_value(self, value: Any) -> str:
-        return value if isinstance(value, str) else ""
+        # A private key that was pasted where a certificate belongs is not shown again either.
+        shown = isinstance(value, str) and not self.secret and "PRIVATE KEY" not in value
+        return value if shown else ""
 
     def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> str:
-        from django.template.loader import render_to_string
-
-        return render_to_string(
-            self.template_name, {"name": name, "value": self.format_value(value), "attrs": attrs or {}}
-        )
+        attrs = dict(attrs or {})
+        context = {"name": name, "value": self.format_value(value), "id": attrs.pop("id", f"id_{name}")}
+        return render_to_string(self.template_name, context | {"attributes": flatatt(attrs)})
 
 
 def parse_certificates(data: bytes) -> tuple[certificates.Certificate, ...]:
@@ -91,8 +121,11 @@ def parse_certificates(data: bytes) -> tuple[certificates.Certificate, ...]:
 class NounForm(forms.ModelForm):  # type: ignore[type-arg]
     """A form whose fields stand in named groups, and whose model has the last word."""
 
-    # (legend, fields, whether it can be folded, and is unless something in it is wrong)
-    groups: list[tuple[str, list[str], bool]] = []
+    # Groups of fields: (legend, names, whether it can be folded, and is unless something in it is wrong). A tuple
+    # of names stands in one row.
+    groups: list[tuple[str, list[str | tuple[str, ...]], bool]] = []
+    # One sentence on what is being edited, where the noun's own says too little.
+    lede = ""
     # How the model calls what the form calls otherwise: where its errors are shown.
     shown_at: dict[str, str] = {}
 
@@ -104,19 +137,19 @@ class NounForm(forms.ModelForm):  # type: ignore[type-arg]
                 widget.attrs.setdefault("autocomplete", "off")
 
     def grouped(self) -> list[dict[str, Any]]:
-        """For the template: each group with its bound fields; what no group names comes first."""
-        named = {name for _, names, _ in self.groups for name in names}
-        first = [self[name] for name in self.fields if name not in named]
-        found: list[dict[str, Any]] = (
-            [{"legend": "", "fields": first, "foldable": False, "collapsed": False}] if first else []
-        )
-        for legend, names, foldable in self.groups:
-            fields = [self[name] for name in names if name in self.fields]
-            if fields:
-                wrong = any(field.errors for field in fields)
-                group = {"legend": legend, "fields": fields, "foldable": foldable, "collapsed": not wrong}
-                found.append(group)
+        """For the template: each group with its rows of bound fields; what no group names comes first."""
+        grouped = [(legend, [self._row(names) for names in rows], foldable) for legend, rows, foldable in self.groups]
+        named = {field.name for _, rows, _ in grouped for row in rows for field in row}
+        first = [[self[name]] for name in self.fields if name not in named]
+        found = []
+        for legend, rows, foldable in [("", first, False), *grouped]:
+            if rows := [row for row in rows if row]:
+                wrong = any(field.errors for row in rows for field in row)
+                found.append({"legend": legend, "rows": rows, "foldable": foldable, "collapsed": not wrong})
         return found
+
+    def _row(self, names: str | tuple[str, ...]) -> list[forms.BoundField]:
+        return [self[name] for name in ((names,) if isinstance(names, str) else names) if name in self.fields]
 
     def fill(self) -> None:
         """Set on the instance what fields of the form's own say; before the model is asked."""
@@ -135,7 +168,7 @@ class NounForm(forms.ModelForm):  # type: ignore[type-arg]
             return
         for name, errors in error.error_dict.items():
             name = self.shown_at.get(name, name)
-            self.add_error(name if name in self.fields else None, errors if name != NON_FIELD_ERRORS else errors)
+            self.add_error(name if name in self.fields else None, errors)
 
     def _update_errors(self, errors: ValidationError) -> None:
         self.take_errors(errors)

@@ -1,79 +1,168 @@
 """What a test invoke sends, and as whom."""
 
+import re
+from itertools import groupby
 from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
 
-from gateway.models import Port, PortType
+from console.invocation import Invocation
+from gateway.models import ClientAuth, Port, PortType
 from identity.models import Certificate, Keystore
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 MAX_BODY = 1024 * 1024  # characters
+MAX_HEADERS = 32 * 1024  # characters
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
+_FRAMING = ("content-length", "transfer-encoding", "connection")  # follow from the body and from the test itself
+
+# What each kind of credential needs to be given.
+NEEDED = {
+    "certificate": ("certificate", "Choose the certificate that the request is to come with."),
+    "keystore": ("keystore", "Choose the keystore whose certificate the request is to come with."),
+    "password": ("username", "Give the user's name."),
+}
 
 
 class InvokeForm(forms.Form):
+    """Only configured ports can be chosen: there is no field for an address."""
+
     port = forms.ModelChoiceField(
-        queryset=Port.objects.listening().of_type(PortType.EXTERNAL, PortType.REGULAR).select_related("node"),
-        to_field_name="name", empty_label=None,
-    )  # fmt: skip
+        queryset=Port.objects.listening()
+        .of_type(PortType.EXTERNAL, PortType.REGULAR)
+        .select_related("node")
+        .order_by("node__name", "name"),
+        to_field_name="name",
+        empty_label=None,
+    )
     method = forms.ChoiceField(choices=[(method, method) for method in METHODS])
-    target = forms.CharField(label="Path", max_length=8192, initial="/", help_text="With its query: /orders/7?x=1")
+    path = forms.CharField(
+        max_length=8192,
+        initial="/",
+        help_text="With its query: /orders/7?x=1",
+        widget=forms.TextInput(attrs={"class": "mono", "spellcheck": "false", "autocomplete": "off"}),
+    )
     credential = forms.ChoiceField(
-        label="As", widget=forms.RadioSelect, initial="certificate",
-        choices=[("certificate", "a stored certificate"), ("keystore", "a keystore's certificate"),
-                 ("password", "user and password"), ("none", "nobody: no credential")],
-    )  # fmt: skip
+        label="As",
+        widget=forms.RadioSelect,
+        choices=[
+            ("certificate", "a certificate on file"),
+            ("keystore", "a keystore's certificate"),
+            ("password", "a user with password"),
+            ("none", "nobody: no credential"),
+        ],
+    )
     certificate = forms.ModelChoiceField(
-        queryset=Certificate.objects.select_related("user"), required=False, empty_label="choose one",
-        help_text="No private key is needed: the node takes it as if the handshake had shown it.",
-    )  # fmt: skip
-    keystore = forms.ModelChoiceField(queryset=Keystore.objects.all(), required=False, empty_label="choose one")
-    username = forms.CharField(required=False, max_length=255)
+        queryset=Certificate.objects.select_related("user"),
+        required=False,
+        empty_label="choose one",
+        help_text="No private key is needed: the node takes it as if a handshake had shown it.",
+    )
+    keystore = forms.ModelChoiceField(
+        queryset=Keystore.objects.all(),
+        required=False,
+        empty_label="choose one",
+        help_text="Its certificate goes with its intermediates, like one on file: its key is not used.",
+    )
+    username = forms.CharField(
+        label="User", required=False, max_length=255, widget=forms.TextInput(attrs={"autocomplete": "off"})
+    )
     password = forms.CharField(
-        required=False, max_length=1024, widget=forms.PasswordInput(attrs={"autocomplete": "off"})
+        required=False,
+        max_length=1024,
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+        help_text="Sent, and neither kept nor recorded.",
     )
     headers = forms.CharField(
-        required=False, max_length=32_768, help_text="One a line, Name: value",
-        widget=forms.Textarea(attrs={"rows": 2, "class": "mono", "spellcheck": "false"}),
-    )  # fmt: skip
+        required=False,
+        max_length=MAX_HEADERS,
+        help_text="One a line, like Accept: application/json",
+        widget=forms.Textarea(attrs={"rows": 3, "class": "mono", "spellcheck": "false"}),
+    )
     body = forms.CharField(
-        required=False, max_length=MAX_BODY, strip=False,
-        widget=forms.Textarea(attrs={"rows": 4, "class": "mono", "spellcheck": "false"}),
-    )  # fmt: skip
+        required=False,
+        max_length=MAX_BODY,
+        strip=False,
+        widget=forms.Textarea(attrs={"rows": 5, "class": "mono", "spellcheck": "false"}),
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["port"].label_from_instance = lambda p: f"{p.name}, on {p.node.name} ({p.type}, {p.client_auth})"  # type: ignore[attr-defined]
-        self.fields["certificate"].label_from_instance = (
-            lambda c: (  # type: ignore[attr-defined]
-                f"{c.name}: {c.subject} (…{c.sha256[-8:]}) → {c.user.name if c.user else 'nobody'}"
-            )
-        )
+        port, certificate, keystore = (self.fields[name] for name in ("port", "certificate", "keystore"))
+        port.choices = _by_node(list(port.queryset))  # type: ignore[attr-defined]
+        certificate.label_from_instance = _certificate_label  # type: ignore[attr-defined]
+        keystore.label_from_instance = lambda row: f"{row.name}: {row.subject}"  # type: ignore[attr-defined]
 
-    def clean_target(self) -> str:
-        target: str = self.cleaned_data["target"]
-        if not target.startswith("/") or any(c <= " " or c == "\x7f" for c in target):
-            raise ValidationError("A path begins with a slash and has no blanks; write %20 for one.")
-        return target
+    def clean_path(self) -> str:
+        path: str = self.cleaned_data["path"]
+        if not path.startswith("/"):
+            raise ValidationError("A path begins with a slash; hosts cannot be chosen, only ports.")
+        if any(c <= " " or c >= "\x7f" for c in path):
+            raise ValidationError("A path has no blanks and no letters beyond ASCII; write %20 for a blank.")
+        return path
 
-    def clean_headers(self) -> list[list[str]]:
-        found = []
-        for number, line in enumerate(self.cleaned_data["headers"].splitlines(), 1):
-            if not line.strip():
-                continue
-            name, separator, value = line.partition(":")
-            if not separator or not name.strip() or " " in name.strip():
-                raise ValidationError(f"Line {number}: write it like Accept: application/json.")
-            found.append([name.strip(), value.strip()])
-        return found
+    def clean_headers(self) -> tuple[tuple[str, str], ...]:
+        found: list[tuple[str, str]] = []
+        # Not splitlines: it ends lines at characters that a header must not be split by.
+        for number, line in enumerate(re.split(r"\r\n|\n|\r", self.cleaned_data["headers"]), 1):
+            if line.strip():
+                found.append(_header(number, line))
+        return tuple(found)
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
-        needed = {"certificate": "certificate", "keystore": "keystore", "password": "username"}.get(
-            data.get("credential", "")
-        )
-        if needed and not data.get(needed) and needed not in self.errors:
-            self.add_error(needed, "This is what the request is to be sent as; choose one." if needed != "username"
-                           else "Give the user's name.")  # fmt: skip
+        credential = data.get("credential", "")
+        if credential in NEEDED:
+            field, words = NEEDED[credential]
+            if not data.get(field) and field not in self.errors:
+                self.add_error(field, words)
+        port = data.get("port")
+        if port and credential in ("certificate", "keystore") and port.client_auth == ClientAuth.PASSWORD:
+            self.add_error(
+                "credential",
+                f"Port {port} never asks for a certificate (client_auth: password), so no caller can show one. "
+                "Choose another credential or another port.",
+            )
         return data
+
+    def invocation(self) -> Invocation:
+        data = self.cleaned_data
+        return Invocation(
+            port=data["port"],
+            method=data["method"],
+            target=data["path"],
+            headers=data["headers"],
+            body=data["body"],
+            credential=data["credential"],
+            certificate=data["certificate"],
+            keystore=data["keystore"],
+            username=data["username"],
+            password=data["password"],
+        )
+
+
+def _by_node(ports: list[Port]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Choices in a group for each node; `ports` in the order of their nodes."""
+    return [
+        (node, [(port.name, f"{port.name} ({port.type}, certificates: {port.client_auth})") for port in of_node])
+        for node, of_node in groupby(ports, key=lambda port: port.node.name)
+    ]
+
+
+def _certificate_label(row: Certificate) -> str:
+    return f"{row.name}: {row.subject} (…{row.sha256[-8:]}) → {row.user.name if row.user else 'nobody'}"
+
+
+def _header(number: int, line: str) -> tuple[str, str]:
+    """Raises ValidationError, naming the line."""
+    name, separator, value = line.partition(":")
+    name, value = name.strip(), value.strip()
+    if not separator or not _TOKEN.fullmatch(name):
+        raise ValidationError(f"Line {number}: write it like Accept: application/json.")
+    if name.lower() in _FRAMING:
+        raise ValidationError(f"Line {number}: {name} follows from the body; leave it out.")
+    if any((c < " " and c != "\t") or c == "\x7f" or c > "\xff" for c in value):
+        raise ValidationError(f"Line {number}: {name} has a character that no header can carry.")
+    return name, value

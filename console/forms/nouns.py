@@ -8,8 +8,9 @@ from django.core.exceptions import ValidationError
 from console.forms.fields import LinesField, NounForm
 from gateway.core import paths
 from gateway.models import API, Endpoint, EndpointIdentity, Node, Service
-from gateway.models.services import IDENTITY_HEADERS, METHODS
-from identity.models import ACL, Group, MappingRule, User
+from gateway.models.services import IDENTITY_HEADERS, METHODS, Builtin
+from identity.core.names import from_text
+from identity.models import ACL, Group, MappingRule, TrustedCertificate, User
 from identity.models.groups import ANONYMOUS, EVERYBODY
 from identity.models.users import DEFAULT
 
@@ -47,19 +48,19 @@ class UserForm(NounForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["groups"].queryset = Group.objects.exclude(name__in=[EVERYBODY, ANONYMOUS])  # type: ignore[attr-defined]
-        self.fields["groups"].help_text = "Everybody is a member of Everybody."
+        self.fields["groups"].help_text = "Every user is a member of Everybody besides."
         if not self.instance.password_hash:
             del self.fields["remove_password"]
         if self.instance.name == DEFAULT:
-            for name in ("name", "enabled", "groups", "password", "password_again"):
-                self.fields[name].disabled = True
-            self.fields[
-                "name"
-            ].help_text = "Predefined: stands for callers without a credential. Keep it out with an ACL."
+            for name in ("enabled", "groups", "password", "password_again"):
+                del self.fields[name]
+        if self.instance.predefined:
+            self.fields["name"].disabled = True
+            self.fields["name"].help_text = "Predefined: it keeps its name."
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
-        if data.get("password") != data.get("password_again"):
+        if data.get("password", "") != data.get("password_again", ""):
             self.add_error("password_again", "The two passwords differ; type the same twice.")
         if data.get("password") and data.get("remove_password"):
             self.add_error("remove_password", "Give a new password or remove it, not both.")
@@ -80,7 +81,7 @@ class ACLForm(NounForm):
         model = ACL
         fields = ["name", "description"]
 
-    CHOICES = [("", "not mentioned"), ("allowed", "allowed"), ("denied", "denied")]
+    CHOICES = [("allowed", "allowed"), ("denied", "denied"), ("", "not mentioned")]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -95,11 +96,15 @@ class ACLForm(NounForm):
                 required=False,
                 label=group.name,
                 initial=initial,
-                widget=forms.RadioSelect,
+                widget=forms.RadioSelect(attrs={"class": "inline"}),
                 help_text=group.description,
                 disabled=self.instance.predefined,
             )
-        self.groups = [("Groups: denied beats allowed; what is not mentioned is denied", list(self._groups), False)]
+        self.groups = [("Groups", list(self._groups), False)]
+
+    def matrix(self) -> list[tuple[Group, Any]]:
+        """For the template: each group with its three choices."""
+        return [(group, self[name]) for name, group in self._groups.items()]
 
     def _save_m2m(self) -> None:
         super()._save_m2m()  # type: ignore[misc]
@@ -150,6 +155,7 @@ class ServiceForm(NounForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         _default_acl(self)
+        self.fields["builtin"].choices = [("", "none: the backend below"), *Builtin.choices]  # type: ignore[attr-defined]
 
 
 def _default_acl(form: NounForm) -> None:
@@ -207,23 +213,49 @@ class EndpointForm(NounForm):
 
 
 class MappingRuleForm(NounForm):
+    issuer = forms.ChoiceField(
+        required=False,
+        help_text="An authority of a truststore, meant by its key: another of the same name is not it.",
+    )
     subject = LinesField(
         rows=4,
-        help_text="Kind = value, one a line: O = Partner One. A kind that is named must have exactly the named values.",
+        placeholder="O = Partner One\nC = DE",
+        help_text="Kind = value, one a line. A kind that is named must have exactly the named values.",
     )
     user_from = forms.ChoiceField(
-        choices=[("", "— the user above"), *MappingRule._meta.get_field("user_from").choices],  # type: ignore[misc]
-        required=False, label="Or the user named by the certificate's",
-    )  # fmt: skip
+        choices=[("", "the user above"), *MappingRule._meta.get_field("user_from").choices],  # type: ignore[misc]
+        required=False,
+        label="Or the user that the certificate names by its",
+    )
+    groups = [
+        ("Certificates that match: each condition that is given must hold", ["issuer", "subject", "san"], False),
+        ("Run as", ["user", "user_from"], False),
+    ]
 
     class Meta:
         model = MappingRule
         fields = ["name", "enabled", "priority", "issuer", "subject", "san", "user", "user_from"]
+        labels = {"san": "Alternative name (SAN)"}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["user"].queryset = User.objects.mappable()  # type: ignore[attr-defined]
-        self.initial["subject"] = [f"{k} = {v}" for k, values in self.instance.subject.items() for v in values]
+        self.fields["user"].empty_label = "nobody by name"  # type: ignore[attr-defined]
+        self.fields["issuer"].choices = [("", "any authority that the port believes"), *self._authorities()]  # type: ignore[attr-defined]
+        if not self.instance._state.adding:
+            self.initial["subject"] = [f"{k} = {v}" for k, values in self.instance.subject.items() for v in values]
+
+    def _authorities(self) -> list[tuple[str, str]]:
+        """The stored authorities; the rule's own in its own spelling, so that saving it changes nothing."""
+        own = from_text(self.instance.issuer) if self.instance.issuer else None
+        choices: dict[str, str] = {}
+        for row in TrustedCertificate.objects.all():
+            name = row.certificate.subject
+            value = self.instance.issuer if name == own else row.certificate.parsed.subject.rfc4514_string()
+            choices.setdefault(value, name.text)
+        if self.instance.issuer:
+            choices.setdefault(self.instance.issuer, self.instance.issuer)
+        return sorted(choices.items(), key=lambda choice: choice[1])
 
     def clean_subject(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}

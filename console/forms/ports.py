@@ -7,44 +7,115 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from console.forms.fields import LinesField, NounForm
+from console.forms.fields import LinesField, NounForm, check_path
+from gateway.core.addresses import join_host_port, parse_bind, parse_network, split_host_port
 from gateway.core.limits import LimitError, Limits
-from gateway.models import ClientAuth, Dial, Node, Port, PortType, Registration, Role
+from gateway.models import API, ClientAuth, Dial, Node, Port, PortType, Registration, Role, Service
 from gateway.models.ports import ROLE_OF_TYPE
 
-TLS = ["tls_keystore", "tls_truststore", "client_auth"]
+Rows = list[str | tuple[str, ...]]
+
 LIMITS = [field.name for field in limit_fields(Limits)]
-FIELDS_OF = {
-    PortType.REGULAR: [*TLS, "accept_basic"],
-    PortType.EXTERNAL: ["registration_port", *TLS, "accept_basic", "authenticate", "wait"],
-    PortType.REGISTRATION: ["tls_keystore", "tls_truststore"],
-    PortType.INTERNAL: ["tls_keystore", "tls_truststore", "tls_server_name", "client_auth", "client_truststore",
-                        "accept_basic", "connections_min", "connections_spare", "connections_max"],
+MAX_DIALS = 32  # rows of one internal port
+EVERY_TYPE = ["name", "node", "enabled", "description", "service_default", "service_allow", "service_deny",
+              "ip_default", "ip_allow", "ip_deny", "trusted_proxies", "explain"]  # fmt: skip
+PLAIN_OR_TLS = "The certificate that the port shows. None: plain HTTP, on which nobody can show a certificate."
+# The groups that differ between the types: legend and rows. What a type does not name, it does not show.
+GROUPS_OF: dict[PortType, list[tuple[str, Rows]]] = {
+    PortType.REGULAR: [
+        ("Where it listens", ["bind", "tls_keystore"]),
+        ("Who may call", ["client_auth", "tls_truststore", "accept_basic"]),
+    ],
+    PortType.EXTERNAL: [
+        ("Where it listens", ["bind", "tls_keystore"]),
+        ("Where requests go on", [("registration_port", "wait")]),
+        ("Who may call", ["client_auth", "tls_truststore", "accept_basic", "authenticate"]),
+    ],
+    PortType.REGISTRATION: [
+        ("Where it listens", ["bind", "tls_keystore", "tls_truststore"]),
+    ],
+    PortType.INTERNAL: [
+        ("The tunnel", ["tls_keystore", "tls_truststore", "tls_server_name",
+                        ("connections_min", "connections_spare", "connections_max")]),
+        ("Whom the edge may hand on", ["client_auth", "client_truststore", "accept_basic"]),
+    ],
 }  # fmt: skip
+LEDE = {
+    PortType.REGULAR: "Clients call the node itself here.",
+    PortType.EXTERNAL: "Clients call the edge here. What is no API of the edge goes on through its registration port.",
+    PortType.REGISTRATION: "Internal nodes dial in here, and requests go back to them down the same connection.",
+    PortType.INTERNAL: "The inner end of the tunnel: it dials an edge, and requests come in by that connection.",
+}
+HELP: dict[PortType, dict[str, str]] = {
+    PortType.REGULAR: {
+        "tls_keystore": PLAIN_OR_TLS,
+        "tls_truststore": "Whose client certificates are believed.",
+    },
+    PortType.EXTERNAL: {
+        "tls_keystore": PLAIN_OR_TLS,
+        "tls_truststore": "Whose client certificates are believed.",
+        "registration_port": "Paths that are no API of the edge are passed through its tunnels.",
+        "wait": "Seconds that a request waits for a free tunnel.",
+        "authenticate": "Map the certificate, or check the password, on the edge too, before anything goes on.",
+    },
+    PortType.REGISTRATION: {
+        "tls_keystore": "The certificate that the port shows to the nodes that dial in.",
+        "tls_truststore": "Whose certificates nodes must have; each is known by its own, on its registration.",
+    },
+    PortType.INTERNAL: {
+        "tls_keystore": "The certificate that this node registers with: the one on its registration.",
+        "tls_truststore": "Who must have signed the certificate of the registration port.",
+        "tls_server_name": "The name that the registration port's certificate must have. None: its host.",
+        "client_auth": "Whether callers' certificates are taken when the edge hands them on, and needed.",
+        "client_truststore": "Whose client certificates are believed: this node judges for itself.",
+    },
+}
+
+
+def check_service_entry(text: str) -> None:
+    """Raises ValueError unless `text` is a path, or the name of a service or API."""
+    if text.startswith("/"):
+        check_path(text)
+    elif not Service.objects.filter(name=text).exists() and not API.objects.filter(name=text).exists():
+        raise ValueError(f"there is no service or API {text!r}; a path begins with a slash.")
+
+
+def _flat(rows: Rows) -> set[str]:
+    """Names of the fields in `rows`, those that stand in one row among them."""
+    return {name for row in rows for name in ((row,) if isinstance(row, str) else row)}
 
 
 class PortForm(NounForm):
     """A port of one type; the type is set once, when it is added."""
 
     service_default = forms.ChoiceField(
-        choices=[("deny", "Deny what is not listed"), ("allow", "Allow what is not denied")],
-        widget=forms.RadioSelect, label="Services", initial="deny",
-    )  # fmt: skip
-    service_allow = LinesField(
-        label="Allowed", help_text="Paths (with what lies below) or names of services, one a line."
+        choices=[("deny", "Deny what is not allowed below"), ("allow", "Allow what is not denied below")],
+        widget=forms.RadioSelect,
+        label="Services and APIs",
+        initial="deny",
+        help_text="What this port shows. What is denied is told before anybody is asked who he is.",
     )
-    service_deny = LinesField(label="Denied", help_text="Denied beats allowed.")
+    service_allow = LinesField(
+        check=check_service_entry,
+        label="Allowed",
+        help_text="Paths (each with what lies below it), or names of services and APIs; one a line.",
+        placeholder="/orders\norders:submit",
+    )
+    service_deny = LinesField(check=check_service_entry, label="Denied", help_text="Denied beats allowed.")
     ip_default = forms.ChoiceField(
-        choices=[("allow", "Allow addresses that are not denied"), ("deny", "Deny addresses that are not allowed")],
-        widget=forms.RadioSelect, label="Addresses", initial="allow",
-    )  # fmt: skip
-    ip_allow = LinesField(label="Allowed networks", help_text="10.0.0.0/8, 2001:db8::/32 or one address, one a line.")
-    ip_deny = LinesField(label="Denied networks", help_text="Denied beats allowed.")
-    trusted_proxies = LinesField(help_text="Networks whose X-Forwarded-For is believed, one a line.")
-    connect = LinesField(
-        label="Dials", help_text="ADDRESS as REGISTRATION, one a line: edge.example:8444 as inside-at-reg",
-        required=True,
-    )  # fmt: skip
+        choices=[("allow", "Allow addresses that are not denied below"), ("deny", "Deny those not allowed below")],
+        widget=forms.RadioSelect,
+        label="Callers' addresses",
+        initial="allow",
+    )
+    ip_allow = LinesField(
+        check=parse_network, label="Allowed networks", help_text="One a line.", placeholder="10.0.0.0/8\n2001:db8::/32"
+    )
+    ip_deny = LinesField(check=parse_network, label="Denied networks", help_text="Denied beats allowed.")
+    trusted_proxies = LinesField(
+        check=parse_network,
+        help_text="Networks whose X-Forwarded-For and traceparent are believed, one a line. None: nobody's.",
+    )
     shown_at = {"service_access": "service_allow", "ip_access": "ip_allow"}
 
     class Meta:
@@ -53,55 +124,62 @@ class PortForm(NounForm):
                   "tls_server_name", "client_auth", "client_truststore", "accept_basic", "authenticate", "wait",
                   "connections_min", "connections_spare", "connections_max", "trusted_proxies", "explain",
                   "description"]  # fmt: skip
-        widgets = {"client_auth": forms.RadioSelect}
+        widgets = {"client_auth": forms.RadioSelect, "accept_basic": forms.NullBooleanSelect}
+        labels = {"connections_min": "Connections, min", "connections_spare": "Spare", "connections_max": "Max"}
+        help_texts = {"accept_basic": "Whether callers may come by user and password."}
 
     def __init__(self, *args: Any, type: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.type = PortType(type)
         self.instance.type = self.type
-        self._only_fields_of_type()
+        if "accept_basic" in self.fields:
+            self.fields["accept_basic"].widget.choices = [  # type: ignore[attr-defined]
+                ("unknown", "unset: yes with password and request, no with require"),
+                ("true", "yes"),
+                ("false", "no"),
+            ]
+        self.lede = LEDE[self.type]
+        self._keep_fields_of_type()
         self._limit_fields()
-        nodes = Node.objects.filter(role__in=[role.value for role in ROLE_OF_TYPE[self.type]])
+        if self.type == PortType.INTERNAL:
+            self._dial_fields()
         if "node" in self.fields:
-            self.fields["node"].queryset = nodes  # type: ignore[attr-defined]
+            roles = [role.value for role in ROLE_OF_TYPE[self.type]]
+            self.fields["node"].queryset = Node.objects.filter(role__in=roles)  # type: ignore[attr-defined]
         if "registration_port" in self.fields:
             self.fields["registration_port"].queryset = Port.objects.of_type(PortType.REGISTRATION)  # type: ignore[attr-defined]
-        if "accept_basic" in self.fields:
-            self.fields["accept_basic"].widget.choices = [
-                ("unknown", "as client_auth has it"), ("true", "yes"), ("false", "no"),
-            ]  # type: ignore[attr-defined]  # fmt: skip
         self._show_stored()
         self.groups = self._grouping()
 
-    def _only_fields_of_type(self) -> None:
-        speaks = set(FIELDS_OF[self.type])
-        every = {name for names in FIELDS_OF.values() for name in names}
-        for name in every - speaks:
-            self.fields.pop(name, None)
-        if self.type == PortType.INTERNAL:
-            del self.fields["bind"]
-            self.fields["tls_keystore"].help_text = "The certificate that this node registers with."
-        else:
-            del self.fields["connect"]
-            self.fields["bind"].required = True
+    def _keep_fields_of_type(self) -> None:
+        kept = set(EVERY_TYPE).union(*(_flat(rows) for _, rows in GROUPS_OF[self.type]))
         if self.type == PortType.REGISTRATION:
-            for name in ("service_default", "service_allow", "service_deny", "explain", "trusted_proxies"):
-                del self.fields[name]
+            # Nothing but registrations comes in here, each known by its certificate.
+            kept -= {"service_default", "service_allow", "service_deny", "explain", "trusted_proxies"}
+        for name in self.fields.keys() - kept:
+            del self.fields[name]
+        for name, words in HELP[self.type].items():
+            self.fields[name].help_text = words
         if self.type in (PortType.REGISTRATION, PortType.INTERNAL):
             self.fields["tls_keystore"].required = self.fields["tls_truststore"].required = True
-        if self.type == PortType.EXTERNAL:
-            self.fields["registration_port"].required = True
+        for name in {"bind", "registration_port"} & self.fields.keys():
+            self.fields[name].required = True
+        for name in ("tls_keystore", "tls_truststore", "client_truststore", "registration_port"):
+            if name in self.fields and not self.fields[name].required:
+                self.fields[name].empty_label = "none"  # type: ignore[attr-defined]
 
     def _limit_fields(self) -> None:
         for limit in limit_fields(Limits):
-            unit = "seconds" if limit.name.endswith("_timeout") else "bytes" if limit.name.endswith("_bytes") else ""
-            default = f"{limit.default:g}" if limit.default else "no limit"
+            unit = (
+                "Seconds" if limit.name.endswith("_timeout") else "Bytes" if limit.name.endswith("_bytes") else "Count"
+            )
+            default = f"{limit.default:.10g}" if limit.default else "no limit"
             self.fields[f"limit_{limit.name}"] = forms.FloatField(
                 required=False,
-                label=limit.name.replace("_", " "),
+                label=limit.name.replace("_", " ").removesuffix(" bytes").capitalize(),
                 initial=(self.instance.limits or {}).get(limit.name),
-                help_text=f"{unit}; default {default}".lstrip("; "),
-                widget=forms.NumberInput(attrs={"placeholder": f"{limit.default:g}", "step": "any"}),
+                help_text=unit,
+                widget=forms.NumberInput(attrs={"placeholder": default, "step": "any"}),
             )
 
     def _show_stored(self) -> None:
@@ -111,28 +189,77 @@ class PortForm(NounForm):
         for prefix, access in (("service", services), ("ip", addresses)):
             for key in ("default", "allow", "deny"):
                 self.initial[f"{prefix}_{key}"] = access[key]
-        self.initial["connect"] = [f"{d.address} as {d.registration.name}" for d in self.instance.connect.all()]
 
-    def _grouping(self) -> list[tuple[str, list[str], bool]]:
+    def _dial_fields(self) -> None:
+        """A row for each place that the port dials, and two empty ones for more."""
+        stored = [] if self.instance._state.adding else list(self.instance.connect.select_related("registration"))
+        sent = sum(self.add_prefix(f"dial_address_{number}") in self.data for number in range(MAX_DIALS))
+        registrations = Registration.objects.select_related("port", "node")
+        self.dial_rows = [
+            (f"dial_address_{number}", f"dial_registration_{number}")
+            for number in range(max(sent, min(len(stored) + 2, MAX_DIALS)))
+        ]
+        for number, (address, registration) in enumerate(self.dial_rows):
+            dial = stored[number] if number < len(stored) else None
+            self.fields[address] = forms.CharField(
+                required=False,
+                max_length=255,
+                label="Address of the registration port" if number == 0 else "Another address",
+                initial=dial.address if dial else None,
+                widget=forms.TextInput(attrs={"placeholder": "edge.example:8444", "autocomplete": "off"}),
+            )
+            self.fields[registration] = forms.ModelChoiceField(
+                registrations,
+                required=False,
+                label="Registers as",
+                initial=dial.registration_id if dial else None,
+                empty_label="choose one",
+            )
+
+    def _grouping(self) -> list[tuple[str, Rows, bool]]:
+        limits: Rows = [tuple(f"limit_{name}" for name in LIMITS[i : i + 3]) for i in range(0, len(LIMITS), 3)]
+        dials: list[tuple[str, Rows]] = []
+        if self.type == PortType.INTERNAL:
+            dials = [("Where it dials", [*self.dial_rows])]
         return [
-            ("TLS and who may call", [*FIELDS_OF[self.type][:9], "connect"] if self.type == PortType.INTERNAL
-             else FIELDS_OF[self.type], False),
-            ("Services that it shows", ["service_default", "service_allow", "service_deny"], False),
-            ("Addresses that may call", ["ip_default", "ip_allow", "ip_deny", "trusted_proxies"], True),
+            *((legend, rows, False) for legend, rows in [*dials, *GROUPS_OF[self.type]]),
+            ("What it shows", ["service_default", ("service_allow", "service_deny")], False),
+            ("Addresses that may call", ["ip_default", ("ip_allow", "ip_deny"), "trusted_proxies"], True),
+            ("Limits", limits, True),
             ("More", ["explain", "description"], True),
-            ("Limits", [f"limit_{name}" for name in LIMITS], True),
-        ]  # fmt: skip
+        ]
 
-    def clean_connect(self) -> list[tuple[str, Registration]]:
+    def clean_bind(self) -> str:
+        """In one spelling, so that the model compares addresses and not texts."""
+        try:
+            return join_host_port(*parse_bind(self.cleaned_data["bind"]))
+        except ValueError as error:
+            raise ValidationError(str(error)) from error
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        if self.type == PortType.INTERNAL:
+            data["connect"] = self._dials(data)
+            if not data["connect"] and not self.errors:
+                self.add_error(self.dial_rows[0][0], "An internal port dials somewhere; give an address.")
+        return data
+
+    def _dials(self, data: dict[str, Any]) -> list[tuple[str, Registration]]:
         found = []
-        for number, line in enumerate(self.cleaned_data["connect"], 1):
-            address, separator, name = line.partition(" as ")
-            registration = Registration.objects.filter(name=name.strip()).first()
-            if not separator:
-                raise ValidationError(f"Line {number}: write it like edge.example:8444 as inside-at-reg.")
-            if registration is None:
-                raise ValidationError(f"Line {number}: there is no registration {name.strip()!r}.")
-            found.append((address.strip(), registration))
+        for address_field, registration_field in self.dial_rows:
+            address, registration = (data.get(address_field) or "").strip(), data.get(registration_field)
+            if address and registration is None and registration_field not in self.errors:
+                self.add_error(registration_field, f"As what does it register at {address}? Choose a registration.")
+            elif registration is not None and not address:
+                self.add_error(address_field, f"Where is {registration} reached? Give host and port number.")
+            elif address and registration is not None:
+                try:
+                    split_host_port(address)
+                except ValueError as error:
+                    self.add_error(address_field, str(error))
+                if (address, registration) in found:
+                    self.add_error(address_field, "The port dials there already, in a row above.")
+                found.append((address, registration))
         return found
 
     def fill(self) -> None:
@@ -152,7 +279,7 @@ class PortForm(NounForm):
 
     def _save_m2m(self) -> None:
         super()._save_m2m()  # type: ignore[misc]
-        if "connect" not in self.fields:
+        if self.type != PortType.INTERNAL:
             return
         wanted = set(self.cleaned_data["connect"])
         stored = {(dial.address, dial.registration): dial for dial in self.instance.connect.all()}

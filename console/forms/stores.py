@@ -5,12 +5,12 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 
-from console.forms.fields import NounForm, PathsField, PemField, parse_certificates
+from console.forms.fields import LinesField, NounForm, PemField, check_path, parse_certificates
 from gateway.models import Node, Port, PortType, Registration, Role
 from identity.core import certificates
 from identity.core.certificates import CertificateError
 from identity.core.chains import load_crl
-from identity.models import Keystore, Truststore
+from identity.models import Keystore, MappingRule, Truststore
 from identity.models.truststores import RevocationList, TrustedCertificate
 
 
@@ -18,13 +18,19 @@ class TruststoreForm(NounForm):
     add = PemField(
         required=False,
         label="Add authorities",
-        help_text="PEM (one or many) or DER. Intermediates count as anchors too.",
+        help_text="PEM, one or many at once, or DER. An intermediate counts as an anchor too.",
     )
-    remove = forms.MultipleChoiceField(
-        required=False, widget=forms.CheckboxSelectMultiple, label="Remove", help_text="Chosen ones go when you save."
+    remove = forms.ModelMultipleChoiceField(
+        TrustedCertificate.objects.none(), required=False, widget=forms.CheckboxSelectMultiple, label="Remove"
     )
     add_crl = PemField(
-        required=False, limit=certificates.MAX_CRL, label="Add a revocation list", help_text="A CRL in PEM or DER."
+        required=False,
+        limit=certificates.MAX_CRL,
+        label="Add a revocation list",
+        help_text="A CRL in PEM or DER, of an authority above. It replaces an older one of the same authority.",
+    )
+    remove_crls = forms.ModelMultipleChoiceField(
+        RevocationList.objects.none(), required=False, widget=forms.CheckboxSelectMultiple, label="Remove lists"
     )
 
     class Meta:
@@ -33,20 +39,23 @@ class TruststoreForm(NounForm):
         widgets = {"revocation": forms.RadioSelect}
         labels = {"revocation": "When a revocation list has run out"}
 
-    groups = [("Authorities", ["remove", "add"], False), ("Revocation", ["revocation", "add_crl"], True)]
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._added: tuple[certificates.Certificate, ...] = ()
-        stored = [] if self.instance._state.adding else list(self.instance.certificates.all())
-        if stored:
-            self.fields["remove"].choices = [  # type: ignore[attr-defined]
-                (str(row.pk), f"{row.subject} — until {row.not_after:%Y-%m-%d} (…{row.sha256[-8:]})") for row in stored
-            ]
-            self.fields["remove"].label = "On file (choose to remove)"
-        else:
-            del self.fields["remove"]
+        self._stored = [] if self.instance._state.adding else list(self.instance.certificates.all())
+        if self.instance._state.adding:
             self.fields["add"].required = True
+        else:
+            self.fields["remove"].queryset = self.instance.certificates.all()  # type: ignore[attr-defined]
+            self.fields["remove_crls"].queryset = self.instance.crls.all()  # type: ignore[attr-defined]
+
+    def anchors(self) -> list[tuple[TrustedCertificate, Any]]:
+        """For the template: each authority on file with the box that removes it."""
+        return list(zip(self._stored, self["remove"], strict=True))
+
+    def crls(self) -> list[tuple[RevocationList, Any]]:
+        stored = [] if self.instance._state.adding else list(self.instance.crls.all())
+        return list(zip(stored, self["remove_crls"], strict=True))
 
     def clean_add(self) -> bytes | None:
         data: bytes | None = self.cleaned_data["add"]
@@ -60,31 +69,57 @@ class TruststoreForm(NounForm):
                     )
         return data
 
-    def clean_add_crl(self) -> bytes | None:
-        data: bytes | None = self.cleaned_data["add_crl"]
-        if data is None:
-            return None
-        stored = [] if self.instance._state.adding else [row.certificate for row in self.instance.certificates.all()]
-        try:
-            der = certificates.crl_from_file(data)
-            load_crl(der, [*stored, *self._added])
-        except ValueError as error:
-            raise ValidationError(str(error)) from error
-        return der
+    def clean_remove(self) -> Any:
+        """An authority that a mapping rule means stays, unless another truststore has it too."""
+        removed = self.cleaned_data["remove"]
+        for row in removed:
+            key = row.certificate.spki_sha256
+            others = TrustedCertificate.objects.exclude(pk__in=[each.pk for each in removed])
+            rules = MappingRule.objects.filter(issuer_spki_sha256=key)
+            if rules and not any(other.certificate.spki_sha256 == key for other in others):
+                names = ", ".join(rule.name for rule in rules[:5])
+                raise ValidationError(f"{row.subject} stays: mapping rules mean it as their issuer ({names}).")
+        return removed
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        gone = set(data.get("remove") or [])
+        remaining = [row.certificate for row in self._stored if row not in gone] + list(self._added)
+        if "add" not in self.errors and "remove" not in self.errors:
+            if not remaining:
+                self.add_error("add", "Nothing would be left, and every caller be refused. Add an authority first.")
+            self._check_crls(data, remaining)
+        return data
+
+    def _check_crls(self, data: dict[str, Any], anchors: list[certificates.Certificate]) -> None:
+        """Every list that is kept or added is signed by an authority that is kept or added."""
+        kept = [] if self.instance._state.adding else self.instance.crls.all()
+        for crl in kept:
+            if crl not in set(data.get("remove_crls") or []):
+                try:
+                    load_crl(bytes(crl.der), anchors)
+                except ValueError:
+                    self.add_error("remove", f"The revocation list of {crl.issuer} needs its authority; remove both.")
+        if uploaded := data.get("add_crl"):
+            try:
+                data["add_crl"] = certificates.crl_from_file(uploaded)
+                load_crl(data["add_crl"], anchors)
+            except ValueError as error:
+                self.add_error("add_crl", str(error))
 
     def _save_m2m(self) -> None:
         super()._save_m2m()  # type: ignore[misc]
         store = self.instance
-        for row in store.certificates.filter(pk__in=self.cleaned_data.get("remove") or []):
+        for row in [*(self.cleaned_data.get("remove_crls") or []), *(self.cleaned_data.get("remove") or [])]:
             row.delete()
         known = set(store.certificates.values_list("sha256", flat=True))
         for certificate in self._added:
             if certificate.sha256 not in known:
                 known.add(certificate.sha256)
-                row = TrustedCertificate(truststore=store)
-                row.set_certificate(certificate)
-                row.full_clean()
-                row.save()
+                anchor = TrustedCertificate(truststore=store)
+                anchor.set_certificate(certificate)
+                anchor.full_clean()
+                anchor.save()
         if der := self.cleaned_data.get("add_crl"):
             crl = RevocationList(truststore=store, der=der)
             crl.clean_fields()
@@ -98,7 +133,7 @@ class KeystoreForm(NounForm):
     certificate = PemField(
         required=False, label="Certificate", help_text="PEM or DER; its intermediates may follow it."
     )
-    private_key = PemField(required=False, help_text="PEM or DER. It is sealed, and never shown again.")
+    private_key = PemField(required=False, secret=True, help_text="PEM or DER. It is sealed, and never shown again.")
     pass_phrase = forms.CharField(
         required=False, widget=forms.PasswordInput(attrs={"autocomplete": "off"}), help_text="Of an encrypted key."
     )
@@ -139,7 +174,10 @@ class RegistrationForm(NounForm):
         queryset=Keystore.objects.all(), required=False, label="Or that of a keystore",
         help_text="The keystore that the node's internal port shows.",
     )  # fmt: skip
-    paths = PathsField(help_text="Paths that the channel may carry, one a line. None: every path.")
+    paths = LinesField(
+        check=check_path,
+        help_text="Paths that the channel may carry, with what lies below, one a line. None: every path.",
+    )
     groups = [
         ("The node's certificate", ["certificate", "from_keystore"], False),
         ("What the channel may carry",
@@ -156,7 +194,7 @@ class RegistrationForm(NounForm):
             "may_assert_groups": forms.CheckboxSelectMultiple,
         }
         help_texts = {
-            "may_assert_truststores": "With the limit on: only certificates of these. None chosen: all that are trusted.",
+            "may_assert_truststores": "With the limit on: only certificates of these. None chosen: all trusted ones.",
             "may_assert_groups": "With the limit on: only these groups count. None chosen: all but Administrators.",
         }
 

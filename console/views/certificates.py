@@ -1,5 +1,6 @@
 """Certificates: upload with a preview, mapping, and what each may do."""
 
+import re
 from typing import Any
 from urllib.parse import urlencode
 
@@ -9,21 +10,41 @@ from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path, reverse
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from console.certificate_preview import preview, proposed_name
-from console.forms.certificates import CertificateForm, NewCertificateForm, UploadForm
+from console.certificate_preview import examine, preview, proposed_name
+from console.forms.certificates import CertificateForm, NewCertificateForm, UploadForm, read_chain
 from console.permissions import permission_required
 from console.templatetags.console import expiry_class, expiry_words
-from console.views.pages import Cell, Column, Noun, name_cell, save, urlpatterns, who
+from console.views.pages import (
+    Cell,
+    Column,
+    Noun,
+    address_of,
+    list_page,
+    name_cell,
+    operator_of,
+    save,
+    urlpatterns,
+    who,
+)
+from gateway.audit import change_set
 from identity.core import certificates
-from identity.models import Certificate
+from identity.models import Certificate, Usage
+
+# A fingerprint or serial as other programs print it: pairs of hex digits with colons or blanks between.
+_PRINTED_HEX = re.compile(r"(?:[0-9A-Fa-f]{2}[: ]){2,}[0-9A-Fa-f]{0,2}:?")
 
 
-def _state(row: Certificate) -> Cell:
-    if row.blocked:
-        return Cell("blocked", "bad")
-    return Cell(expiry_words(row.not_after), expiry_class(row.not_after))
+def _state(row: Certificate) -> list[Cell]:
+    expiry = Cell(expiry_words(row.not_after), expiry_class(row.not_after))
+    return [expiry, Cell("blocked", "bad")] if row.blocked else [expiry]
+
+
+def _runs_as(row: Certificate) -> Cell:
+    if row.usage != Usage.SSL_AUTHENTICATION:
+        return Cell(row.get_usage_display(), "soft")
+    return who(row.user)
 
 
 CERTIFICATES = Noun(
@@ -33,7 +54,7 @@ CERTIFICATES = Noun(
     columns=[
         Column("Name", name_cell, "name"),
         Column("Subject", lambda row: Cell(row.subject), "subject"),
-        Column("Runs as", lambda row: who(row.user), "user__name"),
+        Column("Runs as", _runs_as, "user__name"),
         Column("SHA-256", lambda row: Cell(f"…{row.sha256[-8:]}", "code")),
         Column("Valid", _state, "not_after"),
     ],
@@ -46,30 +67,40 @@ CERTIFICATES = Noun(
     },
     rows=lambda rows: rows.select_related("user"),
     template="certificates/edit.html",
-    extra=lambda row: {"preview": preview(row.certificate)},
+    context=lambda row: {"preview": examine(row)},
 )
+
+
+@require_GET
+@permission_required("view")
+def certificate_list(request: HttpRequest) -> HttpResponse:
+    """As every list; a fingerprint or serial is found however it was printed where it was copied from."""
+    text = request.GET.get("q", "").strip()
+    if _PRINTED_HEX.fullmatch(text):
+        request.GET = request.GET.copy()  # type: ignore[assignment]
+        request.GET["q"] = re.sub("[: ]", "", text).lower()  # type: ignore[index]
+    return list_page(request, CERTIFICATES)
 
 
 @require_http_methods(["GET", "POST"])
 @permission_required("change_identity")
 def add(request: HttpRequest) -> HttpResponse:
     """First the file, then the preview with the mapping; nothing is stored before the second is saved."""
-    if request.method == "POST" and "pem" in request.POST:
+    if request.method != "POST":
+        return render(request, "certificates/add.html", {"form": UploadForm()})
+    if "pem" in request.POST:
         return _save(request)
-    form = UploadForm(request.POST, request.FILES) if request.method == "POST" else UploadForm()
-    if form.is_bound and form.is_valid():
-        chain = form.chain
-        found = preview(chain[0], chain[1:])
-        if found.on_file is not None:
-            messages.info(request, f"This certificate is on file already, as {found.on_file.name}.")
-        initial = {
-            "pem": certificates.pem_of(chain),
-            "name": proposed_name(chain[0]),
-            "user": found.renews.user if found.renews else None,
-        }
-        context = {"preview": found, "form": NewCertificateForm(initial=initial)}
-        return render(request, "certificates/preview.html", context)
-    return render(request, "certificates/add.html", {"form": form}, status=422 if form.is_bound else 200)
+    form = UploadForm(request.POST, request.FILES)
+    if not form.is_valid():
+        return render(request, "certificates/add.html", {"form": form}, status=422)
+    found = preview(form.chain[0], form.chain[1:])
+    initial = {
+        "pem": certificates.pem_of(form.chain),
+        "name": proposed_name(form.chain[0]),
+        "user": found.renews.user if found.renews else None,
+        "usage": found.renews.usage if found.renews else Usage.SSL_AUTHENTICATION,
+    }
+    return render(request, "certificates/preview.html", {"preview": found, "form": NewCertificateForm(initial=initial)})
 
 
 def _save(request: HttpRequest) -> HttpResponse:
@@ -80,14 +111,36 @@ def _save(request: HttpRequest) -> HttpResponse:
             return redirect(f"{reverse('invoke')}?{urlencode({'certificate': saved.pk})}")
         return redirect("certificates-edit", saved.pk)
     try:
-        chain = certificates.from_file(request.POST.get("pem", "").encode())
-    except certificates.CertificateError:
-        messages.error(request, "The certificate was lost on the way; upload it again.")
+        chain = read_chain(request.POST["pem"].encode())
+    except certificates.CertificateError as error:
+        messages.error(request, f"The certificate was damaged on the way ({error}) Upload it again.")
         return redirect("certificates-add")
     context: dict[str, Any] = {"preview": preview(chain[0], chain[1:]), "form": form}
     return render(request, "certificates/preview.html", context, status=422)
 
 
+@require_POST
+@permission_required("change_identity")
+def act(request: HttpRequest, pk: Any, action: str) -> HttpResponse:
+    """One step that needs no form: take the mapping away, block, unblock."""
+    row = get_object_or_404(Certificate.objects.select_related("user"), pk=pk)
+    match action:
+        case "unmap":
+            done = f"Certificate {row} is mapped to nobody now."
+            row.user = None
+        case "block":
+            done = f"Certificate {row} is blocked: it logs nobody in."
+            row.blocked = True
+        case _:
+            done = f"Certificate {row} is no longer blocked."
+            row.blocked = False
+    with change_set(operator_of(request), done.rstrip("."), address_of(request)):
+        row.save()
+    messages.success(request, done)
+    return redirect("certificates-edit", row.pk)
+
+
+@require_GET
 @permission_required("view")
 def download(request: HttpRequest, pk: Any) -> HttpResponse:
     row = get_object_or_404(Certificate, pk=pk)
@@ -97,7 +150,12 @@ def download(request: HttpRequest, pk: Any) -> HttpResponse:
 
 
 urls = [
+    path("certificates/", certificate_list, name="certificates-list"),
     path("certificates/add/", add, name="certificates-add"),
     path("certificates/<uuid:pk>/pem/", download, name="certificates-pem"),
+    *(
+        path(f"certificates/<uuid:pk>/{action}/", act, {"action": action}, name=f"certificates-{action}")
+        for action in ("unmap", "block", "unblock")
+    ),
     *urlpatterns(CERTIFICATES, with_add=False),
 ]

@@ -12,9 +12,10 @@ from console.differences import differences
 from console.nouns import TITLES, url_of
 from console.permissions import permission_required
 from console.views.pages import PAGE
-from gateway.models import Change, ChangeSet
+from gateway.models import Action, Change, ChangeSet
 from gateway.topology.entries import SECTIONS
 
+_TONES = {Action.ADDED: "ok", Action.CHANGED: "warn", Action.REMOVED: "bad"}
 KINDS = {**TITLES, "operators": "Operators", "test_invoke": "Test invokes"}
 SHOWN = 200  # objects of one change set on its page
 
@@ -55,6 +56,7 @@ def change(request: HttpRequest, pk: int) -> HttpResponse:
         found.append(
             {
                 "change": each,
+                "tone": _TONES.get(Action(each.action), ""),
                 "title": KINDS.get(each.kind, each.kind),
                 "url": pages.get((each.kind, each.object_id)),
                 "fields": fields,

@@ -12,13 +12,14 @@ from django.db.models import Model, ProtectedError, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import URLPattern, path, reverse
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.http import require_http_methods, require_safe
 
 from console.forms.fields import NounForm
 from console.models import PERMISSIONS, Role
 from console.nouns import TITLES, label_of, permission_of, url_of
 from console.permissions import require
 from console.references import Reference, references
+from console.renames import follow, stored_name
 from console.templatetags.console import with_article
 from gateway.audit import change_set
 from gateway.models import Change
@@ -63,6 +64,7 @@ class Noun:
         filters: value of ?show= → (label, condition).
         rows: the list's query, with what its cells need fetched at once.
         form_options: further arguments of the form, from the request and the row (None when one is added).
+        context: what the edit page's template needs besides, from the row.
         adds: (label, URL) of the ways to add one; empty: the one page of this noun.
         notes: what is lawful but odd about a row, shown above its form.
     """
@@ -77,7 +79,7 @@ class Noun:
     form_options: Callable[[HttpRequest, Any], dict[str, Any]] = lambda request, row: {}
     adds: Callable[[], list[tuple[str, str]]] | None = None
     template: str = "nouns/edit.html"
-    extra: Callable[[Any], dict[str, Any]] = lambda row: {}
+    context: Callable[[Any], dict[str, Any]] = lambda row: {}
     notes: Callable[[Any], list[Note]] = lambda row: []
 
     @property
@@ -95,6 +97,15 @@ class Noun:
     @property
     def permission(self) -> str:
         return permission_of(self.kind)
+
+    @property
+    def add_label(self) -> str:
+        return f"Add {with_article(self.singular)}"
+
+    def adding(self, form: NounForm) -> str:
+        """What the page that adds one is called; a form that knows its type says which."""
+        kind = getattr(form, "type", "")
+        return f"Add {with_article(f'{kind} {self.singular}')}" if kind else self.add_label
 
 
 def name_cell(row: Any) -> Cell:
@@ -127,6 +138,7 @@ def urlpatterns(noun: Noun, *, with_add: bool = True) -> list[URLPattern]:
     return patterns
 
 
+@require_safe
 def list_page(request: HttpRequest, noun: Noun) -> HttpResponse:
     require(request, "view")
     rows = noun.rows(noun.model._default_manager.all())
@@ -140,9 +152,10 @@ def list_page(request: HttpRequest, noun: Noun) -> HttpResponse:
     if show in noun.filters:
         rows = rows.filter(noun.filters[show][1])
     order = request.GET.get("sort", "")
-    sortable = {column.order for column in noun.columns if column.order}
-    if order.removeprefix("-") in sortable:
-        rows = rows.order_by(order, "pk")
+    if order.removeprefix("-") not in {column.order for column in noun.columns if column.order}:
+        order = ""
+    # Said again even where it is the model's own order: a query that counts or joins loses that one.
+    rows = rows.order_by(*([order] if order else noun.model._meta.ordering), "pk")
     page = Paginator(rows, PAGE).get_page(request.GET.get("page"))
     return render(
         request,
@@ -153,7 +166,7 @@ def list_page(request: HttpRequest, noun: Noun) -> HttpResponse:
             "text": text,
             "show": show,
             "sort": order,
-            "table": [[_cells(column.cell(row)) for column in noun.columns] for row in page],
+            "table": [[(column.title, _cells(column.cell(row))) for column in noun.columns] for row in page],
             "may_change": request.user.may(noun.permission),  # type: ignore[union-attr]
             "adds": noun.adds() if noun.adds else [],
             "add_url": "" if noun.adds else reverse(f"{noun.kind}-add"),
@@ -174,7 +187,8 @@ def edit_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
     require(request, noun.permission if request.method == "POST" or row is None else "view")
     bound = request.method == "POST"
     options = noun.form_options(request, row)
-    initial = {name: value for name, value in request.GET.items()} if not bound and row is None else None
+    # A link elsewhere may fill in what it knows: /services/add/?node=…
+    initial = request.GET.dict() if not bound and row is None else None
     form = noun.form(
         request.POST if bound else None, request.FILES if bound else None, instance=row, initial=initial, **options
     )
@@ -196,13 +210,10 @@ def edit_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
             "may_change": may_change,
             "references": references(row) if row else [],
             "changes": changes_of(noun.kind, row) if row else [],
-            "list_url": f"{noun.kind}-list",
-            "delete_url": reverse(f"{noun.kind}-delete", args=[row.pk]) if row else "",
-            "lede": noun.lede,
-            "what_is_added": with_article(noun.singular),
+            "adding": noun.adding(form),
             "needed_role": Role(PERMISSIONS[noun.permission]).label.partition(" (")[0],
             "notes": noun.notes(row) if row else [],
-            **noun.extra(row),
+            **noun.context(row),
         },
         status=422 if bound else 200,
     )
@@ -214,7 +225,9 @@ def save(request: HttpRequest, noun: Noun, form: NounForm) -> Model | None:
     message = f"{noun.singular} {form.cleaned_data.get('name', form.instance)} {'added' if adding else 'changed'}"
     try:
         with change_set(operator_of(request), message, address_of(request)):
+            before = "" if adding else stored_name(form.instance)
             saved: Model = form.save()
+            follow(saved, before)
             return saved
     except ValidationError as error:
         form.take_errors(error)
@@ -244,8 +257,7 @@ def delete_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
             messages.success(request, f"{noun.singular.capitalize()} {row} is deleted.")
             return redirect(f"{noun.kind}-list")
     status = 409 if request.method == "POST" else 200
-    context = {"noun": noun, "row": row, "references": found, "problem": problem,
-               "list_url": f"{noun.kind}-list", "row_url": url_of(row)}  # fmt: skip
+    context = {"noun": noun, "row": row, "references": found, "problem": problem}
     return render(request, "nouns/delete.html", context, status=status)
 
 

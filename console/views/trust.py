@@ -4,13 +4,27 @@ from django.db.models import Count, Min
 
 from console.forms.stores import KeystoreForm, TruststoreForm
 from console.templatetags.console import expiry_class, expiry_words
-from console.views.pages import DESCRIPTION, NAME, Cell, Column, Noun, urlpatterns
-from identity.models import Keystore, Truststore
+from console.views.pages import DESCRIPTION, NAME, Cell, Column, Note, Noun, urlpatterns
+from identity.models import Keystore, Revocation, Truststore
 
 
 def _soonest(row: Truststore) -> Cell:
     soonest = row.soonest  # type: ignore[attr-defined]
     return Cell(expiry_words(soonest), expiry_class(soonest)) if soonest else Cell("empty: trusts nobody", "bad")
+
+
+def _of_authorities(row: Truststore) -> list[Note]:
+    """Why callers may be refused although nothing was changed."""
+    overdue = [crl.issuer for crl in row.crls.all() if crl.overdue]
+    if not overdue:
+        return []
+    effect = "their certificates are refused" if row.revocation == Revocation.HARD else "they are let pass unchecked"
+    return [Note(f"The revocation list of {', '.join(overdue)} has run out: {effect}. Add the current one.", "bad")]
+
+
+def _lists(row: Truststore) -> Cell:
+    number: int = row.crl_count  # type: ignore[attr-defined]
+    return Cell(f"{number}, {row.revocation}") if number else Cell("none", "soft")
 
 
 def _expiry(row: Keystore) -> Cell:
@@ -20,19 +34,26 @@ def _expiry(row: Keystore) -> Cell:
 TRUSTSTORES = Noun(
     kind="truststores",
     form=TruststoreForm,
+    template="truststores/edit.html",
+    notes=_of_authorities,
     lede="The authorities that a port believes.",
     columns=[
         NAME,
         Column("Authorities", lambda row: Cell(str(row.anchor_count))),
         Column("First to end", _soonest),
-        Column("Revocation lists", lambda row: Cell(row.revocation, "code")),
+        Column("Revocation lists", _lists),
         DESCRIPTION,
     ],
-    rows=lambda rows: rows.annotate(anchor_count=Count("certificates"), soonest=Min("certificates__not_after")),
+    rows=lambda rows: rows.annotate(
+        anchor_count=Count("certificates", distinct=True),
+        crl_count=Count("crls", distinct=True),
+        soonest=Min("certificates__not_after"),
+    ),
 )
 KEYSTORES = Noun(
     kind="keystores",
     form=KeystoreForm,
+    template="keystores/edit.html",
     lede="Certificates with their private keys: what ports show, and what endpoints call as. Keys are sealed at rest "
     "and never shown.",
     columns=[

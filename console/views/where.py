@@ -13,12 +13,14 @@ from django.views.decorators.http import require_http_methods
 from console.forms.nouns import APIForm, EndpointForm, NodeForm, ServiceForm
 from console.forms.ports import PairForm, PortForm
 from console.forms.stores import RegistrationForm
+from console.nouns import url_of
 from console.permissions import permission_required
 from console.views.pages import (
     DESCRIPTION,
     NAME,
     Cell,
     Column,
+    Note,
     Noun,
     address_of,
     edit_page,
@@ -27,6 +29,7 @@ from console.views.pages import (
     urlpatterns,
 )
 from gateway.audit import change_set
+from gateway.core.paths import rebase
 from gateway.models import API, Endpoint, Node, Port, PortType, Registration, Service
 
 
@@ -67,6 +70,27 @@ def _acl(row: Service | API) -> Cell:
 
 def _identity(row: Endpoint) -> Cell:
     return Cell(row.effective_identity.value, "code")
+
+
+def _results(row: Endpoint) -> list[dict[str, Any]]:
+    """For each API that calls the endpoint: where a request below its path arrives."""
+    base = row.parsed_url().base
+    found = []
+    for api in row.apis.order_by("path"):
+        example = f"{api.path.rstrip('/')}/7"
+        found.append({"api": api, "url": url_of(api), "from": example, "to": rebase(example, api.path, base)})
+    return found
+
+
+def _unlimited(row: Registration) -> list[Note]:
+    if row.limits_assertions:
+        return []
+    return [
+        Note(
+            "This channel may speak for every certificate that the internal port trusts, and for every group but "
+            "Administrators. If the edge were broken into, it could call as any partner. Limit what may be asserted."
+        )
+    ]
 
 
 def _asserts(row: Registration) -> Cell:
@@ -142,6 +166,8 @@ APIS = Noun(
 ENDPOINTS = Noun(
     kind="endpoints",
     form=EndpointForm,
+    template="endpoints/edit.html",
+    context=lambda row: {"results": _results(row) if row else []},
     lede="Where, and as whom, an API calls.",
     columns=[
         NAME,
@@ -155,6 +181,8 @@ ENDPOINTS = Noun(
 REGISTRATIONS = Noun(
     kind="registrations",
     form=RegistrationForm,
+    template="registrations/edit.html",
+    notes=_unlimited,
     lede="Which node may dial in at which registration port, and what its channel may carry.",
     columns=[
         NAME,

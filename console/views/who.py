@@ -2,17 +2,33 @@
 
 from django.db.models import Count, Q
 
+from console.admission import admission
 from console.forms.nouns import ACLForm, GroupForm, MappingRuleForm, UserForm
-from console.views.pages import DESCRIPTION, NAME, Cell, Column, Noun, urlpatterns, who
+from console.views.pages import DESCRIPTION, NAME, Cell, Column, Note, Noun, urlpatterns, who
 from identity.models import Group, MappingRule, User
+from identity.models.users import DEFAULT
 
 
 def _enabled(row: User | MappingRule) -> Cell:
     return Cell("enabled", "ok") if row.enabled else Cell("disabled", "bad")
 
 
+def _of_default(row: User) -> list[Note]:
+    if row.name != DEFAULT:
+        return []
+    return [
+        Note(
+            "Default stands for callers without a credential. It is a member of Everybody and Anonymous alone, has no "
+            "password, and can be neither disabled nor deleted. To keep such callers out, leave these groups off ACLs.",
+            "info",
+        )
+    ]
+
+
 def _groups(row: User) -> list[Cell]:
-    return [Cell(group.name, "code") for group in row.groups.all()] or [Cell("Everybody only", "soft")]
+    return [Cell(group.name, "code") for group in row.groups.all()] or [
+        Cell("Everybody and Anonymous" if row.name == DEFAULT else "Everybody only", "soft")
+    ]
 
 
 def _credentials(row: User) -> Cell:
@@ -45,6 +61,7 @@ def _yields(row: MappingRule) -> Cell:
 USERS = Noun(
     kind="users",
     form=UserForm,
+    notes=_of_default,
     lede="Whom requests run as. Who logs in to this console is an operator, and somebody else.",
     columns=[NAME, Column("State", _enabled, "enabled"), Column("Groups", _groups),
              Column("Credentials", _credentials), DESCRIPTION],
@@ -64,6 +81,8 @@ GROUPS = Noun(
 ACLS = Noun(
     kind="acls",
     form=ACLForm,
+    template="acls/edit.html",
+    context=lambda row: {"admission": admission(row) if row else None},
     lede="Who may execute. Denied beats allowed; a group that is not mentioned is denied.",
     columns=[
         NAME,

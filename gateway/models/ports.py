@@ -246,7 +246,10 @@ class Port(Named):
     def _check_address(self, errors: dict[str, str]) -> None:
         if not self.bind or not self.node_id:
             return
-        host, number = split_host_port(self.bind)
+        try:
+            host, number = split_host_port(self.bind)
+        except ValueError:
+            return  # `clean_fields` has said what is wrong with it
         for other in Port.objects.filter(node=self.node_id).exclude(pk=self.pk).exclude(bind=""):
             other_host, other_number = split_host_port(other.bind)
             same_host = host == other_host or host in ANY_ADDRESS or other_host in ANY_ADDRESS

@@ -14,9 +14,19 @@ document.addEventListener("keydown", (event) => {
 // After a refused form the summary of what is wrong is read first.
 document.querySelector("[data-focus]")?.focus();
 
-// On a narrow screen the menu starts closed.
-const menu = document.querySelector("[data-menu]");
-if (menu && window.matchMedia("(max-width: 800px)").matches) menu.open = false;
+// A menu closes when something else is clicked, or by Escape.
+for (const name of ["click", "keydown"]) {
+  document.addEventListener(name, (event) => {
+    for (const open of document.querySelectorAll("details.menu[open], details.adds[open]")) {
+      if (name === "click" ? !open.contains(event.target) : event.key === "Escape") open.open = false;
+    }
+  });
+}
+
+// A select that filters a list applies at once.
+for (const select of document.querySelectorAll("form.search select")) {
+  select.addEventListener("change", () => select.form.requestSubmit());
+}
 
 // A file may be dropped on the box that takes it.
 for (const box of document.querySelectorAll("[data-drop]")) {

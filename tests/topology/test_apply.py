@@ -192,6 +192,8 @@ Change_ = Callable[[File], object]
                      id="a-name-given-twice"),
         pytest.param(lambda f: f.entry("registrations", "inside-at-reg").update(node="edge"),
                      "only an internal node dials in", id="an-edge-that-dials"),
+        pytest.param(lambda f: f.entry("ports", "ext").update(bind="gateway"), "'gateway' needs a port",
+                     id="no-address"),
         pytest.param(lambda f: f.topology.update(version=2), "version: 1 is understood", id="another-version"),
         pytest.param(lambda f: f.topology["acls"].append({"name": "Default", "allowed": ["Partners"]}),
                      "predefined and keeps its groups", id="a-predefined-ACL-changed"),

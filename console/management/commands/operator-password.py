@@ -1,32 +1,27 @@
-"""`manage.py operator-password NAME`: a new one-time password for an operator who lost his."""
+"""`manage.py operator-password NAME`: for an operator who lost theirs."""
 
-import secrets
 from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from console.authentication import forget_failures
+from console import operators
 from console.models import Operator
-from gateway.audit import record_operators
 
 
 class Command(BaseCommand):
-    help = "Give an operator a new generated password, and print it once. Also ends a lockout."
+    help = "Give an operator of the console a new one-time password, and print it."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("name")
+        parser.add_argument("name", metavar="NAME")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        operator = Operator.objects.filter(username=options["name"]).first()
+        name: str = options["name"]
+        operator = Operator.objects.filter(username=name).first()
         if operator is None:
-            known = ", ".join(Operator.objects.values_list("username", flat=True)) or "none yet"
-            raise CommandError(f"There is no operator {options['name']!r}; there are: {known}.")
-        password = secrets.token_urlsafe(12)
-        operator.set_password(password)
-        operator.is_active = True
-        operator.save()
-        forget_failures(operator.username)
-        entry = {"name": operator.username, "password": "reset on the host"}
-        record_operators("operator-password", None, operator.username, {"name": operator.username}, entry)
-        self.stdout.write(f"New password of {operator}: {password}")
+            known = ", ".join(Operator.objects.values_list("username", flat=True)) or "none"
+            raise CommandError(f"There is no operator {name!r}. There are: {known}.")
+        password = operators.renew_password(operator, "operator-password")
+        self.stdout.write(f"New one-time password of {name}: {password}\nChange it after logging in: page My account.")
+        if not operator.is_active:
+            self.stderr.write(f"{name} is disabled and cannot log in; another owner can enable the account.")

@@ -1,55 +1,153 @@
-"""`manage.py serve`: console and nodes under one supervisor, until Ctrl-C."""
+"""`manage.py serve`: the console and the nodes, under one supervisor."""
 
-import socket
+import os
+import sys
 from argparse import ArgumentParser
+from pathlib import Path
 from typing import Any
 
+import environ
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.db import connection, connections
+from django.db.migrations.executor import MigrationExecutor
 
-from console.supervisor import Child, Supervisor, python, say
-from gateway.core.addresses import split_host_port
+from console.demo import seed
+from console.free_ports import obstacle
+from console.models import Operator
+from console.readiness import Readiness
+from console.supervisor import Program, Supervisor
+from gateway.core.addresses import join_host_port, parse_bind
 from gateway.models import Node, Port
+from gateway.relay.control import MAX_PATH, ControlError, call, socket_path
+
+WORKERS, THREADS = 2, 4  # of gunicorn
+ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to ask what listens everywhere
 
 
 class Command(BaseCommand):
-    help = "Run the console under gunicorn and every node of this machine's database; a child that dies is restarted."
+    help = "Run the console and the configured nodes until Ctrl-C or SIGTERM; start again what dies."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--bind", default="127.0.0.1:8000", help="where the console listens")
-        parser.add_argument("--node", action="append", help="only this node (may be given several times)")
+        bind = environ.FileAwareEnv().str("CONSOLE_BIND", default="127.0.0.1:8000")
+        parser.add_argument("--bind", default=bind, help="where the console listens (CONSOLE_BIND; now %(default)s)")
+        parser.add_argument("--node", action="append", metavar="NAME", help="run this node alone; may be repeated")
+        parser.add_argument("--no-console", action="store_true", help="run nodes alone")
+        parser.add_argument("--access-log", action="store_true", help="a line for each request to the console")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        nodes = list(Node.objects.order_by("role").values_list("name", flat=True))
-        if options["node"]:
-            if unknown := set(options["node"]) - set(nodes):
-                raise CommandError(f"There is no node {', '.join(sorted(unknown))}.")
-            nodes = options["node"]
-        self._check_free(options["bind"], nodes)
-        manage = str(settings.BASE_DIR / "manage.py")
-        children = [Child(node, python(manage, "relay", "--node", node)) for node in nodes]
-        gunicorn = ["-m", "gunicorn", "console.wsgi", "--bind", options["bind"], "--workers", "2", "--threads", "8",
-                    "--worker-class", "gthread", "--access-logfile", "-", "--chdir", str(settings.BASE_DIR),
-                    "--log-level", "warning"]  # fmt: skip
-        children.append(Child("console", python(*gunicorn)))
-        say(f"console at http://{options['bind']}/   nodes: {', '.join(nodes) or 'none yet'}   Ctrl-C stops all")
-        Supervisor(children).run()
-        say("stopped")
+        _check_migrations()
+        nodes = _nodes(options["node"])
+        console = None if options["no_console"] else _address(options["bind"])
+        if console is None and not nodes:
+            raise CommandError("There is nothing to run: no node is configured, and --no-console leaves out the rest.")
+        _check_addresses(nodes, console)
+        programs = [_relay(node) for node in nodes]
+        if console is not None:
+            programs.append(_gunicorn(console, options["access_log"]))
+        supervisor = Supervisor(programs, sys.stdout.buffer)
+        about = _about(nodes, console)
+        connections.close_all()
 
-    def _check_free(self, bind: str, nodes: list[str]) -> None:
-        """Whose address is taken is said before anything starts."""
-        wanted = {bind: "the console (--bind)"}
-        for port in Port.objects.listening().filter(node__name__in=nodes):
-            wanted[port.bind] = f"port {port.name} of node {port.node.name}"
-        taken = []
-        for address, whose in wanted.items():
-            host, number = split_host_port(address)
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            with socket.socket(family, socket.SOCK_STREAM) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    probe.bind((host, number))
-                except OSError as error:
-                    taken.append(f"{address}, for {whose}: {error.strerror}")
-        if taken:
-            raise CommandError("These addresses cannot be had; is it running already?\n  " + "\n  ".join(taken))
+        def announce(took: float) -> None:
+            supervisor.say(f"ready after {took:.1f} s")
+            supervisor.say(about)
+
+        ready = Readiness(
+            {node: [port.name for port in ports] for node, ports in nodes.items()},
+            None if console is None else (ANYWHERE.get(console[0], console[0]), console[1]),
+            settings.POSTERN_STATE_DIR,
+            supervisor.say,
+            announce,
+        )
+        sys.stdout.flush()
+        supervisor.run(ready)
+
+
+def _check_migrations() -> None:
+    executor = MigrationExecutor(connection)
+    if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        raise CommandError("The database is not up to date. Run: manage.py prepare")
+
+
+def _nodes(wanted: list[str] | None) -> dict[str, list[Port]]:
+    """Each node that is to run, with its ports that listen."""
+    known = {node.name: node for node in Node.objects.all()}
+    for name in wanted or ():
+        if name not in known:
+            raise CommandError(f"There is no node {name!r}. Configured: {', '.join(known) or 'none'}.")
+    return {name: list(node.ports.listening()) for name, node in known.items() if not wanted or name in wanted}
+
+
+def _address(bind: str) -> tuple[str, int]:
+    try:
+        return parse_bind(bind)
+    except ValueError as error:
+        raise CommandError(f"--bind (CONSOLE_BIND): {error}") from error
+
+
+def _check_addresses(nodes: dict[str, list[Port]], console: tuple[str, int] | None) -> None:
+    """Raises CommandError where something would keep a node or the console from starting."""
+    for node, ports in nodes.items():
+        path = socket_path(Path(settings.POSTERN_STATE_DIR), node)
+        if len(os.fsencode(path)) > MAX_PATH:
+            raise CommandError(f"{path} is too long for a socket: set POSTERN_STATE_DIR to a shorter path.")
+        _check_not_running(node)
+        for port in ports:
+            if problem := obstacle(*parse_bind(port.bind)):
+                raise CommandError(
+                    f"Port {port.name} of node {node} cannot listen at {port.bind}: {problem}. Stop that program, or "
+                    "move the port: `manage.py export > postern.yaml`, change its `bind` there and the `connect` of "
+                    "those who dial it, `manage.py apply postern.yaml`."
+                )
+    if console is not None and (problem := obstacle(*console)):
+        raise CommandError(
+            f"The console cannot listen at {join_host_port(*console)}: {problem}. Stop that program, or give "
+            "another address: CONSOLE_BIND=127.0.0.1:8001 in the environment, or in var/postern.env."
+        )
+
+
+def _check_not_running(node: str) -> None:
+    try:
+        call(settings.POSTERN_STATE_DIR, node, {"op": "state"}, timeout=1.0)
+    except ControlError:
+        return
+    raise CommandError(f"Node {node} runs already. Stop it first: Ctrl-C where it runs, or SIGTERM to its process.")
+
+
+def _relay(node: str) -> Program:
+    manage = str(Path(settings.BASE_DIR) / "manage.py")
+    return Program(node, (sys.executable, "-u", manage, "relay", "--node", node))
+
+
+def _gunicorn(address: tuple[str, int], access_log: bool) -> Program:
+    options = {
+        "--chdir": str(settings.BASE_DIR),
+        "--bind": join_host_port(*address),
+        "--workers": str(WORKERS),
+        "--worker-class": "gthread",
+        "--threads": str(THREADS),
+        "--log-level": "warning",
+        "--graceful-timeout": "10",
+    }
+    words = [word for option in options.items() for word in option]
+    if access_log:
+        words += ["--access-logfile", "-"]
+    return Program("console", (sys.executable, "-u", "-m", "gunicorn", "--no-control-socket", *words, "console.wsgi"))
+
+
+def _about(nodes: dict[str, list[Port]], console: tuple[str, int] | None) -> str:
+    """What to do now."""
+    lines = []
+    if console is not None:
+        host = ANYWHERE.get(console[0], console[0])
+        operator = Operator.objects.filter(is_active=True).order_by("pk").first()
+        lines.append(f"Console: http://{join_host_port(host, console[1])}/")
+        if operator is not None:
+            python = os.path.relpath(sys.executable)
+            lines.append(f"Log in as {operator}. Password lost: {python} manage.py operator-password {operator}")
+    if not nodes:
+        lines.append("No node is configured yet: add one in the console, then start again.")
+    elif curl := seed.curl_line():
+        lines.append(f"Try: {curl}")
+    return "\n".join(lines)

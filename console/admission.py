@@ -1,0 +1,61 @@
+"""Who an ACL lets in, in words and by name: the question that a list of groups leaves to the reader."""
+
+from dataclasses import dataclass
+
+from django.db import models
+
+from identity.core import acl as core
+from identity.models import ACL, Group, User
+from identity.models.users import DEFAULT
+
+SHOWN = 24  # users that are named
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """`users`: the first of those who are let in, enabled ones; `total`: how many they are.
+
+    `everybody`: whoever has proved to be some user; `strangers`: callers without a credential too.
+    """
+
+    words: str
+    users: list[User]
+    total: int
+    everybody: bool
+    strangers: bool
+
+    @property
+    def more(self) -> int:
+        return self.total - len(self.users)
+
+
+def admission(acl: ACL) -> Admission:
+    """Judged user by user, with the function that the nodes judge by."""
+    allowed, denied = _names(acl.allowed), _names(acl.denied)
+    value = core.ACL(acl.name, allowed, denied)
+    users = list(User.objects.filter(enabled=True).prefetch_related("groups"))
+    inside = []
+    for user in users:
+        groups = frozenset(user.effective_groups())
+        if core.admits(value, groups, groups):
+            inside.append(user)
+    strangers = any(user.name == DEFAULT for user in inside)
+    known = [user for user in inside if user.name != DEFAULT]
+    everybody = bool(known) and len(known) == sum(user.name != DEFAULT for user in users)
+    return Admission(_words(len(known), everybody, strangers), known[:SHOWN], len(known), everybody, strangers)
+
+
+def _names(groups: "models.Manager[Group]") -> frozenset[str]:
+    return frozenset(groups.values_list("name", flat=True))
+
+
+def _words(known: int, everybody: bool, strangers: bool) -> str:
+    users = "every user" if everybody else f"{known} user{'' if known == 1 else 's'}"
+    match (bool(known), strangers):
+        case (True, True):
+            return f"It lets in {users}, and callers without any credential."
+        case (True, False):
+            return f"It lets in {users}, and nobody without a credential."
+        case (False, True):
+            return "It lets in callers without any credential, and no user."
+    return "It lets nobody in."

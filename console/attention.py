@@ -1,0 +1,240 @@
+"""What the overview tells: the state of every node, and what an operator has to see to first.
+
+State is asked of the running nodes and shown, never decided by. A node that does not answer costs its timeout once,
+for all are asked at the same time, and the page is made all the same.
+"""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Model, Q
+from django.urls import reverse
+from django.utils import timezone
+
+from console.nouns import label_of, url_of
+from gateway.models import Node, Port, PortType, Registration
+from gateway.relay import control
+from gateway.relay.control import ControlError
+from identity.models import Certificate, Keystore, Truststore, Usage
+from identity.models.truststores import RevocationList, TrustedCertificate
+
+ASK_SECONDS = 1.5  # for a node to tell its state
+ASKED_AT_ONCE = 16
+SOON = timedelta(days=30)
+EXPIRIES_SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Concern:
+    """`kind`: bad (something is refused or down now) or warn (it will be, or may be)."""
+
+    kind: str
+    text: str
+    url: str | None = None
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """What a node told of itself; `problem` in words where it told nothing."""
+
+    node: Node
+    told: dict[str, Any] | None
+    problem: str = ""
+
+    @property
+    def tunnels(self) -> list[dict[str, Any]]:
+        return list(self.told.get("tunnels", [])) if self.told else []
+
+    @property
+    def ports(self) -> dict[str, dict[str, Any]]:
+        return {port["name"]: port for port in self.told.get("ports", [])} if self.told else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """A registration and its connections, as its edge sees them; `problem` as the internal node does."""
+
+    registration: Registration
+    kind: str
+    status: str
+    idle: int = 0
+    busy: int = 0
+    last_seen: datetime | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PortState:
+    port: Port
+    kind: str
+    status: str
+    connections: int | None = None
+
+
+def ask_nodes(nodes: Iterable[Node]) -> list[NodeState]:
+    """The state of each, asked all at once; never fails."""
+    nodes = list(nodes)
+    if not nodes:
+        return []
+    with ThreadPoolExecutor(min(len(nodes), ASKED_AT_ONCE)) as pool:
+        return list(pool.map(_ask, nodes))
+
+
+def _ask(node: Node) -> NodeState:
+    try:
+        return NodeState(
+            node, control.call(settings.POSTERN_STATE_DIR, node.name, {"op": "state"}, timeout=ASK_SECONDS)
+        )
+    except ControlError as error:
+        return NodeState(node, None, str(error))
+
+
+def tunnels_of(states: list[NodeState]) -> list[Tunnel]:
+    """One for each registration, whether it is there or not."""
+    by_node = {state.node.name: state for state in states}
+    rows = Registration.objects.select_related("port__node", "node").order_by("port__name", "name")
+    return [_tunnel(row, by_node.get(row.port.node.name), by_node.get(row.node.name)) for row in rows]
+
+
+def _tunnel(row: Registration, edge: NodeState | None, internal: NodeState | None) -> Tunnel:
+    if not row.enabled:
+        return Tunnel(row, "soft", "disabled")
+    if edge is None or edge.told is None:
+        return Tunnel(row, "warn", "unknown", problem=f"{row.port.node} does not answer.")
+    seen = next(
+        (each for each in edge.tunnels if (each["registration"], each["port"]) == (row.name, row.port.name)), None
+    )
+    dialled = [each for each in internal.tunnels if each["registration"] == row.name] if internal else []
+    problem = next((each["problem"] for each in dialled if each.get("problem")), "")
+    if seen is None or seen["idle"] + seen["busy"] == 0:
+        if not problem and (internal is None or internal.told is None):
+            problem = f"{row.node} does not answer."
+        if not problem and not dialled:
+            problem = f"No internal port of {row.node} dials as {row}."
+        return Tunnel(row, "bad", "down", problem=problem)
+    last_seen = (
+        datetime.fromtimestamp(seen["last_seen"], timezone.get_current_timezone()) if seen["last_seen"] else None
+    )
+    kind, status = ("warn", "all busy") if seen["idle"] == 0 else ("ok", "up")
+    return Tunnel(row, kind, status, seen["idle"], seen["busy"], last_seen, problem)
+
+
+def ports_of(states: list[NodeState]) -> list[PortState]:
+    by_node = {state.node.name: state for state in states}
+    rows = Port.objects.select_related("node").order_by("node__name", "name")
+    return [_port(row, by_node.get(row.node.name)) for row in rows]
+
+
+def _port(row: Port, state: NodeState | None) -> PortState:
+    if not row.enabled:
+        return PortState(row, "soft", "disabled")
+    if state is None or state.told is None:
+        return PortState(row, "warn", "unknown")
+    if row.type == PortType.INTERNAL:
+        dialled = [each for each in state.tunnels if each["port"] == row.name]
+        standing = sum(each["idle"] + each["busy"] for each in dialled)
+        return PortState(row, "ok", "connected", standing) if standing else PortState(row, "bad", "not connected", 0)
+    told = state.ports.get(row.name)
+    if told is None or not told["listening"]:
+        return PortState(row, "bad", "not listening")
+    return PortState(row, "ok", "listening", told["connections"])
+
+
+def concerns(
+    states: list[NodeState], tunnels: list[Tunnel], ports: list[PortState], revision: int, now: datetime
+) -> list[Concern]:
+    """What needs somebody, worst first."""
+    found = [*_nodes(states, revision), *_tunnels(tunnels), *_ports(ports), *_expiries(now), *_unmapped(now)]
+    return sorted(found, key=lambda concern: concern.kind != "bad")
+
+
+def _nodes(states: list[NodeState], revision: int) -> Iterable[Concern]:
+    for state in states:
+        url = url_of(state.node)
+        if state.told is None:
+            yield Concern("bad", f"Node {state.node} does not answer", url, state.problem)
+        elif state.told["revision"] != revision:
+            hint = (
+                f"It works by revision {state.told['revision']}. A change is taken over within seconds; "
+                "if this stays, the node's log tells why."
+            )
+            yield Concern("warn", f"Revision {revision} is not in force on node {state.node}", url, hint)
+
+
+def _tunnels(tunnels: list[Tunnel]) -> Iterable[Concern]:
+    for tunnel in tunnels:
+        row = tunnel.registration
+        if tunnel.status == "down":
+            yield Concern("bad", f"No tunnel from {row.node} to port {row.port} ({row})", url_of(row), tunnel.problem)
+        elif tunnel.status == "all busy":
+            hint = f"{tunnel.busy} busy, none idle: requests wait. Raise max of its internal port's connections."
+            yield Concern("warn", f"Every tunnel from {row.node} to port {row.port} is busy", url_of(row), hint)
+
+
+def _ports(ports: list[PortState]) -> Iterable[Concern]:
+    for state in ports:
+        if state.status == "not listening":
+            hint = f"{state.port.bind} on node {state.port.node}: its log tells why."
+            yield Concern("bad", f"Port {state.port} does not listen", url_of(state.port), hint)
+
+
+def _expiries(now: datetime) -> Iterable[Concern]:
+    """Whatever has an end, and it is over or near; the nearest first."""
+    until = Q(not_after__lt=now + SOON)
+    found: list[tuple[datetime, str, Model]] = []
+    found += [
+        (row.not_after, f"Certificate {row}, mapped to {row.user},", row)
+        for row in Certificate.objects.logging_in().filter(until).select_related("user")
+    ]
+    found += [(row.not_after, f"Keystore {row}", row) for row in Keystore.objects.filter(until)]
+    registrations = Registration.objects.filter(until, enabled=True)
+    found += [(row.not_after, f"The certificate of registration {row}", row) for row in registrations]
+    for anchor in TrustedCertificate.objects.filter(until).select_related("truststore"):
+        found.append((anchor.not_after, f"{anchor.subject} in truststore {anchor.truststore}", anchor.truststore))
+    for crl in RevocationList.objects.filter(next_update__lt=now + timedelta(days=1)).select_related("truststore"):
+        words = f"The revocation list of {crl.issuer} in truststore {crl.truststore}"
+        found.append((crl.next_update or now, words, crl.truststore))
+    for end, words, row in sorted(found, key=lambda each: each[0])[:EXPIRIES_SHOWN]:
+        kind = "bad" if end < now else "warn"
+        yield Concern(kind, f"{words} {ends(end, now)}", url_of(row), _what_to_do(row, end < now))
+    if len(found) > EXPIRIES_SHOWN:
+        url = f"{reverse('certificates-list')}?sort=not_after"
+        yield Concern("warn", f"{len(found) - EXPIRIES_SHOWN} more end within 30 days", url)
+
+
+def ends(end: datetime, now: datetime) -> str:
+    """`ends in 6 days`, `ended 3 days ago`."""
+    days = abs(end - now).days
+    count = f"{days} day{'' if days == 1 else 's'}"
+    if end < now:
+        return f"ended {count} ago" if days else "ended today"
+    return f"ends in {count}" if days else "ends today"
+
+
+def _what_to_do(row: Model, over: bool) -> str:
+    match row:
+        case Certificate():
+            return "Its callers are refused." if over else "Ask its holder for the renewal, and upload that beside it."
+        case Truststore():
+            return "What hangs on it is refused." if over else "Add its successor to the truststore."
+        case _:
+            return f"Whoever checks it refuses {label_of(row)}." if over else "Get it renewed, and replace it there."
+
+
+def _unmapped(now: datetime) -> Iterable[Concern]:
+    rows = Certificate.objects.filter(
+        user=None, blocked=False, usage=Usage.SSL_AUTHENTICATION, not_after__gte=now
+    ).values_list("name", flat=True)
+    names = list(rows[:4])
+    if not names:
+        return
+    count = rows.count()
+    listed = ", ".join(names[:3]) + (", …" if count > 3 else "")
+    words = "1 certificate is mapped to nobody" if count == 1 else f"{count} certificates are mapped to nobody"
+    url = f"{reverse('certificates-list')}?show=unmapped"
+    yield Concern("warn", f"{words}: {listed}", url, "Callers with it are refused unless a mapping rule means them.")

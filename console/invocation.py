@@ -1,0 +1,165 @@
+"""A test invoke, or its simulation: what is asked of which node, what is recorded of it, and the answer to be read."""
+
+import base64
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from django.conf import settings
+
+from gateway.core.snapshot import SnapshotError
+from gateway.models import Port
+from gateway.relay import control
+from gateway.relay.control import ControlError
+from gateway.simulation import simulate
+from identity.models import Certificate, Keystore
+
+TIMEOUT = 30.0  # seconds for a test invoke, as the node counts them
+CONNECT = 5.0  # seconds more, for asking the node and hearing from it
+
+Credential = Literal["none", "certificate", "keystore", "password"]
+
+
+class InvocationError(Exception):
+    """Nothing was sent, or no answer came; the message says why, in words for a page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """What is sent, and as whom. Every address in it is a configured port's: nothing else can be reached.
+
+    Attributes:
+        target: path and query, as a client would write them.
+        headers: (name, value), in order.
+        certificate: with the credential `certificate`; its key is not needed, nor had.
+        keystore: with the credential `keystore`; its certificate and intermediates are shown, its key is not used.
+    """
+
+    port: Port
+    method: str
+    target: str
+    headers: tuple[tuple[str, str], ...] = ()
+    body: str = ""
+    credential: Credential = "none"
+    certificate: Certificate | None = None
+    keystore: Keystore | None = None
+    username: str = ""
+    password: str = field(default="", repr=False)
+
+    @property
+    def chain(self) -> list[bytes]:
+        """DER: what a handshake would have shown, leaf first; empty without a certificate."""
+        if self.credential == "certificate" and self.certificate is not None:
+            return [bytes(self.certificate.der)]
+        if self.credential == "keystore" and self.keystore is not None:
+            return [link.der for link in self.keystore.certificates]
+        return []
+
+    @property
+    def basic(self) -> tuple[str, str] | tuple[None, None]:
+        return (self.username, self.password) if self.credential == "password" else (None, None)
+
+    @property
+    def caller(self) -> str:
+        """The credential as the first word of what happened."""
+        if self.credential == "certificate" and self.certificate is not None:
+            return self.certificate.subject
+        if self.credential == "keystore" and self.keystore is not None:
+            return self.keystore.subject
+        return f"user {self.username}" if self.credential == "password" else "no credential"
+
+
+def send(invocation: Invocation) -> dict[str, Any]:
+    """The running node's answer, as `gateway.relay.invoke` gives it.
+
+    Raises:
+        InvocationError
+    """
+    chain = invocation.chain
+    username, password = invocation.basic
+    message = {
+        "op": "invoke",
+        "port": invocation.port.name,
+        "method": invocation.method,
+        "target": invocation.target,
+        "headers": [list(header) for header in invocation.headers],
+        "body": base64.b64encode(invocation.body.encode()).decode(),
+        "certificate": base64.b64encode(chain[0]).decode() if chain else None,
+        "chain": [base64.b64encode(link).decode() for link in chain[1:]],
+        "username": username,
+        "password": password,
+        "timeout": TIMEOUT,
+    }
+    node = invocation.port.node.name
+    try:
+        return control.call(settings.POSTERN_STATE_DIR, node, message, timeout=TIMEOUT + CONNECT)
+    except ControlError as error:
+        raise InvocationError(str(error)) from error
+
+
+def simulated(invocation: Invocation) -> dict[str, Any]:
+    """What the nodes would decide, with `lanes` as an answer has them; nothing is sent.
+
+    Raises:
+        InvocationError
+    """
+    chain = invocation.chain
+    username, password = invocation.basic
+    try:
+        return simulate(
+            invocation.port.name,
+            invocation.method,
+            invocation.target,
+            certificate=chain[0] if chain else None,
+            chain=chain[1:],
+            username=username,
+            password=password,
+        )
+    except LookupError as error:
+        raise InvocationError(str(error)) from error
+    except SnapshotError as error:
+        raise InvocationError(f"The configuration cannot be put in force: {error}") from error
+
+
+def details(invocation: Invocation, outcome: dict[str, Any] | InvocationError) -> dict[str, Any]:
+    """For the audit log: who was tried where, and what came of it. No password, body, header value or query."""
+    found: dict[str, Any] = {
+        "port": invocation.port.name,
+        "node": invocation.port.node.name,
+        "method": invocation.method,
+        "path": invocation.target.partition("?")[0],
+        "credential": invocation.credential,
+    }
+    match invocation.credential:
+        case "certificate":
+            found |= {"certificate": str(invocation.certificate)}
+        case "keystore":
+            found |= {"keystore": str(invocation.keystore)}
+        case "password":
+            found |= {"username": invocation.username}
+    if invocation.headers:
+        found["headers"] = [name for name, _ in invocation.headers]
+    if isinstance(outcome, InvocationError):
+        return found | {"error": str(outcome)}
+    return found | {
+        "status": outcome["status"],
+        "reason": outcome.get("reason"),
+        "users": {lane["node"]: lane["user"] for lane in outcome["lanes"]},
+        "trace_id": outcome.get("trace_id"),
+    }
+
+
+def body_text(answer: dict[str, Any]) -> str | None:
+    """The answer's body to be read: JSON indented, text as it is; None for what is no text."""
+    raw = base64.b64decode(answer["body"])
+    cut = len(raw) < answer["body_size"]
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        if not (cut and error.end == len(raw)):  # a character that the limit cut in two is no reason
+            return None
+        text = raw[: error.start].decode()
+    try:
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    except ValueError:
+        return text

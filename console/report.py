@@ -1,0 +1,299 @@
+"""The answer to a test invoke as a page tells it: one line of identity, the refusal with its remedy, the trace."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import Model
+from django.urls import reverse
+
+from console.invocation import Invocation
+from console.nouns import url_of
+from gateway.core.reasons import BY_CODE, REASONS, ReasonInfo
+from gateway.models import API, Endpoint, EndpointIdentity, Port, Registration, Service
+from identity.core.reasons import IdentityReason
+from identity.models import ACL, Certificate, User
+from identity.models.users import DEFAULT
+
+LANE_ENDS = {"execute": "executed", "call": "called its endpoint", "refuse": "refused"}
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word of the line of identity. `kind`: credential, arrow or who."""
+
+    kind: str
+    text: str
+    url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One node's part. `tunnel`: how the request came here from the node before, in words; "" at the first."""
+
+    node: str
+    port: str
+    port_url: str | None
+    route: str
+    route_url: str | None
+    end: str
+    tunnel: str
+    steps: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Where it ended and why.
+
+    Attributes:
+        found, against: what the check looked at, and what it compared it with.
+        told: what the caller is told in its place, where that is another reason.
+        changes: (label, URL) of what could be changed so that it does not end there.
+    """
+
+    headline: str
+    found: str
+    against: str
+    info: ReasonInfo | None
+    told: ReasonInfo | None
+    changes: list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    status: int
+    reason: str | None
+    identity: list[Word]
+    refusal: Refusal | None
+    lanes: list[Lane]
+    beyond: str  # where it went after the last lane, when that is no node of ours
+
+
+def report(invocation: Invocation, answer: dict[str, Any]) -> Report:
+    """Of an answer of `invocation.send` or `invocation.simulated`."""
+    lanes: list[dict[str, Any]] = answer["lanes"]
+    routes = [_route(lane) for lane in lanes]
+    return Report(
+        status=answer["status"],
+        reason=answer.get("reason"),
+        identity=_identity(invocation, lanes, routes),
+        refusal=_refusal(invocation, answer, lanes, routes),
+        lanes=[_lane(number, lanes, routes) for number in range(len(lanes))],
+        beyond=_beyond(lanes, routes),
+    )
+
+
+def _route(lane: dict[str, Any]) -> Service | API | None:
+    """The row that a lane's `route` means (`service NAME`, `API NAME`); None where there is none, or no longer."""
+    kind, _, name = lane["route"].partition(" ")
+    model = {"service": Service, "API": API}.get(kind)
+    if model is None:
+        return None
+    related = ("execute_acl", "endpoint__keystore", "endpoint__registration_port") if model is API else ("execute_acl",)
+    row: Service | API | None = model._default_manager.select_related(*related).filter(name=name).first()
+    return row
+
+
+def _identity(invocation: Invocation, lanes: list[dict[str, Any]], routes: list[Service | API | None]) -> list[Word]:
+    words = [Word("credential", invocation.caller)]
+    for number, (lane, route) in enumerate(zip(lanes, routes, strict=True)):
+        words.append(Word("arrow", f"{lane['node']} →"))
+        if lane["user"]:
+            words.append(Word("who", lane["user"], _url_of_user(lane["user"])))
+        elif lane["outcome"] == "pass":
+            words.append(Word("arrow", "hands it on,"))
+        else:
+            words.append(Word("arrow", "nobody"))
+        last = number == len(lanes) - 1
+        if isinstance(route, API) and (not last or lane["outcome"] == "call"):
+            words += _shown_by(route.endpoint)
+    return words
+
+
+def _shown_by(endpoint: Endpoint) -> list[Word]:
+    match endpoint.effective_identity:
+        case EndpointIdentity.CERTIFICATE if endpoint.keystore:
+            return [Word("arrow", "endpoint shows"), Word("credential", endpoint.keystore.subject)]
+        case EndpointIdentity.BASIC:
+            return [Word("arrow", "endpoint gives"), Word("credential", f"user {endpoint.username}")]
+        case EndpointIdentity.CALLER:
+            return [Word("arrow", "endpoint hands the caller on,")]
+    return [Word("arrow", "endpoint shows nothing,")]
+
+
+def _url_of_user(name: str) -> str | None:
+    row = User.objects.filter(name=name).first()
+    return url_of(row) if row else None
+
+
+def _lane(number: int, lanes: list[dict[str, Any]], routes: list[Service | API | None]) -> Lane:
+    lane, route = lanes[number], routes[number]
+    port = Port.objects.filter(name=lane["port"]).first()
+    return Lane(
+        node=lane["node"],
+        port=lane["port"],
+        port_url=url_of(port) if port else None,
+        route=lane["route"],
+        route_url=url_of(route) if route else None,
+        end=LANE_ENDS.get(lane["outcome"], ""),
+        tunnel=_tunnel(lanes[number - 1], routes[number - 1], lane) if number else "",
+        steps=lane["steps"],
+    )
+
+
+def _tunnel(before: dict[str, Any], route: Service | API | None, lane: dict[str, Any]) -> str:
+    """How a request came from one node to the next, and as whom."""
+    if isinstance(route, API) and route.endpoint.registration_port:
+        through = f"Tunnel {route.endpoint.registration_port} → {lane['node']}: endpoint {route.endpoint}"
+        match route.endpoint.effective_identity:
+            case EndpointIdentity.CERTIFICATE:
+                return f"{through} shows the certificate of keystore {route.endpoint.keystore}, signed with its key."
+            case EndpointIdentity.BASIC:
+                return f"{through} gives user {route.endpoint.username} and the password."
+            case EndpointIdentity.CALLER:
+                return f"{through} hands the caller's {_credential_of(before)} on."
+        return f"{through} shows nothing of who called."
+    port = Port.objects.select_related("registration_port").filter(name=before["port"]).first()
+    through = f"Tunnel {port.registration_port} → " if port and port.registration_port else "Tunnel → "
+    return f"{through}{lane['node']}: passed through with the caller's {_credential_of(before)}."
+
+
+def _credential_of(lane: dict[str, Any]) -> str:
+    words = {"certificate": "own certificate", "basic": "own user and password"}
+    return words.get(lane["credential"], "request and no credential")
+
+
+def _beyond(lanes: list[dict[str, Any]], routes: list[Service | API | None]) -> str:
+    if not lanes or not isinstance(routes[-1], API) or lanes[-1]["outcome"] != "call":
+        return ""
+    return f"Endpoint {routes[-1].endpoint}: {routes[-1].endpoint.url}. What is decided there is not shown here."
+
+
+# --- the refusal --------------------------------------------------------------------------------------------
+
+
+def _refusal(
+    invocation: Invocation, answer: dict[str, Any], lanes: list[dict[str, Any]], routes: list[Service | API | None]
+) -> Refusal | None:
+    """The innermost one: it is the cause of those before it."""
+    told = _info(answer.get("reason"))
+    for number in range(len(lanes) - 1, -1, -1):
+        lane = lanes[number]
+        if not lane["reason"]:
+            continue
+        step = next((each for each in reversed(lane["steps"]) if not each["passed"]), None)
+        before = routes[number - 1] if number else None
+        return Refusal(
+            headline=_headline(lane, step),
+            found=_said(lane["reason"], step["found"] if step else ""),
+            against=step["against"] if step else "",
+            info=_info(lane["reason"]),
+            told=told if answer.get("reason") != lane["reason"] else None,
+            changes=_changes(lane["reason"], lane, routes[number], before, invocation),
+        )
+    if told is None:
+        return None
+    lane_of_all, route = (lanes[-1], routes[-1]) if lanes else (None, None)
+    changes = _changes(answer["reason"], lane_of_all, route, None, invocation)
+    return Refusal(told.title, told.words.rstrip("."), "", told, None, changes)
+
+
+def _headline(lane: dict[str, Any], step: dict[str, Any] | None) -> str:
+    """What comes of a request after it was admitted is no refusal."""
+    info = _info(lane["reason"])
+    if step and step["check"] == "execution" and info:
+        return f"{lane['node']} admitted it and could not finish: {info.title[0].lower()}{info.title[1:]}"
+    return f"{lane['node']} refused at the check “{step['check']}”" if step else f"{lane['node']} refused"
+
+
+def _info(code: str | None) -> ReasonInfo | None:
+    reason = BY_CODE.get(code or "")
+    return REASONS[reason] if reason else None
+
+
+def _said(code: str, found: str) -> str:
+    """Some steps find nothing but the code itself; its words say more."""
+    info = _info(code)
+    return info.words.rstrip(".") if info and found in ("", code) else found
+
+
+def _changes(
+    code: str,
+    lane: dict[str, Any] | None,
+    route: Service | API | None,
+    before: Service | API | None,
+    invocation: Invocation,
+) -> list[tuple[str, str]]:
+    """Where to go to change what refused: the objects that the check looked at.
+
+    Args:
+        before: what stood at the path on the node before; an API's endpoint may have given the identity.
+    """
+    port = _port(lane["port"]) if lane else None
+    user = User.objects.filter(name=lane["user"]).first() if lane and lane["user"] else None
+    rows: list[Model | None] = []
+    links: list[tuple[str, str]] = []
+    match code:
+        case "certificate_unmapped" | "certificate_revoked" | "certificate_expired":
+            certificate = _certificate(before, invocation)
+            rows = [certificate]
+            links = [] if certificate else [("Upload the certificate", reverse("certificates-add"))]
+        case "mapping_ambiguous":
+            links = [("Open the mapping rules", reverse("mapping_rules-list"))]
+        case "user_disabled" | "invalid_credentials":
+            rows = [user or User.objects.filter(name=invocation.username).first()]
+        case "acl_denied" | "authentication_required":
+            rows = [_acl(route), route, user if user and user.name != DEFAULT else None]
+        case "service_not_on_port" | "ip_denied" | "certificate_required" | "overloaded":
+            rows = [port]
+        case "certificate_untrusted" | "revocation_unknown":
+            rows = [_truststore(port), port]
+        case "not_on_channel" | "assertion_not_permitted" | "assertion_invalid" | "no_internal_connection":
+            rows = list(_registrations(port, route))
+        case "not_found" | "method_not_allowed":
+            rows = [route]
+            links = [] if route else [("Services", reverse("services-list")), ("APIs", reverse("apis-list"))]
+        case "endpoint_refused" | "tunnel_lost":
+            rows = [route.endpoint if isinstance(route, API) else None]
+        case "backend_unreachable" | "backend_protocol_error" | "backend_timeout":
+            rows = [route.endpoint if isinstance(route, API) else route]
+    if isinstance(before, API) and isinstance(BY_CODE[code], IdentityReason):
+        rows.append(before.endpoint)
+    found = [(f"Open {row._meta.verbose_name} {row}", url) for row in rows if row and (url := url_of(row))]
+    return [*dict.fromkeys(found), *links]
+
+
+def _port(name: str) -> Port | None:
+    return Port.objects.select_related("tls_truststore", "client_truststore").filter(name=name).first()
+
+
+def _truststore(port: Port | None) -> Model | None:
+    if port is None:
+        return None
+    return port.client_truststore if port.type == "internal" else port.tls_truststore
+
+
+def _acl(route: Service | API | None) -> ACL | None:
+    if route is None:
+        return None
+    return route.execute_acl or ACL.objects.filter(name="Default").first()
+
+
+def _certificate(before: Service | API | None, invocation: Invocation) -> Certificate | None:
+    """The one on file that was looked at: the endpoint's where one gave the identity, else the caller's."""
+    if isinstance(before, API) and before.endpoint.effective_identity == EndpointIdentity.CERTIFICATE:
+        sha256 = before.endpoint.keystore.sha256 if before.endpoint.keystore else ""
+        return Certificate.objects.filter(sha256=sha256).first()
+    if invocation.credential == "keystore" and invocation.keystore:
+        return Certificate.objects.filter(sha256=invocation.keystore.sha256).first()
+    return invocation.certificate if invocation.credential == "certificate" else None
+
+
+def _registrations(port: Port | None, route: Service | API | None) -> list[Registration]:
+    """Those that a request could have come or gone through."""
+    if port is None:
+        return []
+    rows = Registration.objects.order_by("name")
+    if port.type == "internal":
+        return list(rows.filter(dials__port=port).distinct()[:3])
+    beyond = route.endpoint.registration_port if isinstance(route, API) else port.registration_port
+    return list(rows.filter(port=beyond)[:3]) if beyond else []

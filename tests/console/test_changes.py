@@ -1,0 +1,115 @@
+"""The audit log as pages: who, when, from where, and what differs."""
+
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from console.differences import Line, differences
+from gateway.audit import change_set, record_test
+from gateway.models import ChangeSet
+from identity.models import User
+from tests import factories
+from tests.minting import authority
+
+CASES = [
+    pytest.param({"a": 1}, {"a": 1}, [("a", [(" ", "1")])], id="as-before"),
+    pytest.param({"a": 1}, {"a": 2}, [("a", [("-", "1"), ("+", "2")])], id="another-value"),
+    pytest.param(None, {"a": True}, [("a", [("+", "yes")])], id="added"),
+    pytest.param({"a": "x"}, None, [("a", [("-", "x")])], id="removed"),
+    pytest.param(
+        {"groups": ["A", "B"]}, {"groups": ["B", "C"]},
+        [("groups", [("-", "A"), (" ", "B"), ("+", "C")])], id="a-list-line-by-line",
+    ),
+    pytest.param(
+        {"password": {"kept": "f" * 32}}, {"password": {"kept": "0" * 32}},
+        [("password", [("-", "a secret, fingerprint ffffffffffff"), ("+", "a secret, fingerprint 000000000000")])],
+        id="a-secret-as-its-fingerprint",
+    ),
+    pytest.param(
+        {"service_access": {"default": "deny", "allow": ["/a"]}},
+        {"service_access": {"default": "deny", "allow": ["/a", "/b"]}},
+        [
+            (
+                "service_access",
+                [(" ", "default: deny"), ("-", "allow: /a"), ("+", "allow:"), ("+", "  /a"), ("+", "  /b")],
+            )
+        ],
+        id="a-mapping-by-its-keys",
+    ),
+    pytest.param(
+        {}, {"connect": [{"address": "e:1", "registration": "r"}]},
+        [("connect", [("+", "address: e:1, registration: r")])], id="rows-on-one-line-each",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "after", "expected"), CASES)
+def test_differences(before: Any, after: Any, expected: Any) -> None:
+    found = [(field.name, field.lines) for field in differences(before, after)]
+    assert found == [(name, [Line(*line) for line in lines]) for name, lines in expected]
+
+
+def test_a_certificate_is_told_by_what_it_is_known_by() -> None:
+    ca = authority("CN=One")
+    (field,) = differences({}, {"certificate": ca.pem})
+    assert field.lines == [Line("+", f"CN=One, SHA-256 {ca.certificate.sha256[:16]}…")]
+
+
+@pytest.fixture
+def changed(db: None) -> ChangeSet:
+    alice = factories.UserFactory(name="alice", description="old words")
+    with change_set("olivia", "new words for alice", "192.0.2.4"):
+        alice.description = "new words"
+        alice.save()
+    return ChangeSet.objects.latest("id")
+
+
+def test_a_change_shows_old_and_new(owner: Client, changed: ChangeSet) -> None:
+    page = owner.get(reverse("changes-detail", args=[changed.pk])).content.decode()
+    assert "<del>old words</del><ins>new words</ins>" in page
+    assert f"It made revision {changed.pk}." in page
+    assert "192.0.2.4" in page
+    alice = User.objects.get(name="alice")
+    assert f'href="{reverse("users-edit", args=[alice.pk])}"' in page
+    assert "1 field as before" in page
+
+
+def test_a_change_of_what_is_gone_has_no_link(owner: Client, changed: ChangeSet) -> None:
+    with change_set("olivia", "away with alice"):
+        User.objects.get(name="alice").delete()
+    assert (
+        "/users/" not in owner.get(reverse("changes-detail", args=[changed.pk])).content.decode().partition("<main")[2]
+    )
+
+
+def test_the_list_is_searched_and_filtered(owner: Client, changed: ChangeSet) -> None:
+    record_test("victor", "test invoke: GET /orders at ext", None, "ext", {"status": 200})
+
+    def messages(query: str) -> list[str]:
+        return [row.message for row in owner.get(f"/changes/?{query}").context["page"]]
+
+    assert messages("")[0] == "test invoke: GET /orders at ext"
+    assert messages("q=new+words") == ["new words for alice"]
+    assert messages("q=alice") == ["new words for alice", "User made"]
+    assert messages("kind=test_invoke") == ["test invoke: GET /orders at ext"]
+    assert messages("actor=olivia&kind=users") == ["new words for alice"]
+    assert messages("kind=nonsense&q=zzz") == []
+
+
+def test_a_test_is_told_from_a_revision(owner: Client) -> None:
+    record_test("victor", "test invoke: GET / at ext", None, "ext", {"status": 200})
+    page = owner.get(reverse("changes-detail", args=[ChangeSet.objects.latest("id").pk])).content.decode()
+    assert "It changed nothing of what the nodes do." in page
+
+
+def test_the_queries_of_a_large_change_do_not_grow(owner: Client, django_assert_max_num_queries: Any) -> None:
+    with change_set("apply", "many"):
+        for number in range(30):
+            User(name=f"u{number}").save()
+    url = reverse("changes-detail", args=[ChangeSet.objects.latest("id").pk])
+    with django_assert_max_num_queries(9):
+        assert owner.get(url).status_code == 200
+    with django_assert_max_num_queries(9):
+        assert owner.get("/changes/").status_code == 200

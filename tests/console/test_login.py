@@ -1,0 +1,126 @@
+"""Logging in: one answer for every kind of wrong, and an end to guessing."""
+
+import logging
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from console.models import LoginFailure, Operator, Role
+from tests.console.conftest import PASSWORD
+
+
+@pytest.fixture
+def olivia(db: None) -> Operator:
+    return Operator.objects.create_operator("olivia", PASSWORD, Role.OWNER)
+
+
+def log_in(client: Client, username: str = "olivia", password: str = PASSWORD, **more: str):
+    return client.post("/login/", {"username": username, "password": password, **more})
+
+
+def text(answer) -> str:
+    return answer.content.decode()
+
+
+def test_it_works(client: Client, olivia: Operator) -> None:
+    answer = log_in(client)
+    assert (answer.status_code, answer["Location"]) == (302, "/")
+    assert client.get("/").status_code == 200
+
+
+def test_unknown_and_wrong_are_answered_alike(client: Client, olivia: Operator) -> None:
+    wrong, unknown = log_in(client, password="no"), log_in(client, username="nobody")
+    assert wrong.status_code == unknown.status_code == 422
+    for answer in (wrong, unknown):
+        assert "User name or password is wrong." in text(answer)
+
+
+def test_a_disabled_operator_hears_the_same(client: Client, olivia: Operator) -> None:
+    olivia.is_active = False
+    olivia.save()
+    assert "User name or password is wrong." in text(log_in(client))
+
+
+def test_too_many_wrong_ones_lock_the_account_for_the_right_one_too(client: Client, olivia: Operator, settings) -> None:
+    for _ in range(settings.CONSOLE_LOGIN_FAILURES):
+        log_in(client, password="no")
+    answer = log_in(client)
+    assert answer.status_code == 422
+    assert "Too many wrong passwords. Try again after" in text(answer)
+
+
+def test_an_account_that_does_not_exist_is_locked_alike(client: Client, db: None, settings) -> None:
+    for _ in range(settings.CONSOLE_LOGIN_FAILURES):
+        log_in(client, username="nobody")
+    assert "Too many wrong passwords" in text(log_in(client, username="nobody"))
+
+
+def test_an_address_is_locked_for_every_account(client: Client, olivia: Operator, settings) -> None:
+    for number in range(settings.CONSOLE_LOGIN_FAILURES * 5):
+        log_in(client, username=f"guess{number}")
+    assert "Too many wrong passwords" in text(log_in(client))
+    elsewhere = Client(REMOTE_ADDR="192.0.2.7")
+    assert log_in(elsewhere).status_code == 302
+
+
+def test_a_lock_ends_and_leaves_nothing_behind(client: Client, olivia: Operator, settings) -> None:
+    for _ in range(settings.CONSOLE_LOGIN_FAILURES):
+        log_in(client, password="no")
+    past = timezone.now() - timedelta(seconds=1)
+    LoginFailure.objects.update(locked_until=past, first_at=past - timedelta(hours=1))
+    log_in(client, password="no")
+    assert {row.count for row in LoginFailure.objects.all()} == {1}, "what was over counts no more"
+    assert log_in(client).status_code == 302
+    assert not LoginFailure.objects.filter(key="account:olivia").exists()
+
+
+def test_the_way_on_stays_in_this_house(client: Client, olivia: Operator) -> None:
+    assert log_in(client, next="/users/")["Location"] == "/users/"
+    client.post("/logout/")
+    assert log_in(client, next="https://evil.example/")["Location"] == "/"
+
+
+def test_logging_out_takes_a_post(client: Client, olivia: Operator) -> None:
+    log_in(client)
+    assert client.get("/logout/").status_code == 405
+    assert client.get("/").status_code == 200
+    client.post("/logout/")
+    assert client.get("/").status_code == 302
+
+
+def test_no_password_is_logged(client: Client, olivia: Operator, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        log_in(client, password="a-secret-that-was-mistyped")
+    assert "a-secret-that-was-mistyped" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("current", "new", "again", "words"),
+    [
+        pytest.param("wrong", "another password here", "another password here", "not your current", id="wrong-current"),
+        pytest.param(PASSWORD, "another password here", "another one", "The two passwords differ", id="typed-unlike"),
+        pytest.param(PASSWORD, "short", "short", "too short", id="too-short"),
+        pytest.param(PASSWORD, "qwerty123456", "qwerty123456", "too common", id="on-every-list"),
+    ],
+)
+def test_a_new_password_is_refused(
+    client: Client, olivia: Operator, current: str, new: str, again: str, words: str
+) -> None:
+    client.force_login(olivia)
+    answer = client.post("/account/", {"current_password": current, "new_password": new, "new_password_again": again})
+    assert answer.status_code == 422
+    assert words in text(answer)
+    olivia.refresh_from_db()
+    assert olivia.check_password(PASSWORD)
+
+
+def test_a_new_password_ends_other_sessions_and_keeps_this_one(client: Client, olivia: Operator) -> None:
+    other = Client()
+    log_in(client), log_in(other)
+    new = "quite another password"
+    answer = client.post("/account/", {"current_password": PASSWORD, "new_password": new, "new_password_again": new})
+    assert answer.status_code == 302
+    assert client.get("/").status_code == 200
+    assert other.get("/").status_code == 302

@@ -1,0 +1,207 @@
+"""Truststores, keystores and registrations: certificates by file or paste, and what is wrong with them in words."""
+
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+
+from gateway.models import Change, ChangeSet, Registration
+from identity.models import Keystore, Truststore
+from tests import factories
+from tests.minting import authority, crl, mint
+
+
+def text(answer: Any) -> str:
+    return answer.content.decode()
+
+
+def file(data: str | bytes) -> SimpleUploadedFile:
+    return SimpleUploadedFile("upload", data if isinstance(data, bytes) else data.encode())
+
+
+class TestTruststores:
+    def test_several_authorities_come_in_one_paste(self, owner: Client) -> None:
+        pem = authority("CN=One").pem + authority("CN=Two").pem
+        assert owner.post("/truststores/add/", {"name": "both", "revocation": "hard", "add": pem}).status_code == 302
+        store = Truststore.objects.get(name="both")
+        assert {row.subject for row in store.certificates.all()} == {"CN=One", "CN=Two"}
+        page = text(owner.get(f"/truststores/{store.pk}/"))
+        assert "29 days left" in page
+
+    def test_a_file_in_der_does_as_well(self, owner: Client) -> None:
+        typed = {"name": "der", "revocation": "hard", "add_file": file(authority("CN=One").der)}
+        assert owner.post("/truststores/add/", typed).status_code == 302
+
+    @pytest.mark.parametrize(
+        ("make", "words"),
+        [
+            pytest.param(lambda: "rubbish", "This is not a certificate", id="rubbish"),
+            pytest.param(lambda: authority().pem + "and more", "Something follows", id="trailing-rubbish"),
+            pytest.param(lambda: authority().key_pem, "holds a private key", id="a-private-key"),
+            pytest.param(lambda: mint("CN=leaf", authority()).pem, "is no authority", id="no-authority"),
+            pytest.param(lambda: "", "Choose a file, or paste", id="nothing"),
+        ],
+    )
+    def test_what_is_no_authority_is_refused(self, owner: Client, make: Any, words: str) -> None:
+        before = ChangeSet.objects.count()
+        answer = owner.post("/truststores/add/", {"name": "bad", "revocation": "hard", "add": make()})
+        assert answer.status_code == 422
+        assert words in text(answer)
+        assert ChangeSet.objects.count() == before
+
+    def test_a_large_upload_is_refused_with_its_size(self, owner: Client) -> None:
+        typed = {"name": "big", "revocation": "hard", "add_file": file(b"x" * 10_000_000)}
+        answer = owner.post("/truststores/add/", typed)
+        assert answer.status_code == 422
+        assert "10,000,000 bytes" in text(answer)
+
+    def test_one_is_removed_and_the_last_one_is_not(self, owner: Client) -> None:
+        store = factories.TruststoreFactory(name="two", anchors=[authority("CN=One"), authority("CN=Two")])
+        one, two = store.certificates.all()
+        typed = {"name": "two", "revocation": "hard"}
+        assert owner.post(f"/truststores/{store.pk}/", typed | {"remove": [one.pk]}).status_code == 302
+        assert list(store.certificates.all()) == [two]
+        answer = owner.post(f"/truststores/{store.pk}/", typed | {"remove": [two.pk]})
+        assert answer.status_code == 422
+        assert "Nothing would be left" in text(answer)
+        assert list(store.certificates.all()) == [two]
+
+    def test_an_authority_that_a_rule_means_stays(self, owner: Client) -> None:
+        ca = authority("CN=Meant")
+        store = factories.TruststoreFactory(name="two", anchors=[ca, authority("CN=Two")])
+        factories.MappingRuleFactory(name="by-issuer", issuer="CN=Meant")
+        meant = store.certificates.get(subject="CN=Meant")
+        answer = owner.post(f"/truststores/{store.pk}/", {"name": "two", "revocation": "hard", "remove": [meant.pk]})
+        assert answer.status_code == 422
+        assert "by-issuer" in text(answer)
+
+    def test_a_revocation_list_is_added_replaced_and_removed(self, owner: Client) -> None:
+        ca = authority("CN=One")
+        store = factories.TruststoreFactory(name="s", anchors=[ca])
+        url, typed = f"/truststores/{store.pk}/", {"name": "s", "revocation": "hard"}
+        assert owner.post(url, typed | {"add_crl_file": file(crl(ca, days=(-9, -2)))}).status_code == 302
+        assert "has run out: their certificates are refused" in text(owner.get(url))
+        assert owner.post(url, typed | {"add_crl_file": file(crl(ca))}).status_code == 302
+        stored = store.crls.get()
+        assert not stored.overdue
+        assert owner.post(url, typed | {"remove_crls": [stored.pk]}).status_code == 302
+        assert not store.crls.exists()
+
+    def test_a_revocation_list_of_another_authority_is_refused(self, owner: Client) -> None:
+        store = factories.TruststoreFactory(name="s", anchors=[authority("CN=One")])
+        typed = {"name": "s", "revocation": "hard", "add_crl_file": file(crl(authority("CN=One")))}
+        answer = owner.post(f"/truststores/{store.pk}/", typed)
+        assert answer.status_code == 422
+        assert "is not signed by it" in text(answer)
+
+    def test_an_authority_goes_with_its_revocation_list(self, owner: Client) -> None:
+        ca = authority("CN=One")
+        store = factories.TruststoreFactory(name="s", anchors=[ca, authority("CN=Two")])
+        url, typed = f"/truststores/{store.pk}/", {"name": "s", "revocation": "hard"}
+        owner.post(url, typed | {"add_crl_file": file(crl(ca))})
+        one = store.certificates.get(subject="CN=One")
+        assert "remove both" in text(owner.post(url, typed | {"remove": [one.pk]}))
+        both = typed | {"remove": [one.pk], "remove_crls": [store.crls.get().pk]}
+        assert owner.post(url, both).status_code == 302
+        assert (store.certificates.count(), store.crls.count()) == (1, 0)
+
+
+class TestKeystores:
+    def test_certificate_and_key_come_together(self, owner: Client) -> None:
+        pair = mint("CN=localhost", factories.server_ca(), purpose="server")
+        typed = {"name": "k", "certificate": pair.pem, "private_key_file": file(pair.key_pem)}
+        assert owner.post("/keystores/add/", typed).status_code == 302
+        keystore = Keystore.objects.get(name="k")
+        assert keystore.sha256 == pair.certificate.sha256
+        page = text(owner.get(f"/keystores/{keystore.pk}/"))
+        assert "CN=localhost" in page
+        assert "PRIVATE KEY" not in page
+        assert "PRIVATE KEY" not in str(Change.objects.get(kind="keystores", name="k").after)
+
+    def test_an_encrypted_key_opens_with_its_pass_phrase(self, owner: Client) -> None:
+        pair = mint("CN=localhost", factories.server_ca(), purpose="server")
+        typed = {"name": "k", "certificate": pair.pem, "private_key": pair.key_pem_with("open sesame")}
+        assert owner.post("/keystores/add/", typed | {"pass_phrase": "open sesame"}).status_code == 302
+
+    @pytest.mark.parametrize(
+        ("change", "field", "words"),
+        [
+            pytest.param(
+                lambda p: {"private_key": mint("CN=x").key_pem}, "private_key", "does not belong to", id="another-key"
+            ),
+            pytest.param(
+                lambda p: {"private_key": p.key_pem_with("right"), "pass_phrase": "wrong"},
+                "private_key", "does not open this key", id="wrong-pass-phrase",
+            ),
+            pytest.param(
+                lambda p: {"private_key": p.key_pem_with("right")}, "private_key", "give its pass phrase",
+                id="no-pass-phrase",
+            ),
+            pytest.param(lambda p: {"private_key": "rubbish"}, "private_key", "not a private key", id="no-key"),
+            pytest.param(lambda p: {"private_key": p.pem}, "private_key", "This is a certificate", id="swapped"),
+            pytest.param(lambda p: {"certificate": p.key_pem}, "certificate", "holds a private key", id="key-as-cert"),
+            pytest.param(lambda p: {"certificate": "rubbish"}, "certificate", "not a certificate", id="no-certificate"),
+            pytest.param(lambda p: {"private_key": ""}, "private_key", "come together", id="certificate-alone"),
+        ],
+    )  # fmt: skip
+    def test_what_does_not_fit_is_refused(
+        self, owner: Client, caplog: pytest.LogCaptureFixture, change: Any, field: str, words: str
+    ) -> None:
+        pair = mint("CN=localhost", factories.server_ca(), purpose="server")
+        typed = {"name": "k", "certificate": pair.pem, "private_key": pair.key_pem} | change(pair)
+        answer = owner.post("/keystores/add/", typed)
+        assert answer.status_code == 422
+        assert words in " ".join(answer.context["form"].errors[field])
+        assert not Keystore.objects.exists()
+        assert "PRIVATE KEY" not in caplog.text
+        assert "BEGIN PRIVATE KEY" not in text(answer), "a key is not shown again, not even to who typed it"
+
+    def test_a_new_description_keeps_the_key(self, owner: Client) -> None:
+        keystore = factories.KeystoreFactory(name="k")
+        before = keystore.open_private_key()
+        assert owner.post(f"/keystores/{keystore.pk}/", {"name": "k", "description": "new"}).status_code == 302
+        keystore.refresh_from_db()
+        assert (keystore.description, keystore.open_private_key()) == ("new", before)
+
+
+class TestRegistrations:
+    @pytest.fixture
+    def typed(self, db: None) -> dict[str, Any]:
+        port = factories.RegistrationPortFactory(name="reg")
+        node = factories.NodeFactory(name="inside", role="internal")
+        return {"name": "r", "port": str(port.pk), "node": str(node.pk), "enabled": "on"}
+
+    def test_the_certificate_is_pasted(self, owner: Client, typed: dict[str, Any]) -> None:
+        node = mint("CN=inside", factories.server_ca())
+        assert owner.post("/registrations/add/", typed | {"certificate": node.pem}).status_code == 302
+        assert Registration.objects.get().sha256 == node.certificate.sha256
+
+    def test_or_taken_from_a_keystore(self, owner: Client, typed: dict[str, Any]) -> None:
+        keystore = factories.KeystoreFactory(minted=mint("CN=inside", factories.server_ca()))
+        assert owner.post("/registrations/add/", typed | {"from_keystore": str(keystore.pk)}).status_code == 302
+        assert Registration.objects.get().sha256 == keystore.sha256
+
+    @pytest.mark.parametrize(
+        ("more", "words"),
+        [
+            pytest.param({}, "A certificate is needed", id="none"),
+            pytest.param({"certificate": "rubbish"}, "not a certificate", id="rubbish"),
+            pytest.param({"paths": "/a\nb"}, "Line 2: ", id="paths"),
+        ],
+    )
+    def test_it_is_refused_without_a_certificate(
+        self, owner: Client, typed: dict[str, Any], more: dict[str, str], words: str
+    ) -> None:
+        answer = owner.post("/registrations/add/", typed | more)
+        assert answer.status_code == 422
+        assert words in text(answer)
+
+    def test_an_unlimited_channel_is_warned_of(self, owner: Client) -> None:
+        registration = factories.RegistrationFactory(name="r")
+        page = text(owner.get(f"/registrations/{registration.pk}/"))
+        assert "This channel may speak for every certificate" in page
+        typed = {"name": "r", "port": str(registration.port_id), "node": str(registration.node_id), "enabled": "on",
+                 "limits_assertions": "on"}  # fmt: skip
+        assert owner.post(f"/registrations/{registration.pk}/", typed).status_code == 302
+        assert "This channel may speak" not in text(owner.get(f"/registrations/{registration.pk}/"))

@@ -1,0 +1,114 @@
+"""What the documents say, held against the code: what one of them lacks is found here."""
+
+import ast
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from gateway.core.limits import Limits
+from gateway.core.reasons import REASONS
+from gateway.topology import sections
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of every table row in Markdown text."""
+    return [
+        [cell.strip() for cell in line.strip("|\n").split(" | ")] for line in text.splitlines() if line.startswith("| ")
+    ]
+
+
+def names(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+# --- reasons ---
+
+
+def test_every_reason_stands_in_the_table_as_the_code_has_it() -> None:
+    found = {names(row[0])[0]: row[1:] for row in rows((DOCS / "decisions.md").read_text()) if names(row[0])}
+    assert found == {code.value: [str(info.status), info.words, info.remedy] for code, info in REASONS.items()}
+
+
+# --- settings ---
+
+
+def settings_read() -> set[str]:
+    """Names of the environment that settings and commands read."""
+    sources = [ROOT / "console" / "settings.py", *(ROOT / "console" / "management" / "commands").glob("*.py")]
+    pattern = re.compile(r'(?:env\.\w+|FileAwareEnv\(\)\.\w+|_required)\(\s*"([A-Z_]+)"')
+    return {name for path in sources for name in pattern.findall(path.read_text())}
+
+
+def test_every_setting_is_documented_and_no_other() -> None:
+    documented = {name for row in rows((DOCS / "settings.md").read_text()) for name in names(row[0])}
+    assert documented == settings_read()
+
+
+# --- fields of the configuration file ---
+
+
+def sections_documented() -> dict[str, set[str]]:
+    """Section → the fields in its tables."""
+    parts = re.split(r"^## (\w+)$", (DOCS / "configuration.md").read_text(), flags=re.MULTILINE)
+    return {
+        section: {name for row in rows(text) for name in names(row[0])}
+        for section, text in zip(parts[1::2], parts[2::2], strict=True)
+    }
+
+
+def fields_read(section: str) -> set[str]:
+    """Names that the section's reader asks an entry for, as the source has them: `fields.text("path")`."""
+    reader = sections.READERS[section]
+    tree = ast.parse(Path(sections.__file__).read_text())
+    function = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == reader.__name__)
+    parts = {"tls": "tls.", "asserts": "may_assert."}
+    found = set()
+    for call in ast.walk(function):
+        if (
+            isinstance(call, ast.Call)
+            and isinstance(call.func, ast.Attribute)
+            and isinstance(call.func.value, ast.Name)
+            and call.func.value.id in {"fields", *parts}
+            and call.args
+            and isinstance(call.args[0], ast.Constant)
+        ):
+            found.add(parts.get(call.func.value.id, "") + str(call.args[0].value))
+    return found
+
+
+@pytest.mark.parametrize("section", list(sections.READERS))
+def test_every_field_of_a_section_is_documented_and_no_other(section: str) -> None:
+    documented = sections_documented()[section]
+    if section == "ports":
+        limits = {field.name for field in fields(Limits)}
+        assert limits <= documented
+        documented -= limits - {"connections"}
+    read = {name for name in fields_read(section) if name not in ("tls", "may_assert")}
+    assert documented == read
+
+
+def test_the_limits_defaults_are_as_documented() -> None:
+    table = (DOCS / "configuration.md").read_text().partition("| limit |")[2].partition("\n\n")[0]
+    found = {names(row[0])[0]: float(row[1]) for row in rows(table) if names(row[0])}
+    assert found == {field.name: float(field.default) for field in fields(Limits)}
+
+
+# --- links and commands ---
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda path: path.name)
+def test_links_to_files_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text()):
+        assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda path: path.name)
+def test_commands_that_are_named_exist(path: Path) -> None:
+    commands = {file.stem for file in ROOT.glob("*/management/commands/*.py")}
+    named = set(re.findall(r"manage\.py ([a-z][a-z-]+)", path.read_text()))
+    assert named <= commands | {"migrate", "collectstatic"}
