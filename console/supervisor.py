@@ -20,6 +20,7 @@ GRACE = 15.0  # seconds from SIGTERM to SIGKILL
 FIRST_DELAY, LONGEST_DELAY = 0.5, 10.0  # seconds before a program that died is started again
 STEADY = 60.0  # seconds after which a program counts as well again
 POLL = 0.1  # seconds between two questions whether all is ready
+AGAIN = 1.0  # seconds after which being told to stop counts as being told again: of one stop several may tell us
 MAX_LINE = 64 * 1024  # bytes; what is longer is passed on in parts
 _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -33,7 +34,7 @@ class Program:
 
 
 class Supervisor:
-    """Runs programs until it is told to stop by SIGTERM, SIGINT or SIGHUP; told twice, it waits for nobody."""
+    """Runs programs until it is told to stop by SIGTERM, SIGINT or SIGHUP; told again, it waits for nobody."""
 
     def __init__(
         self, programs: Sequence[Program], output: BinaryIO, *, name: str = "serve", grace: float = GRACE
@@ -43,7 +44,8 @@ class Supervisor:
         self._output, self._grace = output, grace
         self._children = [_Child(program, f"{program.name:<{width}} | ".encode()) for program in programs]
         self._selector = selectors.DefaultSelector()
-        self._stops = 0  # how often we were told to stop
+        self._told_at: float | None = None  # when we were told to stop, on the monotonic clock
+        self._told_again = False
 
     def run(self, ready: Callable[[], bool] | None = None) -> int:
         """Until told to stop; then 0.
@@ -53,7 +55,7 @@ class Supervisor:
         """
         ask_at = 0.0
         with self._signals():
-            while not self._stops:
+            while self._told_at is None:
                 now = time.monotonic()
                 for child in self._children:
                     if child.is_due(now):
@@ -104,7 +106,7 @@ class Supervisor:
             status = child.process.wait()
             self._drain(child)
             child.process = None
-            if not self._stops:
+            if self._told_at is None:
                 self.say(f"{child.name} died: {_words(status)}; starting it again in {child.failed(now):g} s")
 
     def _drain(self, child: "_Child") -> None:
@@ -147,9 +149,12 @@ class Supervisor:
         try:
             self._output.write(prefix + line.rstrip(b"\r") + b"\n")
             self._output.flush()
-        except BrokenPipeError:  # nobody reads us any more: as if the terminal had been closed
-            self._output = open(os.devnull, "wb")  # noqa: PTH123, SIM115 - for the rest of our life
-            self._stops += 1
+        except BrokenPipeError:
+            # Nobody reads us any more: as if the terminal had been closed. What is still buffered goes nowhere.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._output.fileno())
+            os.close(nowhere)
+            self._told_at = self._told_at or time.monotonic()
 
     # --- waiting and stopping ---
 
@@ -169,9 +174,8 @@ class Supervisor:
             if child.process is not None:
                 child.process.terminate()
         deadline: float | None = time.monotonic() + self._grace
-        told = self._stops
         while running := [child for child in self._children if child.process is not None]:
-            if deadline is not None and (time.monotonic() >= deadline or self._stops > told):
+            if deadline is not None and (time.monotonic() >= deadline or self._told_again):
                 deadline = None
                 for child in running:
                     self.say(f"{child.name} did not stop in time: killed")
@@ -201,7 +205,11 @@ class Supervisor:
             theirs.close()
 
     def _told(self, *_: Any) -> None:
-        self._stops += 1
+        now = time.monotonic()
+        if self._told_at is None:
+            self._told_at = now
+        elif now - self._told_at >= AGAIN:
+            self._told_again = True
 
 
 class _Child:

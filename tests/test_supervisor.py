@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,15 @@ sys.exit(Supervisor(programs, sys.stdout.buffer, grace=float(grace)).run())
 """
 STAYS = "import os, time; print('up', os.getpid()); time.sleep(60)"
 DEAF = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {STAYS}"
+TAKES_ITS_TIME = f"""
+import signal, sys, time
+def end(*_):
+    time.sleep(0.2)
+    print("well ended")
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+{STAYS}
+"""
 CHATTERS = "import time\nwhile True:\n    print('up', flush=True)\n    time.sleep(0.01)"
 
 Supervised = subprocess.Popen[str]
@@ -123,7 +133,7 @@ def test_the_wait_doubles_to_a_limit_and_begins_anew_after_a_steady_time() -> No
 
 
 def test_what_a_dead_program_had_started_dies_too(supervise: Callable[..., Supervised]) -> None:
-    nest = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', sys.argv[1]]); time.sleep(60)"
+    nest = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-u', '-c', sys.argv[1]]); time.sleep(60)"
     starts = f"import sys; sys.argv[1:] = [{STAYS!r}]; print('parent', __import__('os').getpid()); {nest}"
     supervisor = supervise(starts)
     parent = int(line_with(supervisor, r"parent (\d+)")[1])
@@ -141,13 +151,24 @@ def test_a_program_that_does_not_stop_is_killed_after_the_grace(supervise: Calla
     assert supervisor.wait() == 0
 
 
-def test_told_twice_it_waits_for_nobody(supervise: Callable[..., Supervised]) -> None:
+def test_told_again_it_waits_for_nobody(supervise: Callable[..., Supervised]) -> None:
     supervisor = supervise(DEAF, grace=300.0)
     line_with(supervisor, r"up")
-    supervisor.send_signal(signal.SIGINT)
-    line_with(supervisor, r"stopping")
-    supervisor.send_signal(signal.SIGINT)
+    while supervisor.poll() is None:
+        supervisor.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            supervisor.wait(0.1)
+    assert supervisor.returncode == 0
     line_with(supervisor, r"p0 did not stop in time: killed")
+
+
+def test_told_of_one_stop_twice_it_waits_all_the_same(supervise: Callable[..., Supervised]) -> None:
+    """As `make` passes on a SIGTERM that the whole process group has had already."""
+    supervisor = supervise(TAKES_ITS_TIME)
+    line_with(supervisor, r"up")
+    supervisor.terminate()
+    supervisor.terminate()
+    line_with(supervisor, r"p0    \| well ended")
     assert supervisor.wait() == 0
 
 
@@ -169,7 +190,7 @@ def test_when_nobody_reads_its_output_any_more_it_stops(supervise: Callable[...,
 
 def test_a_program_that_is_not_there_is_told_of_and_tried_again() -> None:
     code = (
-        "import sys; from console.supervisor import *; "
+        "import sys; from console.supervisor import Program, Supervisor; "
         "Supervisor([Program('p', ('/nonexistent',))], sys.stdout.buffer).run()"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
