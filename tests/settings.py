@@ -7,6 +7,7 @@ import tempfile
 os.environ.setdefault("SECRET_KEY", "only-for-tests-" + "x" * 40)
 os.environ.setdefault("POSTERN_MASTER_KEY", base64.urlsafe_b64encode(b"t" * 32).decode())
 os.environ.setdefault("POSTERN_STATE_DIR", tempfile.mkdtemp(prefix="postern-test-state-"))
+os.environ.setdefault("STATIC_ROOT", tempfile.mkdtemp(prefix="postern-test-static-"))
 os.environ.setdefault("DATABASE_URL", "sqlite://:memory:")
 os.environ["POSTERN_ENV_FILE"] = os.devnull
 
