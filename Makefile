@@ -24,6 +24,7 @@ run: $(VENV)/.run ## install, seed a demo where nothing is configured yet, and s
 
 test: lint types imports migrations ## everything: style, types, imports, migrations, tests in a real browser too
 	@tools/need-chromium
+	@mkdir -p staticfiles # WhiteNoise warns where it is missing, and in tests a warning is an error
 	$(python) -m pytest --numprocesses auto $(PYTEST)
 
 lint: $(VENV)/.test ## ruff: style and order

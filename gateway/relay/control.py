@@ -120,6 +120,8 @@ class ControlServer:
             writer.close()
 
     async def _handle(self, message: Message) -> Message:
+        if self.node.snapshot is None:
+            raise ControlError(f"Node {self.path.parent.name} is starting; ask again in a moment.")
         match message.get("op"):
             case "state":
                 return self.node.state()

@@ -47,7 +47,7 @@ class RelayNode:
     """Owns its snapshot, its listeners, diallers and pools. One event loop, no threads but for passwords."""
 
     def __init__(self) -> None:
-        self.snapshot: Snapshot = None  # type: ignore[assignment]  # there is one before anything listens
+        self.snapshot: Snapshot = None  # type: ignore[assignment]  # there is one before a request comes
         self.cork = Cork()
         self.connections: set[ServerConnection] = set()
         self.exchanges: set[Exchange] = set()

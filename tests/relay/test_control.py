@@ -1,0 +1,72 @@
+"""The local door to a node, also at moments at which nobody should have asked."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from gateway.relay.control import ControlError, ControlServer, call
+from gateway.relay.node import RelayNode
+
+
+def ask_one_that_starts(folder: Path) -> None:
+    async def run() -> None:
+        node = RelayNode()
+        server = ControlServer(node, folder, "edge")
+        await server.open()
+        try:
+            await asyncio.to_thread(call, folder, "edge", {"op": "state"})
+        finally:
+            await server.close()
+            node.passwords.close()
+
+    asyncio.run(run())
+
+
+def test_a_node_that_starts_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ControlError, match="is starting"):
+        ask_one_that_starts(tmp_path)
+
+
+def test_a_node_that_does_not_run_is_told_with_how_to_start_it(tmp_path: Path) -> None:
+    with pytest.raises(ControlError, match=r"manage\.py relay --node edge"):
+        call(tmp_path, "edge", {"op": "state"})
+
+
+def test_a_node_runs_once(tmp_path: Path) -> None:
+    async def run() -> None:
+        node = RelayNode()
+        first, second = (ControlServer(node, tmp_path, "edge") for _ in range(2))
+        await first.open()
+        try:
+            await second.open()
+        finally:
+            await first.close()
+            node.passwords.close()
+
+    with pytest.raises(ControlError, match="runs this node already"):
+        asyncio.run(run())
+
+
+def test_what_a_dead_node_left_behind_is_taken_over(tmp_path: Path) -> None:
+    async def run(stop: bool) -> None:
+        node = RelayNode()
+        server = ControlServer(node, tmp_path, "edge")
+        await server.open()
+        if stop:
+            await server.close()
+        else:
+            assert server._server is not None
+            server._server.close()
+        node.passwords.close()
+
+    asyncio.run(run(stop=False))
+    asyncio.run(run(stop=True))
+
+
+def test_a_state_folder_that_is_too_long_is_told(tmp_path: Path) -> None:
+    async def run() -> None:
+        await ControlServer(RelayNode(), tmp_path / ("x" * 100), "edge").open()
+
+    with pytest.raises(ControlError, match="too long for a socket"):
+        asyncio.run(run())
