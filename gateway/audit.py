@@ -1,7 +1,8 @@
 """Every change of the configuration: rows, audit entry and revision in one transaction, all or none.
 
 `change_set` watches what is saved and deleted inside it and records each object before and after, whole. A
-write outside of one is refused, so nothing changes unseen.
+write outside of one is refused, so nothing changes unseen; one that would leave invalid what names a changed
+object is refused too.
 """
 
 from collections.abc import Iterator
@@ -9,13 +10,18 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Max, Model
 from django.db.models.signals import m2m_changed, pre_delete, pre_save
 
 from gateway.models import Action, Change, ChangeSet, Dial, Registration
-from gateway.topology.entries import KIND_OF, Entry, entry_of
+from gateway.topology import consistency
+from gateway.topology.consistency import Touched
+from gateway.topology.entries import KIND_OF, Entry, record_of, stored
 from identity.models import ACL, RevocationList, TrustedCertificate, User
+
+_CHUNK = 500  # rows in one query; SQLite's oldest limit on parameters is 999
+_LOCK = 0x506F737465726E  # of PostgreSQL's advisory locks: "Postern"
 
 
 class WriteOutsideChangeSet(RuntimeError):
@@ -23,32 +29,48 @@ class WriteOutsideChangeSet(RuntimeError):
 
 
 class Recorder:
-    """What one change set has seen. `revision`: the number that it made, None while open or where nothing changed."""
+    """What one change set has seen.
+
+    `changes` and `revision`, the number that it made, are there once the change set is closed; where nothing
+    changed, or all was taken back, `revision` stays None.
+    """
 
     def __init__(self) -> None:
         self.revision: int | None = None
+        self.changes: list[Change] = []
         self._before: dict[tuple[type[Model], Any], Entry | None] = {}
 
     def touch(self, row: Model) -> None:
         """Note an object before its first change."""
         key = type(row), row.pk
         if key not in self._before:
-            stored = type(row)._default_manager.filter(pk=row.pk).first()
-            self._before[key] = entry_of(stored) if stored is not None else None
+            was = None if row._state.adding else stored(type(row)).filter(pk=row.pk).first()
+            self._before[key] = record_of(was) if was is not None else None
 
-    def changes(self) -> list[Change]:
-        """One for each object that is not as it was."""
+    def close(self) -> None:
+        """Compare what was touched with what is stored now. Raises Inconsistent."""
+        touched = self._touched()
+        consistency.check(touched)
+        for each in touched:
+            if each.before == each.after:
+                continue
+            entry = each.after or each.before or {}
+            action = Action.ADDED if each.before is None else Action.REMOVED if each.after is None else Action.CHANGED
+            change = Change(action=action, kind=KIND_OF[each.model], name=entry["name"])
+            change.object_id, change.before, change.after = str(each.pk), each.before, each.after
+            self.changes.append(change)
+
+    def _touched(self) -> list[Touched]:
+        now: dict[tuple[type[Model], Any], Model] = {}
+        for model in KIND_OF:
+            keys = [pk for kind, pk in self._before if kind is model]
+            for start in range(0, len(keys), _CHUNK):
+                for row in stored(model).filter(pk__in=keys[start : start + _CHUNK]):
+                    now[model, row.pk] = row
         found = []
         for (model, pk), before in self._before.items():
-            stored = model._default_manager.filter(pk=pk).first()
-            after = entry_of(stored) if stored is not None else None
-            if before == after:
-                continue
-            action = Action.ADDED if before is None else Action.REMOVED if after is None else Action.CHANGED
-            name = (after or before or {})["name"]
-            found.append(
-                Change(action=action, kind=KIND_OF[model], object_id=str(pk), name=name, before=before, after=after)
-            )
+            row = now.get((model, pk))
+            found.append(Touched(model, pk, row, before, record_of(row) if row is not None else None))
         return found
 
 
@@ -56,28 +78,46 @@ _current: ContextVar[Recorder | None] = ContextVar("change set", default=None)
 
 
 @contextmanager
-def change_set(actor: str, message: str, address: str | None = None) -> Iterator[Recorder]:
-    """All that is written inside is one change, or none of it is.
+def change_set(actor: str, message: str, address: str | None = None, *, dry_run: bool = False) -> Iterator[Recorder]:
+    """All that is written inside is one change, or none of it is. One inside another joins it.
 
     Args:
         actor: an operator's name, or the command that does it.
         message: what it is for, in words.
         address: where the operator came from.
+        dry_run: take everything back at the end; `changes` tells what would have been.
+
+    Raises:
+        Inconsistent: something that names a changed object would be invalid; nothing was changed.
     """
     outer = _current.get()
-    if outer is not None:  # joins the change that is under way
-        yield outer
+    if outer is not None:
+        with transaction.atomic():  # a part that fails is taken back, whoever catches its error
+            yield outer
         return
     recorder = Recorder()
     token = _current.set(recorder)
     try:
         with transaction.atomic():
+            _one_at_a_time()
             yield recorder
-            changes = recorder.changes()
-            if changes:
-                recorder.revision = _record(actor, message, address, changes, configures=True)
+            recorder.close()
+            if dry_run:
+                transaction.set_rollback(True)
+            elif recorder.changes:
+                recorder.revision = _record(actor, message, address, recorder.changes, configures=True)
     finally:
         _current.reset(token)
+
+
+def _one_at_a_time() -> None:
+    """Revisions become visible in their order, or a node that has seen the later one would miss the earlier.
+
+    SQLite lets one writer in anyway (`transaction_mode` in the settings).
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
 
 
 def record_test(actor: str, message: str, address: str | None, name: str, details: dict[str, Any]) -> None:
@@ -108,21 +148,21 @@ def _record(actor: str, message: str, address: str | None, changes: list[Change]
 
 def current_revision() -> int:
     """The number of the last change to the configuration; 0 before the first."""
-    return ChangeSet.objects.filter(configures=True).aggregate(last=Max("id"))["last"] or 0
+    # `__in`: SQLite's index is used for a comparison, and Django writes a bare condition for `configures=True`.
+    return ChangeSet.objects.filter(configures__in=[True]).aggregate(last=Max("id"))["last"] or 0
 
 
 # --- watching ---------------------------------------------------------------------------------------------
 
-_PARENT_OF = {TrustedCertificate: "truststore", RevocationList: "truststore", Dial: "port"}
+_PARENT_OF: dict[type[Model], str] = {TrustedCertificate: "truststore", RevocationList: "truststore", Dial: "port"}
 
 
 def _touch(row: Model) -> None:
     recorder = _current.get()
     if recorder is None:
-        raise WriteOutsideChangeSet(
-            f"{row._meta.verbose_name} {row}: configuration is written inside gateway.audit.change_set alone"
-        )
-    parent = _PARENT_OF.get(type(row))  # type: ignore[call-overload]
+        what = f"{row._meta.verbose_name} {getattr(row, 'name', row.pk)}"
+        raise WriteOutsideChangeSet(f"{what}: configuration is written inside gateway.audit.change_set alone")
+    parent = _PARENT_OF.get(type(row))
     recorder.touch(getattr(row, parent) if parent else row)
 
 
@@ -130,14 +170,19 @@ def _on_write(sender: type[Model], instance: Model, **_: Any) -> None:
     _touch(instance)
 
 
-def _on_membership(instance: Model, action: str, reverse: bool, model: type[Model], pk_set: Any, **_: Any) -> None:
+def _on_membership(
+    sender: type[Model], instance: Model, action: str, reverse: bool, model: type[Model], pk_set: Any, **_: Any
+) -> None:
+    """`reverse`: set from the far side, as in `group.users.add(alice)`; it is `model` that changes then."""
     if action not in ("pre_add", "pre_remove", "pre_clear"):
         return
     if not reverse:
         _touch(instance)
-    elif pk_set:
-        for row in model._default_manager.filter(pk__in=pk_set):
-            _touch(row)
+        return
+    relation = next(field for field in model._meta.many_to_many if field.remote_field.through is sender)
+    chosen = {relation.name: instance} if action == "pre_clear" else {"pk__in": pk_set or ()}
+    for row in model._default_manager.filter(**chosen):
+        _touch(row)
 
 
 def connect() -> None:

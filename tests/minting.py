@@ -120,6 +120,11 @@ def crl(issuer: Minted, revoked: Sequence[Minted] = (), *, days: tuple[float, fl
     return builder.sign(issuer.key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
 
 
+def crl_pem(issuer: Minted, revoked: Sequence[Minted] = (), **more: Any) -> bytes:
+    """The same in PEM."""
+    return x509.load_der_x509_crl(crl(issuer, revoked, **more)).public_bytes(serialization.Encoding.PEM)
+
+
 def _general(text: str) -> x509.GeneralName:
     kind, _, value = text.partition(":")
     return {

@@ -1,19 +1,25 @@
 """File → rows: all of it, or nothing."""
 
+import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from django.db.models import ProtectedError
-from django.utils import timezone
+from django.db.models import Model, ProtectedError
 
-from gateway.audit import change_set
-from gateway.models import Action, Change, Port, PortType, Registration
-from gateway.topology.document import Problem, Topology, TopologyError
+from gateway.audit import Recorder, change_set
+from gateway.models import API, Action, Change, Port, PortType, Registration, Service
+from gateway.topology.consistency import Inconsistent
+from gateway.topology.document import EntryError, Problem, Topology, TopologyError
 from gateway.topology.entries import KIND_OF, SECTIONS
-from gateway.topology.fields import FieldError, Fields, problem
+from gateway.topology.fields import Fields
+from gateway.topology.oddities import oddities
+from gateway.topology.rows import Rows
 from gateway.topology.sections import FILE_NAMES, READERS
+from identity.core.vault import VaultError
 from identity.models import Certificate
 
 # A port may name a service or an API in its list, an API goes through an endpoint to a registration port, and
@@ -31,10 +37,6 @@ class Applied:
     revision: int | None = None
 
 
-class _DryRun(Exception):
-    """Takes everything back."""
-
-
 @dataclass(slots=True)
 class _Step:
     """One object to write, or, without an entry, to delete."""
@@ -45,28 +47,30 @@ class _Step:
     problems: list[Problem] = field(default_factory=list)
 
 
-def apply(topology: Topology, *, prune: bool = False, dry_run: bool = False, actor: str = "apply") -> Applied:
+def apply(
+    topology: Topology,
+    *,
+    prune: bool = False,
+    dry_run: bool = False,
+    actor: str = "apply",
+    message: str = "configuration file applied",
+) -> Applied:
     """Make what is stored equal to the file; without `prune` nothing is deleted.
 
     Raises:
         TopologyError: nothing was changed.
     """
-    applied = Applied([])
     try:
-        with change_set(actor, "configuration file applied") as recorder:
-            _carry_out(_steps(topology, prune), topology)
-            rank = {Action.REMOVED: 0, Action.ADDED: 1, Action.CHANGED: 2}
-            kinds = list(SECTIONS)
-            applied.changes = sorted(
-                recorder.changes(), key=lambda c: (rank[Action(c.action)], kinds.index(c.kind), c.name)
-            )
-            applied.warnings = _warnings()
-            if dry_run:
-                raise _DryRun
-    except _DryRun:
-        return applied
-    applied.revision = recorder.revision
-    return applied
+        with change_set(actor, message, dry_run=dry_run) as recorder:
+            _Application(topology, recorder).carry_out(_steps(topology, prune))
+            warnings = oddities()
+    except Inconsistent as error:
+        found = [each for row, reason in error.found for each in _of_validation(*_place(row), reason)]
+        raise TopologyError(found) from error
+    rank = {Action.REMOVED: 0, Action.ADDED: 1, Action.CHANGED: 2}
+    kinds = list(SECTIONS)
+    changes = sorted(recorder.changes, key=lambda c: (rank[Action(c.action)], kinds.index(c.kind), c.name))
+    return Applied(changes, warnings, recorder.revision)
 
 
 def _steps(topology: Topology, prune: bool) -> list[_Step]:
@@ -80,64 +84,130 @@ def _steps(topology: Topology, prune: bool) -> list[_Step]:
     if prune:
         for section in reversed(SECTIONS):
             kept = {entry["name"] for entry in topology.sections.get(section, [])}
-            model = SECTIONS[section]
-            rows = model._default_manager.exclude(name__in=kept) if len(kept) < 500 else model._default_manager.all()
-            for row in rows:
-                if row.name not in kept and not getattr(row, "predefined", False):  # type: ignore[attr-defined]
-                    steps.append(_Step(section, row.name, None))  # type: ignore[attr-defined]
+            steps += [_Step(section, name, None) for name in _removable(SECTIONS[section]) if name not in kept]
     return steps
 
 
-def _carry_out(steps: list[_Step], topology: Topology) -> None:
-    """Try the steps until all are done or none of the rest can be: what stands in one's way may yet move.
-
-    A port that was renamed leaves its address to the next; a group is gone once no ACL names it.
-    """
-    pending = steps
-    while pending:
-        left = []
-        for step in pending:
-            step.problems = _attempt(step, topology)
-            if step.problems:
-                left.append(step)
-        if len(left) == len(pending):
-            raise TopologyError([problem for step in left for problem in step.problems])
-        pending = left
+def _removable(model: type[Model]) -> Iterable[str]:
+    rows: Any = model._default_manager.order_by("name")
+    if any(column.name == "predefined" for column in model._meta.get_fields()):
+        rows = rows.filter(predefined=False)
+    return rows.values_list("name", flat=True)  # type: ignore[no-any-return]
 
 
-def _attempt(step: _Step, topology: Topology) -> list[Problem]:
-    """What stood in the way; nothing was changed then."""
-    section, name = step.section, step.name
-    try:
-        with transaction.atomic():
-            model = SECTIONS[section]
-            row = model._default_manager.filter(name=name).first()
-            if step.entry is None:
-                if row is not None:
-                    row.delete()
+class _Application:
+    """One run over the steps of one file."""
+
+    def __init__(self, topology: Topology, recorder: Recorder) -> None:
+        self._topology, self._recorder = topology, recorder
+        self._rows = Rows()
+        self._parked: set[tuple[type[Model], Any]] = set()
+
+    def carry_out(self, steps: list[_Step]) -> None:
+        """Try the steps until all are done or none of the rest can be: what stands in one's way may yet move.
+
+        A port that was renamed leaves its address to the next; a group is gone once no ACL names it.
+        """
+        for section, entries in self._topology.sections.items():
+            self._rows.prime(SECTIONS[section], (entry["name"] for entry in entries))
+        pending = steps
+        while pending:
+            left = []
+            for step in pending:
+                step.problems = self._attempt(step)
+                if step.problems:
+                    left.append(step)
+            if len(left) == len(pending) and (self._parked or not self._park(left)):
+                raise TopologyError(self._told(left))
+            self._rows.clear()  # what was read along with a row may have changed since
+            pending = left
+
+    def _attempt(self, step: _Step) -> list[Problem]:
+        """What stood in the way; nothing was changed then."""
+        section, name = step.section, step.name
+        try:
+            with transaction.atomic():
+                self._delete(step) if step.entry is None else self._write(step, step.entry)
                 return []
-            fields = Fields(step.entry, topology.folder)
-            READERS[section](row if row is not None else model(name=name), fields)
-            if unknown := fields.finish():
-                raise _Unknown(unknown)
-            return []
-    except FieldError as error:
-        return [problem(section, name, error)]
-    except _Unknown as error:
-        return [problem(section, name, each) for each in error.errors]
-    except ValidationError as error:
-        return _of_validation(section, name, error)
-    except ProtectedError as error:
-        users = sorted({f"{KIND_OF.get(type(row), row._meta.verbose_name)} {row}" for row in error.protected_objects})
-        return [Problem(section, name, "", f"cannot be deleted: still used by {', '.join(users[:5])}")]
-    except IntegrityError as error:
-        return [Problem(section, name, "", f"the database refuses it: {error}")]
+        except EntryError as error:
+            problems = error.problems
+        except ValidationError as error:
+            problems = _of_validation(section, name, error)
+        except VaultError as error:
+            problems = [Problem(section, name, "", f"what is stored cannot be opened: {error}")]
+        except ProtectedError as error:
+            users = sorted({"{}[{}]".format(*_place(row)) for row in error.protected_objects})
+            more = f" and {len(users) - 5} more" if len(users) > 5 else ""
+            text = f"cannot be deleted: still used by {', '.join(users[:5])}{more}"
+            problems = [Problem(section, name, "", text)]
+        except IntegrityError as error:
+            # The first line alone: PostgreSQL goes on with the row.
+            problems = [Problem(section, name, "", f"the database refuses it: {str(error).partition(chr(10))[0]}")]
+        self._rows.reread(SECTIONS[section], name)  # the one in memory may be half written
+        return problems
+
+    def _write(self, step: _Step, entry: dict[str, Any]) -> None:
+        model = SECTIONS[step.section]
+        row = self._rows.get(model, step.name)
+        if row is None:
+            row = model(name=step.name)
+        READERS[step.section](row, Fields(step.section, entry, self._topology.folder, self._rows))
+        if (model, row.pk) in self._parked:
+            row.save()  # what its placeholder stands in for may follow from another column
+        self._rows.put(row)
+
+    def _delete(self, step: _Step) -> None:
+        row = self._rows.get(SECTIONS[step.section], step.name)
+        if row is not None:
+            row.delete()
+            self._rows.reread(SECTIONS[step.section], step.name)
+
+    def _park(self, steps: list[_Step]) -> bool:
+        """Move the rows that stand in each other's way aside: two ports change addresses, or one with another name
+        takes the place of one that others name until they are changed too.
+
+        What they are given instead is what nobody has, until their own step comes; True where there was any.
+        """
+        for step in steps:
+            model = SECTIONS[step.section]
+            row: Any = self._rows.get(model, step.name) if model in _UNIQUE else None
+            if row is not None and getattr(row, _UNIQUE[model]):
+                self._recorder.touch(row)
+                model._default_manager.filter(pk=row.pk).update(**{_UNIQUE[model]: _placeholder(model)})
+                self._parked.add((model, row.pk))
+        return bool(self._parked)
+
+    def _told(self, steps: list[_Step]) -> list[Problem]:
+        """In the file's order; without what only follows from another entry's problem."""
+        failing = {(step.section, step.name) for step in steps}
+        problems = [problem for step in steps for problem in step.problems]
+        causes = [problem for problem in problems if problem.missing not in failing]
+        entries = ((section, entry["name"]) for section, found in self._topology.sections.items() for entry in found)
+        place = {key: number for number, key in enumerate(entries)}
+        return sorted(causes or problems, key=lambda problem: place.get((problem.section, problem.entry), len(place)))
 
 
-class _Unknown(Exception):
-    def __init__(self, errors: list[FieldError]) -> None:
-        super().__init__()
-        self.errors = errors
+# What no two rows may share but for their names.
+_UNIQUE: dict[type[Model], str] = {
+    Port: "bind",
+    Service: "path",
+    API: "path",
+    Certificate: "sha256",
+    Registration: "sha256",
+}
+
+
+def _placeholder(model: type[Model]) -> str:
+    unique = uuid.uuid4()
+    if model is Port:
+        return f"[{IPv6Address(unique.int)}]:1"
+    return f"/{unique.hex}" if model in (Service, API) else unique.hex
+
+
+def _place(row: Model) -> tuple[str, str]:
+    """Section and name of a row, or of the one that it is part of."""
+    owner: Any = getattr(row, "port", row) if type(row) not in KIND_OF else row
+    return KIND_OF.get(type(owner), str(owner._meta.verbose_name)), str(getattr(owner, "name", owner))
 
 
 def _of_validation(section: str, name: str, error: ValidationError) -> list[Problem]:
@@ -148,47 +218,3 @@ def _of_validation(section: str, name: str, error: ValidationError) -> list[Prob
         for field_name, messages in error.message_dict.items()
         for message in messages
     ]
-
-
-def _warnings() -> list[str]:
-    """What is lawful but odd."""
-    found = []
-    for registration in Registration.objects.filter(limits_assertions=False):
-        found.append(
-            f"registrations[{registration.name}]: without may_assert the edge may speak for every trusted certificate"
-        )
-    for port in Port.objects.filter(type=PortType.EXTERNAL).select_related("registration_port"):
-        if port.registration_port and not port.registration_port.registrations.exists():
-            found.append(f"ports[{port.name}]: nobody may register at {port.registration_port.name} yet")
-        _warn_of_modes(port, found)
-    for certificate in Certificate.objects.logging_in().filter(not_after__lt=timezone.now())[:20]:
-        found.append(f"certificates[{certificate.name}]: expired on {certificate.not_after:%Y-%m-%d}")
-    return found
-
-
-def _warn_of_modes(port: Port, found: list[str]) -> None:
-    """Certificates asked for at one end of a channel and not taken at the other lead nowhere."""
-    inner = Port.objects.filter(connect__registration__port=port.registration_port).distinct()
-    for other in inner:
-        if (port.client_auth == "password") != (other.client_auth == "password"):
-            found.append(
-                f"ports[{port.name}]: client_auth {port.client_auth}, and {other.name} behind it has "
-                f"{other.client_auth}; callers' certificates do not get through"
-            )
-
-
-def describe(change: Change) -> list[str]:
-    """A line for the object, and one for each field that changes."""
-    mark = {"added": "+", "removed": "-", "changed": "~"}[change.action]
-    lines = [f"{mark} {change.kind} {change.name}"]
-    if change.action == Action.CHANGED:
-        before, after = change.before or {}, change.after or {}
-        for name in sorted(before.keys() | after.keys()):
-            if before.get(name) != after.get(name):
-                lines.append(f"    {name}: {_short(before.get(name))} → {_short(after.get(name))}")
-    return lines
-
-
-def _short(value: object) -> str:
-    text = "(none)" if value is None else str(value).replace("\n", " ")
-    return text if len(text) <= 80 else f"{text[:77]}…"

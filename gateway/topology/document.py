@@ -10,21 +10,34 @@ import yaml
 from gateway.topology.entries import SECTIONS
 
 VERSION = 1
-MAX_FILE = 512 * 1024 * 1024  # bytes
+MAX_DEPTH = 20  # of nesting; a configuration has six, and the parser's own stack is no place to find out
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong, and where: `ports[ext].registration_port`. `text` says what would be right."""
+    """What is wrong, and where: `ports[ext].registration_port`. `text` says what would be right.
+
+    `missing`: section and name of what the field refers to and is not stored; it may be wrong itself.
+    """
 
     section: str
     entry: str
     field: str
     text: str
+    missing: tuple[str, str] | None = None
 
     def __str__(self) -> str:
         where = self.section + (f"[{self.entry}]" if self.entry else "") + (f".{self.field}" if self.field else "")
-        return f"{where}: {self.text}" if where else self.text
+        told = f"{where}: {self.text}" if where else self.text
+        return " ".join(told.split())  # one problem, one line
+
+
+class EntryError(Exception):
+    """One entry cannot be stored. `problems`: all that was found in it."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("; ".join(map(str, problems)))
+        self.problems = problems
 
 
 class TopologyError(Exception):
@@ -43,7 +56,7 @@ class Topology:
     folder: Path
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """YAML without a key given twice: the second would silently win."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
@@ -55,7 +68,8 @@ class _Loader(yaml.SafeLoader):
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", key_node.start_mark)
             seen.add(key)
-        return super().construct_mapping(node, deep)
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        return found
 
 
 def suggestion(word: str, known: list[str]) -> str:
@@ -69,10 +83,7 @@ def load(text: str, folder: Path) -> Topology:
     Raises:
         TopologyError: no YAML, another version, unknown sections, entries without a name or with one twice.
     """
-    try:
-        content = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
-        raise TopologyError([Problem("", "", "", f"This is not YAML: {_located(error)}")]) from error
+    content = _parse(text)
     if not isinstance(content, dict):
         raise TopologyError([Problem("", "", "", "The file holds no sections; it begins with version: 1.")])
     problems: list[Problem] = []
@@ -90,6 +101,22 @@ def load(text: str, folder: Path) -> Topology:
     if problems:
         raise TopologyError(problems)
     return Topology(sections, folder)
+
+
+def _parse(text: str) -> Any:
+    try:
+        depth = 0
+        event: Any
+        for event in yaml.parse(text, _Loader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                words = f"This is no configuration: line {event.start_mark.line + 1} is nested too deeply."
+                raise TopologyError([Problem("", "", "", words)])
+        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise TopologyError([Problem("", "", "", f"This is not YAML: {_located(error)}")]) from error
+    except ValueError as error:  # a date that is none, a number of too many digits
+        raise TopologyError([Problem("", "", "", "A value in the file cannot be read; put it in quotes.")]) from error
 
 
 def _entries(section: str, entries: Any, problems: list[Problem]) -> list[dict[str, Any]]:
@@ -110,6 +137,12 @@ def _entries(section: str, entries: Any, problems: list[Problem]) -> list[dict[s
 
 
 def _located(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or "it cannot be parsed"
-    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else str(problem)
+    """Where it broke, and how. What the parser quotes from the file may be a secret, and is not told."""
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"character {error.position + 1}: {error.reason}"
+    mark, words = getattr(error, "problem_mark", None), getattr(error, "problem", None) or "it cannot be parsed"
+    if isinstance(error, yaml.composer.ComposerError) and "alias" in words:
+        words = "a text that begins with * must be in quotes"
+    elif "tag" in words:
+        words = "a text that begins with ! must be in quotes"
+    return f"line {mark.line + 1}, column {mark.column + 1}: {words}" if mark else words

@@ -1,18 +1,20 @@
 """Row → entry: an object of the configuration as the file writes it. Export, audit and comparison read this alone.
 
-Every field of the object is in its entry, references by name, secrets as `{kept: fingerprint}`.
+Every field of the object is in its entry, references by name, secrets as `{kept: fingerprint}`; what is empty or
+says what its absence says is left out.
 """
 
 import hashlib
 import ssl
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 
 from gateway.models import API, Endpoint, Node, Port, PortType, Registration, Service
 from identity.core import certificates
-from identity.core.vault import fingerprint
+from identity.core.vault import VaultError, fingerprint
 from identity.models import ACL, Certificate, Group, Keystore, MappingRule, Truststore, User, sealing
 
 Entry = dict[str, Any]
@@ -35,10 +37,42 @@ SECTIONS: dict[str, type[Model]] = {
 }
 KIND_OF: dict[type[Model], str] = {model: kind for kind, model in SECTIONS.items()}
 
+# What an entry is made of besides the row itself: (its foreign keys, its many-to-many relations and children).
+_RELATED: dict[type[Model], tuple[tuple[str, ...], tuple[str, ...]]] = {
+    User: ((), ("groups",)),
+    ACL: ((), ("allowed", "denied")),
+    Truststore: ((), ("certificates", "crls")),
+    Certificate: (("user",), ()),
+    MappingRule: (("user",), ()),
+    Service: (("node", "execute_acl"), ()),
+    Port: (
+        ("node", "tls_keystore", "tls_truststore", "client_truststore", "registration_port"),
+        ("connect__registration",),
+    ),
+    Registration: (("port", "node"), ("may_assert_truststores", "may_assert_groups")),
+    Endpoint: (("keystore", "truststore"), ()),
+    API: (("node", "endpoint", "execute_acl"), ()),
+}
+
+
+def stored(model: type[Model]) -> QuerySet[Any]:
+    """All rows of a kind, with what their entries are made of."""
+    keys, links = _RELATED.get(model, ((), ()))
+    rows = model._default_manager.prefetch_related(*links)
+    return rows.select_related(*keys) if keys else rows
+
 
 def entry_of(row: Model) -> Entry:
-    """The whole entry of a row; empty and default fields are left out, but for what defines the object."""
-    return _MAKERS[type(row)](row)  # type: ignore[index]
+    """The whole entry of a row."""
+    return _MAKERS[type(row)](row)
+
+
+def record_of(row: Model) -> Entry:
+    """The entry, with what nodes decide by that no field of the file says: the audit log is to show that too."""
+    entry = entry_of(row)
+    if isinstance(row, MappingRule) and row.issuer_spki_sha256:
+        entry["issuer_key"] = row.issuer_spki_sha256
+    return entry
 
 
 def _name(row: Model | None) -> str | None:
@@ -54,13 +88,27 @@ def _filled(**fields: Any) -> Entry:
     return {key: value for key, value in fields.items() if value not in (None, "", [], {})}
 
 
+def default_of(model: type[Model], field: str) -> Any:
+    """What the model says where nobody does."""
+    column: Any = model._meta.get_field(field)
+    return column.get_default()
+
+
 def seconds(value: float) -> str:
-    return f"{value:g}s"
+    """Every digit of it, so that it is read as the same value again."""
+    text = format(Decimal(repr(value)), "f")
+    return f"{text.removesuffix('.0')}s"
 
 
 def kept(row: Model, column: str) -> Entry:
-    """What stands for a sealed secret: tells whether it is the same, and nothing else of it."""
-    return {"kept": fingerprint(sealing.open_sealed(row, column), sealing.place(row, column))}
+    """What stands for a sealed secret: tells whether it is the same, and nothing else of it.
+
+    One whose master key is lost has an entry too, so that it can be replaced and deleted.
+    """
+    try:
+        return {"kept": fingerprint(sealing.open_sealed(row, column), sealing.place(row, column))}
+    except VaultError:
+        return {"kept": "cannot be opened"}
 
 
 def kept_password(user: User) -> Entry:
@@ -176,7 +224,13 @@ def _api(row: API) -> Entry:
 
 
 def _port(row: Port) -> Entry:
-    internal = row.type == PortType.INTERNAL
+    def matters(value: Any, where: PortType, default: Any) -> Any:
+        """What speaks at one kind of port alone is left out of the others' entries, unless somebody set it."""
+        return value if row.type == where or value != default else None
+
+    connections = {"min": row.connections_min, "spare": row.connections_spare, "max": row.connections_max}
+    usual = {part: default_of(Port, f"connections_{part}") for part in connections}
+    access = _access(row.service_access)
     entry = _filled(
         name=row.name,
         node=_name(row.node),
@@ -191,12 +245,13 @@ def _port(row: Port) -> Entry:
         accept_basic=row.accept_basic,
         authenticate=row.authenticate or None,
         explain=row.explain or None,
-        wait=seconds(row.wait) if row.type == PortType.EXTERNAL else None,
-        connect=[{"address": dial.address, "registration": dial.registration.name} for dial in row.connect.all()],
-        connections={"min": row.connections_min, "spare": row.connections_spare, "max": row.connections_max}
-        if internal
-        else None,
-        service_access=_access(row.service_access) if row.type != PortType.REGISTRATION else None,
+        wait=matters(seconds(row.wait), PortType.EXTERNAL, seconds(default_of(Port, "wait"))),
+        connect=sorted(
+            ({"address": dial.address, "registration": dial.registration.name} for dial in row.connect.all()),
+            key=lambda dial: (dial["address"], dial["registration"]),
+        ),
+        connections=matters(connections, PortType.INTERNAL, usual),
+        service_access=access if row.type != PortType.REGISTRATION or access != {"default": "deny"} else None,
         ip_access=_access(row.ip_access),
         trusted_proxies=row.trusted_proxies,
         limits=row.limits,
@@ -218,8 +273,9 @@ def _registration(row: Registration) -> Entry:
         certificate=certificates.pem_of([row.certificate]),
         allow_test=row.allow_test or None,
         paths=row.paths,
-        may_assert=_filled(**limits) if row.limits_assertions else None,
     )
+    if row.limits_assertions:
+        entry["may_assert"] = _filled(**limits)
     return entry if row.enabled else entry | {"enabled": False}
 
 

@@ -5,10 +5,10 @@ from typing import Any
 import yaml
 
 from gateway.topology.document import VERSION
-from gateway.topology.entries import SECTIONS, entry_of
+from gateway.topology.entries import SECTIONS, entry_of, stored
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
     """Text of several lines as a block, so that certificates can be read and compared."""
 
 
@@ -23,7 +23,7 @@ def export() -> str:
     """The whole configuration but for what is predefined, in a stable order."""
     content: dict[str, Any] = {"version": VERSION}
     for section, model in SECTIONS.items():
-        rows = model._default_manager.order_by("name")
+        rows = stored(model).order_by("name")
         entries = [entry_of(row) for row in rows if not getattr(row, "predefined", False)]
         if entries:
             content[section] = entries

@@ -1,7 +1,7 @@
 """Entry → row, section by section: what each field of the file is called and means.
 
-A reader sets a row's fields and saves it where something changed; what is linked to the row after it exists
-(groups, anchors, dials) follows in the same function.
+A reader reads every field of an entry, which collects what is wrong; `_set` and `fields.check` let nothing be
+written before that. What is linked to the row once it is there (groups, anchors, dials) follows.
 """
 
 from collections.abc import Callable, Iterable
@@ -24,11 +24,12 @@ from gateway.models import (
     Role,
     Service,
 )
-from gateway.topology.entries import kept, kept_password
-from gateway.topology.fields import FieldError, Fields, Kept
+from gateway.topology.entries import default_of, kept, kept_password
+from gateway.topology.fields import Fields, Kept
 from identity.core import certificates
 from identity.core.certificates import CertificateError
 from identity.core.chains import load_crl
+from identity.core.names import from_text
 from identity.models import (
     ACL,
     Certificate,
@@ -44,8 +45,9 @@ from identity.models import (
 from identity.models.truststores import RevocationList, TrustedCertificate
 
 
-def _set(row: Model, *, changed: bool = False, **values: Any) -> None:
+def _set(row: Model, fields: Fields, *, changed: bool = False, **values: Any) -> None:
     """Set fields; save where one is not as it was, the row is new, or the caller has `changed` it."""
+    fields.check()
     changed = changed or row._state.adding
     for name, value in values.items():
         before = None if row._state.adding else getattr(row, name)
@@ -64,12 +66,11 @@ def _link(manager: Any, rows: Iterable[Model]) -> None:
 
 
 def node(row: Node, fields: Fields) -> None:
-    _set(row, role=fields.choice("role", Role.values), description=fields.text("description"))
+    _set(row, fields, role=fields.choice("role", Role.values), description=fields.text("description"))
 
 
 def group(row: Group, fields: Fields) -> None:
-    description = fields.text("description", row.description if row.predefined else "")
-    _set(row, description=description)
+    _set(row, fields, description=fields.text("description", row.description if row.predefined else ""))
 
 
 def user(row: User, fields: Fields) -> None:
@@ -77,35 +78,48 @@ def user(row: User, fields: Fields) -> None:
     enabled = fields.boolean("enabled", True)
     description = fields.text("description", row.description if row.predefined else "")
     groups = fields.references("groups", Group)
+    if isinstance(secret, Kept) and (not row.password_hash or kept_password(row)["kept"] != secret.fingerprint):
+        fields.complain("password", "another password is stored, or none; give it in the clear")
+    fields.check()  # before anything is hashed, which is slow on purpose
     other_password = False
-    if isinstance(secret, Kept):
-        if not row.password_hash or kept_password(row)["kept"] != secret.fingerprint:
-            raise FieldError("password", "another password is stored, or none; give it in the clear")
-    elif secret is None:
+    if secret is None:
         other_password, row.password_hash = bool(row.password_hash), ""
-    elif not row.has_password(secret):
+    elif isinstance(secret, str) and not (row.password_hash and row.has_password(secret)):
         row.set_password(secret)
         other_password = True
-    _set(row, changed=other_password, enabled=enabled, description=description)
+    _set(row, fields, changed=other_password, enabled=enabled, description=description)
     _link(row.groups, groups)
 
 
 def acl(row: ACL, fields: Fields) -> None:
-    _set(row, description=fields.text("description", row.description if row.predefined else ""))
+    description = fields.text("description", row.description if row.predefined else "")
     allowed, denied = fields.references("allowed", Group), fields.references("denied", Group)
     if both := sorted({g.name for g in allowed} & {g.name for g in denied}):
-        raise FieldError("denied", f"{', '.join(both)}: allowed and denied at once; keep one of the two")
+        fields.complain("denied", f"{', '.join(both)}: allowed and denied at once; keep one of the two")
+    if row.predefined:
+        _keep_groups(row, fields, allowed, denied)
+    _set(row, fields, description=description)
     # What is taken away first, so that a group can move from one list to the other.
-    row.denied.remove(*row.denied.exclude(pk__in=[g.pk for g in denied]))
+    row.denied.remove(*(group for group in row.denied.all() if group not in denied))
     _link(row.allowed, allowed)
     _link(row.denied, denied)
 
 
+def _keep_groups(row: ACL, fields: Fields, allowed: list[Group], denied: list[Group]) -> None:
+    """Its groups are what defines a predefined ACL."""
+    for name, given, stored in (("allowed", allowed, row.allowed), ("denied", denied, row.denied)):
+        wanted = sorted(group.name for group in stored.all())
+        if sorted(group.name for group in given) != wanted:
+            fields.complain(name, f"{row} is predefined and keeps its groups: [{', '.join(wanted)}]")
+
+
 def truststore(row: Truststore, fields: Fields) -> None:
     anchors = fields.certificates("certificates")
+    crls = _crls(fields, fields.files("crls", certificates.MAX_CRL), anchors)
     _set(
         row,
-        revocation=fields.choice("revocation", Revocation.values, "hard"),
+        fields,
+        revocation=fields.choice("revocation", Revocation.values, default_of(Truststore, "revocation")),
         description=fields.text("description"),
     )
     wanted = {anchor.sha256: anchor for anchor in anchors}
@@ -117,72 +131,64 @@ def truststore(row: Truststore, fields: Fields) -> None:
         trusted.set_certificate(wanted[sha256])
         trusted.full_clean()
         trusted.save()
-    _crls(row, fields.files("crls"), anchors)
-
-
-def _crls(row: Truststore, files: list[bytes], anchors: list[certificates.Certificate]) -> None:
-    wanted: set[bytes] = set()
-    for data in files:
-        try:
-            der = certificates.crl_from_file(data)
-            load_crl(der, anchors)
-        except ValueError as error:
-            raise FieldError("crls", str(error)) from error
-        wanted.add(der)
-    stored = {bytes(crl.der): crl for crl in row.crls.all()}
-    for der in stored.keys() - wanted:
-        stored[der].delete()
-    for der in wanted - stored.keys():
+    stored_crls = {bytes(crl.der): crl for crl in row.crls.all()}
+    for der in stored_crls.keys() - crls:
+        stored_crls[der].delete()
+    for der in crls - stored_crls.keys():
         crl = RevocationList(truststore=row, der=der)
         crl.full_clean()
         crl.save()
 
 
+def _crls(fields: Fields, files: list[bytes], anchors: list[certificates.Certificate]) -> set[bytes]:
+    """The revocation lists in DER, each signed by one of `anchors`."""
+    found: set[bytes] = set()
+    for data in files:
+        try:
+            der = certificates.crl_from_file(data)
+            load_crl(der, anchors)
+        except ValueError as error:
+            fields.complain("crls", str(error))
+        else:
+            found.add(der)
+    return found
+
+
 def keystore(row: Keystore, fields: Fields) -> None:
     chain = fields.certificates("certificate")
-    description = fields.text("description")
+    key_file = fields.private_key("private_key")
     password = fields.text("private_key_password") or None
-    if isinstance(fields._entry.get("private_key"), dict):
-        secret = fields.secret("private_key")
-        if row._state.adding or not isinstance(secret, Kept) or kept(row, "private_key")["kept"] != secret.fingerprint:
-            raise FieldError("private_key", "another key is stored, or none; give its file or PEM")
-        if certificates.pem_of(chain) != row.chain:
-            try:
-                key = certificates.key_from_file(row.open_private_key())
-            except CertificateError as error:
-                raise FieldError("private_key", str(error)) from error
-            row.set_pair(tuple(chain), key)
-            row.description = description
-            row.save()
-        else:
-            _set(row, description=description)
+    description = fields.text("description")
+    if isinstance(key_file, Kept) and not _is_stored(row, "private_key", key_file):
+        fields.complain("private_key", "another key is stored, or none; give its file or PEM")
+    fields.check()
+    same_chain = not row._state.adding and certificates.pem_of(chain) == row.chain
+    if same_chain and isinstance(key_file, Kept):
+        _set(row, fields, description=description)
         return
-    data = fields.pem("private_key")
-    if data is None:
-        raise FieldError("private_key", "is missing; give a file, or PEM")
+    if isinstance(key_file, Kept):
+        key_file, password = row.open_private_key(), None
     try:
-        key = certificates.key_from_file(data, password)
+        key = certificates.key_from_file(key_file or b"", password)
     except CertificateError as error:
-        raise FieldError("private_key", str(error)) from error
-    unchanged = (
-        not row._state.adding
-        and certificates.pem_of(chain) == row.chain
-        and row.open_private_key() == certificates.key_pem(key)
-    )
+        raise fields.error("private_key", str(error)) from error
+    unchanged = same_chain and row.open_private_key() == certificates.key_pem(key)
     if not unchanged:
         row.set_pair(tuple(chain), key)
-        row.description = description
-        row.save()
-    else:
-        _set(row, description=description)
+    _set(row, fields, changed=not unchanged, description=description)
+
+
+def _is_stored(row: Keystore | Endpoint, column: str, secret: Kept) -> bool:
+    return bool(getattr(row, column)) and kept(row, column)["kept"] == secret.fingerprint
 
 
 def certificate(row: Certificate, fields: Fields) -> None:
     _set(
         row,
-        der=fields.certificates("certificate")[0].der,
+        fields,
+        der=fields.leaf("certificate"),
         user=fields.reference("user", User),
-        usage=fields.choice("usage", Usage.values, "ssl_authentication"),
+        usage=fields.choice("usage", Usage.values, default_of(Certificate, "usage")),
         blocked=fields.boolean("blocked"),
         description=fields.text("description"),
     )
@@ -192,10 +198,13 @@ def mapping_rule(row: MappingRule, fields: Fields) -> None:
     subject = {
         kind: [values] if isinstance(values, str) else values for kind, values in fields.mapping("subject").items()
     }
+    issuer = fields.text("issuer")
     _set(
         row,
-        priority=fields.number("priority", 100),
-        issuer=fields.text("issuer"),
+        fields,
+        changed=bool(issuer) and _is_orphaned(row),
+        priority=fields.number("priority", default_of(MappingRule, "priority")),
+        issuer=issuer,
         subject=subject,
         san=fields.text("san"),
         user=fields.reference("user", User),
@@ -204,18 +213,28 @@ def mapping_rule(row: MappingRule, fields: Fields) -> None:
     )
 
 
+def _is_orphaned(row: MappingRule) -> bool:
+    """Whether no truststore holds the rule's authority any more; one of its name may have come in its place."""
+    key = row.issuer_spki_sha256
+    if not key:
+        return False
+    anchors = TrustedCertificate.objects.filter(subject=from_text(row.issuer).text)
+    return key not in {anchor.certificate.spki_sha256 for anchor in anchors}
+
+
 def service(row: Service, fields: Fields) -> None:
     _set(
         row,
+        fields,
         node=fields.reference("node", Node, required=True),
-        path=fields.text("path"),
+        path=fields.text("path", required=True),
         methods=fields.texts("methods"),
         backend=fields.text("backend"),
         builtin=fields.choice("builtin", ["", *Builtin.values], ""),
         execute_acl=fields.reference("execute_acl", ACL),
         identity_headers=fields.texts("identity_headers"),
         forward_authorization=fields.boolean("forward_authorization"),
-        timeout=fields.seconds("timeout", 60.0),
+        timeout=fields.seconds("timeout", default_of(Service, "timeout")),
         trailers=fields.texts("trailers"),
         description=fields.text("description"),
     )
@@ -224,10 +243,14 @@ def service(row: Service, fields: Fields) -> None:
 def port(row: Port, fields: Fields) -> None:
     kind = fields.choice("type", PortType.values)
     tls, connections = fields.part("tls"), fields.part("connections")
-    dials = fields.parts("connect")
-    default_auth = "require" if kind == PortType.REGISTRATION else "password"
+    dials = _dials(fields.parts("connect"))
+    shown = _access(fields.part("service_access"), default_of(Port, "service_access"))
+    for each in (*shown["allow"], *shown["deny"]):
+        if not each.startswith("/"):
+            fields.find("service_access", each, Service, API)
     _set(
         row,
+        fields,
         node=fields.reference("node", Node, required=True),
         type=kind,
         enabled=fields.boolean("enabled", True),
@@ -236,66 +259,70 @@ def port(row: Port, fields: Fields) -> None:
         tls_keystore=tls.reference("keystore", Keystore),
         tls_truststore=tls.reference("truststore", Truststore),
         tls_server_name=tls.text("server_name"),
-        client_auth=fields.choice("client_auth", ClientAuth.values, default_auth),
+        client_auth=fields.choice(
+            "client_auth", ClientAuth.values, "require" if kind == PortType.REGISTRATION else "password"
+        ),
         client_truststore=fields.reference("client_truststore", Truststore),
         accept_basic=fields.optional_boolean("accept_basic"),
         authenticate=fields.boolean("authenticate"),
         explain=fields.boolean("explain"),
         registration_port=fields.reference("registration_port", Port),
-        wait=fields.seconds("wait", 5.0),
-        connections_min=connections.number("min", 2),
-        connections_spare=connections.number("spare", 2),
-        connections_max=connections.number("max", 64),
-        service_access=_access(fields.part("service_access"), "deny"),
-        ip_access=_access(fields.part("ip_access"), "allow"),
+        wait=fields.seconds("wait", default_of(Port, "wait")),
+        connections_min=connections.number("min", default_of(Port, "connections_min")),
+        connections_spare=connections.number("spare", default_of(Port, "connections_spare")),
+        connections_max=connections.number("max", default_of(Port, "connections_max")),
+        service_access=shown,
+        ip_access=_access(fields.part("ip_access"), default_of(Port, "ip_access")),
         trusted_proxies=fields.texts("trusted_proxies"),
         limits=fields.mapping("limits"),
     )
-    _dials(row, dials)
-    _no_more(tls, connections)
+    _connect(row, fields, dials)
 
 
-def _access(fields: Fields, default: str) -> dict[str, Any]:
-    access = {
-        "default": fields.choice("default", ["allow", "deny"], default),
+def _access(fields: Fields, usual: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "default": fields.choice("default", ["allow", "deny"], usual["default"]),
         "allow": fields.texts("allow"),
         "deny": fields.texts("deny"),
     }
-    _no_more(fields)
-    return access
 
 
-def _no_more(*parts: Fields) -> None:
+def _dials(parts: list[Fields]) -> set[tuple[str, Registration]]:
+    """Where to dial, and as which registration."""
+    found = set()
     for part in parts:
-        for error in part.finish():
-            raise error
+        address, registration = (
+            part.text("address", required=True),
+            part.reference("registration", Registration, required=True),
+        )
+        if registration is not None:
+            found.add((address, registration))
+    return found
 
 
-def _dials(row: Port, parts: list[Fields]) -> None:
-    wanted = {(part.text("address"), part.reference("registration", Registration, required=True)) for part in parts}
-    _no_more(*parts)
-    stored = {(dial.address, dial.registration): dial for dial in row.connect.select_related("registration")}
+def _connect(row: Port, fields: Fields, wanted: set[tuple[str, Registration]]) -> None:
+    stored = {(dial.address, dial.registration): dial for dial in row.connect.all()}
     for key in stored.keys() - wanted:
         stored[key].delete()
-    for address, registration in sorted(wanted - stored.keys(), key=lambda pair: pair[0]):
+    for address, registration in sorted(wanted - stored.keys(), key=lambda pair: (pair[0], pair[1].name)):
         try:
-            Dial(port=row, address=address, registration=registration).save()  # type: ignore[misc]
+            Dial(port=row, address=address, registration=registration).save()
         except ValidationError as error:
-            raise FieldError("connect", "; ".join(error.messages)) from error
+            raise fields.error("connect", " ".join(error.messages)) from error
 
 
 def registration(row: Registration, fields: Fields) -> None:
     asserts = fields.part("may_assert")
     truststores, groups = asserts.references("truststores", Truststore), asserts.references("groups", Group)
     for name, rows in (("truststores", truststores), ("groups", groups)):
-        if asserts.given(name) and not rows:
-            raise FieldError(f"may_assert.{name}", "an empty list would assert nobody; name some, or leave it out")
-    _no_more(asserts)
+        if asserts.given(name) and not rows and not fields.problems:
+            asserts.complain(name, "an empty list would assert nobody; name some, or leave it out")
     _set(
         row,
+        fields,
         port=fields.reference("port", Port, required=True),
         node=fields.reference("node", Node, required=True),
-        der=fields.certificates("certificate")[0].der,
+        der=fields.leaf("certificate"),
         enabled=fields.boolean("enabled", True),
         allow_test=fields.boolean("allow_test"),
         paths=fields.texts("paths"),
@@ -307,33 +334,37 @@ def registration(row: Registration, fields: Fields) -> None:
 
 def endpoint(row: Endpoint, fields: Fields) -> None:
     secret = fields.secret("password")
+    url = fields.text("url", required=True)
+    if url.startswith("reverse://") and (name := url.removeprefix("reverse://").partition("/")[0]):
+        fields.find("url", name, Port)
     values: dict[str, Any] = {
-        "url": fields.text("url"),
+        "url": url,
         "identity": fields.choice("identity", ["", *EndpointIdentity.values], ""),
         "keystore": fields.reference("keystore", Keystore),
         "truststore": fields.reference("truststore", Truststore),
         "username": fields.text("username"),
         "forward_authorization": fields.boolean("forward_authorization"),
-        "timeout": fields.seconds("timeout", 60.0),
+        "timeout": fields.seconds("timeout", default_of(Endpoint, "timeout")),
         "description": fields.text("description"),
     }
+    if isinstance(secret, Kept) and not _is_stored(row, "password", secret):
+        fields.complain("password", "another password is stored, or none; give it in the clear")
+    fields.check()
     other_password = False
-    if isinstance(secret, Kept):
-        if not row.password or kept(row, "password")["kept"] != secret.fingerprint:
-            raise FieldError("password", "another password is stored, or none; give it in the clear")
-    elif secret is None:
+    if secret is None:
         other_password, row.password = bool(row.password), b""
-    elif row._state.adding or row.open_password() != secret:
+    elif isinstance(secret, str) and (not row.password or row.open_password() != secret):
         row.set_password(secret)
         other_password = True
-    _set(row, changed=other_password, **values)
+    _set(row, fields, changed=other_password, **values)
 
 
 def api(row: API, fields: Fields) -> None:
     _set(
         row,
+        fields,
         node=fields.reference("node", Node, required=True),
-        path=fields.text("path"),
+        path=fields.text("path", required=True),
         methods=fields.texts("methods"),
         endpoint=fields.reference("endpoint", Endpoint, required=True),
         execute_acl=fields.reference("execute_acl", ACL),
@@ -366,6 +397,7 @@ FILE_NAMES = {
     "connections_spare": "connections.spare",
     "connections_max": "connections.max",
     "password_hash": "password",
+    "sha256": "certificate",
     "der": "certificate",
     "chain": "certificate",
     "__all__": "",

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
 
-from gateway.topology.apply import apply, describe
-from gateway.topology.document import TopologyError, load
+from gateway.topology.apply import apply
+from gateway.topology.document import Topology, TopologyError, load
+from gateway.topology.plan import describe
 
 
 class Command(BaseCommand):
@@ -20,29 +22,41 @@ class Command(BaseCommand):
         parser.add_argument("--dry-run", action="store_true", help="tell what would change, and change nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        file: str = options["file"]
+        file, prune, dry_run = str(options["file"]), bool(options["prune"]), bool(options["dry_run"])
+        source = "standard input" if file == "-" else Path(file).name
+        message = f"{source} applied{', what it lacks deleted' if prune else ''}"
         try:
-            if file == "-":
-                text, folder = sys.stdin.read(), Path.cwd()
-            else:
-                text, folder = Path(file).read_text(encoding="utf-8"), Path(file).resolve().parent
-        except (OSError, UnicodeDecodeError) as error:
-            raise CommandError(f"{file} cannot be read: {error}") from error
-        try:
-            applied = apply(load(text, folder), prune=options["prune"], dry_run=options["dry_run"])
+            applied = apply(_read(file), prune=prune, dry_run=dry_run, message=message)
         except TopologyError as error:
             for problem in error.problems:
                 self.stderr.write(str(problem))
             count = len(error.problems)
             raise CommandError(f"Nothing was changed: {count} {'error' if count == 1 else 'errors'}.") from error
+        except DatabaseError as error:
+            raise CommandError(
+                f"Nothing was changed: {error}. Is the database migrated (manage.py migrate)?"
+            ) from error
         for warning in applied.warnings:
             self.stderr.write(f"warning: {warning}")
         for change in applied.changes:
             for line in describe(change):
                 self.stdout.write(line)
-        if options["dry_run"]:
+        if dry_run:
             self.stdout.write(f"{len(applied.changes)} would change; nothing was changed.")
         elif applied.revision is None:
             self.stdout.write("Nothing to change.")
         else:
             self.stdout.write(f"{len(applied.changes)} changed: revision {applied.revision}.")
+
+
+def _read(file: str) -> Topology:
+    """Raises TopologyError; CommandError where there is nothing to read."""
+    try:
+        if file == "-":
+            return load(sys.stdin.read(), Path.cwd())
+        path = Path(file)
+        return load(path.read_text(encoding="utf-8"), path.resolve().parent)
+    except OSError as error:
+        raise CommandError(f"Nothing was changed: {file} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise CommandError(f"Nothing was changed: {file} is no text in UTF-8 (byte {error.start + 1}).") from error

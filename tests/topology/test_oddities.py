@@ -1,0 +1,65 @@
+"""What is lawful but odd is told, and stored all the same."""
+
+import pytest
+
+from gateway.audit import current_revision
+from tests import minting
+from tests.topology.conftest import Change, File
+
+pytestmark = pytest.mark.django_db
+
+
+def test_what_is_in_order_is_not_warned_of(small: File) -> None:
+    assert small.run()[1] == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        pytest.param(lambda f: f.entry("registrations", "inside-at-reg").pop("may_assert"),
+                     "registrations[inside-at-reg]: without may_assert the edge may speak for every", id="no-limit"),
+        pytest.param(lambda f: f.entry("registrations", "inside-at-reg").update(may_assert={}),
+                     "registrations[inside-at-reg].may_assert: names neither", id="a-limit-of-nothing"),
+        pytest.param(lambda f: (f.topology.update(registrations=[]), f.topology["ports"].pop(2)),
+                     "ports[ext].registration_port: nobody may register at reg yet", id="no-registration"),
+        pytest.param(lambda f: f.entry("registrations", "inside-at-reg").update(enabled=False),
+                     "ports[ext].registration_port: nobody may register at reg yet", id="a-disabled-registration"),
+        pytest.param(lambda f: f.entry("ports", "dial").pop("connect"),
+                     "ports[dial].connect: is missing, and so the port dials nowhere", id="dials-nowhere"),
+        pytest.param(lambda f: f.entry("ports", "dial").update(client_auth="password"),
+                     "ports[ext].client_auth: is request, and dial behind it has password; callers' certificates",
+                     id="certificates-do-not-get-through"),
+        pytest.param(lambda f: f.entry("ports", "dial").update(client_auth="require"),
+                     "ports[ext].client_auth: is request, and dial behind it has require; callers without",
+                     id="others-do-not-get-through"),
+        pytest.param(lambda f: f.entry("ports", "plain").update(bind="0.0.0.0:8080"),
+                     "ports[plain]: takes passwords without TLS", id="passwords-without-tls"),
+        pytest.param(lambda f: f.entry("acls", "PartnerApi").update(allowed=[]), "acls[PartnerApi]: allows nobody",
+                     id="allows-nobody"),
+        pytest.param(lambda f: f.entry("certificates", "bob").update(certificate="pki/old.pem"),
+                     "certificates[bob]: expired on ", id="an-expired-certificate"),
+        pytest.param(lambda f: f.entry("registrations", "inside-at-reg").update(certificate="pki/old.pem"),
+                     "registrations[inside-at-reg].certificate: expired on ", id="an-expired-node"),
+        pytest.param(lambda f: f.topology["keystores"].append(
+                         {"name": "old", "certificate": "pki/old.pem", "private_key": "pki/old.key"}),
+                     "keystores[old].certificate: expired on ", id="an-expired-keystore"),
+        pytest.param(lambda f: f.topology["truststores"].append({"name": "t", "certificates": "pki/old.pem"}),
+                     "truststores[t].certificates: CN=old expired on ", id="an-expired-authority"),
+        pytest.param(lambda f: f.topology["truststores"].append({"name": "t", "certificates": "pki/alice.pem"}),
+                     "truststores[t].certificates: CN=alice, O=Partner One is no authority", id="no-authority"),
+        pytest.param(lambda f: f.entry("truststores", "partners").update(
+                         crls=minting.crl_pem(f.pki["partner-ca"], days=(-9, -1)).decode()),
+                     "truststores[partners].crls: the list of CN=Partner CA, O=Acme ran out on ", id="an-old-list"),
+    ],
+)  # fmt: skip
+def test_a_warning_tells_what_is_odd(small: File, change: Change, said: str) -> None:
+    change(small)
+    _, warnings = small.run()
+    assert f"warning: {said}" in warnings
+    assert current_revision() == 1, "and it is stored"
+
+
+def test_what_is_disabled_is_not_warned_of(small: File) -> None:
+    small.entry("ports", "plain").update(bind="0.0.0.0:8080", enabled=False)
+    small.entry("certificates", "bob").update(certificate="pki/old.pem", blocked=True)
+    assert small.run()[1] == ""
