@@ -3,19 +3,18 @@
 No socket: takes the fields that speak on a tunnel and gives the credential that they prove.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 from gateway.core.headers import parse_client_cert, parse_client_cert_chain
 from gateway.core.reasons import Reason
 from gateway.core.snapshot import Registration
+from gateway.relay.memo import Memo
 from identity.core import assertions
 from identity.core.assertions import SKEW, AssertionInvalid, Proof
 from identity.core.certificates import Certificate, CertificateError, from_der
 from identity.core.chains import MAX_INTERMEDIATES
 from identity.core.reasons import IdentityReason
 
-_REMEMBERED = 4096  # credentials per channel
+_REMEMBERED = 2048  # credentials per witness and generation
+_WITNESSES = 16  # certificates of one registration port; it has one, and another after a renewal
 
 
 class Credential:
@@ -23,11 +22,9 @@ class Credential:
 
     Attributes:
         valid_until: seconds since 1970-01-01 UTC in this node's clock.
-        decisions, decided_by: remembered by the connections of the channel for this credential alone, and the
-            snapshot that they were made by.
     """
 
-    __slots__ = ("certificate", "decided_by", "decisions", "intermediates", "problem", "proof", "valid_until")
+    __slots__ = ("certificate", "intermediates", "problem", "proof", "valid_until")
 
     def __init__(
         self,
@@ -39,8 +36,6 @@ class Credential:
     ) -> None:
         self.certificate, self.intermediates, self.proof = certificate, intermediates, proof
         self.valid_until, self.problem = valid_until, problem
-        self.decisions: dict[object, Any] = {}
-        self.decided_by: object = None
 
 
 class Channel:
@@ -49,14 +44,32 @@ class Channel:
     def __init__(self, registration: Registration, nonce: str) -> None:
         self.registration = registration
         self.audience = assertions.audience(registration.name, nonce)
-        self._known: dict[tuple[bytes, bytes | None, bytes | None], Credential] = {}
+        self._witnesses: dict[str, Witness] = {}
+
+    def witness(self, certificate: Certificate) -> "Witness":
+        """Who speaks on tunnels whose handshake showed this certificate of the registration port."""
+        known = self._witnesses.get(certificate.sha256)
+        if known is None:
+            if len(self._witnesses) >= _WITNESSES:
+                self._witnesses.clear()
+            known = self._witnesses[certificate.sha256] = Witness(self, certificate)
+        return known
+
+
+class Witness:
+    """A registration port under one certificate: what it states about callers counts when that key signed it."""
+
+    def __init__(self, channel: Channel, certificate: Certificate) -> None:
+        self.registration = channel.registration
+        self._audience = channel.audience
+        self._key = certificate.parsed.public_key()
+        self._known = Memo(_REMEMBERED)
         self._nobody = Credential()
 
-    def credential(self, fields: dict[bytes, bytes], tunnel_key: Any, clock: Callable[[], float]) -> Credential:
+    def credential(self, fields: dict[bytes, bytes], now: float) -> Credential:
         """What the fields of one request prove. Verified once; remembered while it is good.
 
-        Args:
-            tunnel_key: public key of the certificate that the registration port showed in this tunnel's handshake.
+        `now`: seconds since 1970-01-01 UTC.
         """
         token = fields.get(b"postern-assertion")
         shown, chain = fields.get(b"client-cert"), fields.get(b"client-cert-chain")
@@ -64,21 +77,16 @@ class Channel:
             if shown is None and chain is None:
                 return self._nobody
             return Credential(problem=(IdentityReason.ASSERTION_INVALID, "a certificate came without an assertion"))
-        now = clock()
         key = token, shown, chain
-        known = self._known.get(key)
+        known: Credential | None = self._known.get(key)
         if known is not None and now < known.valid_until:
             return known
-        credential = self._verify(token, shown, chain, tunnel_key, now)
-        if len(self._known) >= _REMEMBERED:
-            self._known.clear()
+        credential = self._verify(token, shown, chain, now)
         if credential.problem is None:
-            self._known[key] = credential
+            self._known.put(key, credential)
         return credential
 
-    def _verify(
-        self, token: bytes, shown: bytes | None, chain: bytes | None, tunnel_key: Any, now: float
-    ) -> Credential:
+    def _verify(self, token: bytes, shown: bytes | None, chain: bytes | None, now: float) -> Credential:
         try:
             if shown is None:
                 raise AssertionInvalid("Client-Cert", "missing: the certificate that the assertion names")
@@ -89,10 +97,10 @@ class Channel:
             intermediates = tuple(from_der(der) for der in above)
             claims = assertions.verify(
                 token,
-                tunnel_key=tunnel_key,
+                tunnel_key=self._key,
                 certificate=certificate,
                 issuer=self.registration.port,
-                audience=self.audience,
+                audience=self._audience,
                 now=now,
             )
         except (AssertionInvalid, CertificateError, ValueError) as error:

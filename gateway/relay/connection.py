@@ -12,23 +12,44 @@ from gateway.core.errors import MessageError
 from gateway.core.explain import lane
 from gateway.core.limits import Limits
 from gateway.core.reasons import GatewayReason
-from gateway.core.snapshot import Port, Registration
+from gateway.core.snapshot import Port, Registration, Snapshot
 from gateway.relay import builtin
-from gateway.relay.channel import Channel, Credential
+from gateway.relay.channel import Credential, Witness
 from gateway.relay.exchange import Exchange
 from gateway.relay.http1 import NOTHING, ON_TUNNEL, Head, RequestParser, read_head
+from gateway.relay.memo import Memo
 from identity.core.assertions import Proof
 from identity.core.certificates import Certificate
 
 if TYPE_CHECKING:
+    from gateway.relay.dialler import Dialler
     from gateway.relay.node import RelayNode
 
 log = logging.getLogger(__name__)
 
 LINGER = 2.0  # seconds that a client may go on sending a body after its answer, before the connection is closed
 MAX_LINGER = 16 * 1024 * 1024  # bytes of it
-REMEMBERED = 512  # decisions per connection or credential
+MEMORABLE = 1024  # bytes of a target whose decision is remembered
 PONG = b"HTTP/1.1 204 No Content\r\n"
+
+
+class Prepared:
+    """What requests with one head from one caller come to, worked out once.
+
+    Good while `snapshot` is in force and until `until` (seconds since 1970-01-01 UTC).
+
+    Attributes:
+        owner, written, written_until: the head as it goes on, but for its last line; for whom it was written (a
+            member at a registration port, or a pool), and until when it may be used.
+    """
+
+    __slots__ = ("decision", "owner", "snapshot", "until", "written", "written_until")
+
+    def __init__(self, decision: Decision, snapshot: Snapshot, until: float) -> None:
+        self.decision, self.snapshot, self.until = decision, snapshot, until
+        self.owner: object = None
+        self.written = b""
+        self.written_until = 0.0
 
 
 class ServerConnection:
@@ -38,12 +59,17 @@ class ServerConnection:
         certificate, intermediates, proof: what the handshake showed, or what a test says that it would have.
         last: no request is taken after the one that is being answered.
         tracing: whether the answers' traces are wanted, as for a test invoke.
+        caller: what the node's memory knows the caller by; two connections that share one are the same caller.
     """
 
     speaks = NOTHING
 
-    def __init__(self, node: "RelayNode", port: Port, transport: Any, peer: str, *, secure: bool) -> None:
+    def __init__(
+        self, node: "RelayNode", port: Port, transport: Any, peer: str, *, secure: bool, heads: Memo | None = None
+    ) -> None:
+        """`heads`: those that came to the port before, as `RequestParser` has it."""
         self.node, self.port, self.transport, self.peer, self.secure = node, port, transport, peer, secure
+        self.caller: object = object()
         self.certificate: Certificate | None = None
         self.intermediates: tuple[Certificate, ...] = ()
         self.proof: Proof | None = None
@@ -53,14 +79,13 @@ class ServerConnection:
         self.exchange: Exchange | None = None
         self._queue: deque[_Queued] = deque()
         self._filling: Exchange | _Queued | None = None
-        self._parser = RequestParser(self, port.limits, self.speaks)
+        self._parser = RequestParser(self, port.limits, self.speaks, heads)
         self._out: list[bytes] = []
         self._pauses = 0
         self._write_paused_since: float | None = None
         self._lingering = 0  # bytes discarded since the answer
         self._linger_until = float("inf")
         self._snapshot = node.snapshot
-        self._decisions: dict[object, Decision] = {}
         self.now = asyncio.get_running_loop().time  # seconds; bound once, for every request asks
         self._since = self.now()  # of the head that is awaited
         node.connections.add(self)
@@ -83,35 +108,46 @@ class ServerConnection:
 
     def refresh(self) -> None:
         """Take up a snapshot that came into force since the last request."""
-        snapshot = self.node.snapshot
-        if self._snapshot is not snapshot:
-            self._snapshot = snapshot
-            self._decisions.clear()
-            port = snapshot.ports.get(self.port.name)
-            if port is None:
-                self.last = True
-            else:
-                self.port = port
+        self._snapshot = snapshot = self.node.snapshot
+        port = snapshot.ports.get(self.port.name)
+        if port is None:
+            self.last = True
+        else:
+            self.port = port
+
+    def recall(self, head: Head) -> Prepared | None:
+        """What such a request came to before, if that still holds."""
+        prepared: Prepared | None = self.node.memory.get((self.caller, head))
+        if prepared is not None and prepared.snapshot is self._snapshot and time.time() < prepared.until:
+            return prepared
+        return None
+
+    def prepare(self, head: Head, decision: Decision) -> Prepared:
+        """Remember what the request comes to, where that may be."""
+        prepared = Prepared(decision, self._snapshot, decision.until)
+        if head.recurs and self._decides_alike(head) and decision.outcome is not Outcome.VERIFY:
+            self.node.memory.put((self.caller, head), prepared)
+        return prepared
 
     def decide(self, head: Head, password: PasswordVerdict = PasswordVerdict.UNKNOWN) -> Decision:
         """The decision on a request, remembered where nothing in it can change but the snapshot and the time."""
-        facts = self._facts(head, password)
-        remembers = head.authorization is None and not facts.forwarded_for
-        if remembers:
-            key = facts.method, facts.target, facts.peer
-            decisions = self._remembered_for(head)
-            known = decisions.get(key)
-            if known is not None and time.time() < known.until:
-                return known
-        decision = decide(facts, self._snapshot, time.time())
-        if remembers and decision.outcome is not Outcome.VERIFY:
-            if len(decisions) >= REMEMBERED:
-                decisions.clear()
-            decisions[key] = decision
+        if not self._decides_alike(head) or len(head.target) > MEMORABLE:
+            return decide(self._facts(head, password), self._snapshot, time.time())
+        key = self._who(head), head.method, head.target
+        known: Prepared | None = self.node.memory.get(key)
+        if known is not None and known.snapshot is self._snapshot and time.time() < known.until:
+            return known.decision
+        decision = decide(self._facts(head, password), self._snapshot, time.time())
+        self.node.memory.put(key, Prepared(decision, self._snapshot, decision.until))
         return decision
 
-    def _remembered_for(self, head: Head) -> dict[object, Decision]:
-        return self._decisions
+    def _who(self, head: Head) -> object:
+        """Whom a request comes from, as far as deciding goes."""
+        return self.caller
+
+    def _decides_alike(self, head: Head) -> bool:
+        """Whether method, target and caller are all that the decision on a request takes from it."""
+        return head.authorization is None and not (head.forwarding and self.port.trusted_proxies)
 
     def _facts(self, head: Head, password: PasswordVerdict) -> Facts:
         return Facts(
@@ -145,6 +181,17 @@ class ServerConnection:
             except MessageError as error:
                 self._malformed(error)
 
+    def request(self, head: Head, trace_id: str, body: bytes) -> None:
+        """A whole request, its head known from before."""
+        if self.exchange is None and not self.last and not self.over:
+            self._begin(head, trace_id, body)
+            self._since = self.now()
+            return
+        self.request_head(head, trace_id)
+        if body:
+            self.request_data(body)
+        self.request_end()
+
     def _malformed(self, error: MessageError) -> None:
         """Answer once, after what came before it, and read no more."""
         self.last = True
@@ -166,29 +213,30 @@ class ServerConnection:
             self._refuse_outright(head, error)
 
     def _refuse_outright(self, head: Head, error: MessageError) -> None:
-        exchange = Exchange(self, head)
-        exchange.trace_id = f"{time.time_ns():032x}"
-        self.exchange = exchange
+        self.exchange = exchange = Exchange(self, head, f"{time.time_ns():032x}")
         self.node.exchanges.add(exchange)
         exchange.refuse(error.reason, error.words)
 
-    def request_head(self, head: Head) -> None:
+    def request_head(self, head: Head, trace_id: str = "") -> None:
         if self.last or self.over:
             self._filling = None
             return
         if self.exchange is not None:
-            queued = _Queued(head)
+            queued = _Queued(head, trace_id=trace_id)
             self._queue.append(queued)
             self._filling = queued
             if len(self._queue) == 1:
                 self.pause_reading()
             return
-        self._begin(head)
+        self._begin(head, trace_id)
 
-    def _begin(self, head: Head) -> None:
-        self.refresh()
-        exchange = Exchange(self, head)
-        self.exchange = self._filling = exchange
+    def _begin(self, head: Head, trace_id: str, body: bytes | None = None) -> None:
+        """`body`: where the whole request is there already."""
+        if self._snapshot is not self.node.snapshot:
+            self.refresh()
+        self.exchange = exchange = Exchange(self, head, trace_id, body)
+        if body is None:
+            self._filling = exchange
         self.node.exchanges.add(exchange)
         exchange.begin()
 
@@ -219,6 +267,13 @@ class ServerConnection:
         out.append(data)
         if len(out) == 1:
             self.node.cork.want(self)
+
+    def send(self, data: bytes) -> None:
+        """Write what is whole and needs not wait for more of its kind."""
+        if self._out:
+            self._out.append(data)
+        elif not self.over:
+            self.transport.write(data)
 
     def flush(self) -> None:
         out = self._out
@@ -291,7 +346,7 @@ class ServerConnection:
         if queued.error is not None and not queued.begun_well:
             self._refuse_outright(queued.head, queued.error)
             return
-        self._begin(queued.head)
+        self._begin(queued.head, queued.trace_id)
         exchange = self.exchange
         if self._filling is queued or exchange is None:
             self._filling = exchange
@@ -361,10 +416,10 @@ class ServerConnection:
 class _Queued:
     """A pipelined request that waits for the one before it. At most one read's worth of bytes is kept."""
 
-    __slots__ = ("begun_well", "data", "ended", "error", "head")
+    __slots__ = ("begun_well", "data", "ended", "error", "head", "trace_id")
 
-    def __init__(self, head: Head, error: MessageError | None = None) -> None:
-        self.head, self.error = head, error
+    def __init__(self, head: Head, error: MessageError | None = None, trace_id: str = "") -> None:
+        self.head, self.error, self.trace_id = head, error, trace_id
         self.begun_well = error is None
         self.data: list[bytes] = []
         self.ended = False
@@ -388,11 +443,10 @@ class TunnelConnection(ServerConnection):
 
     speaks = ON_TUNNEL
 
-    def __init__(
-        self, node: "RelayNode", port: Port, transport: Any, channel: Channel, tunnel_key: Any, owner: Any
-    ) -> None:
-        super().__init__(node, port, transport, transport.peer_address, secure=True)
-        self._channel, self._key, self._owner = channel, tunnel_key, owner
+    def __init__(self, node: "RelayNode", port: Port, transport: Any, witness: Witness, owner: "Dialler") -> None:
+        super().__init__(node, port, transport, transport.peer_address, secure=True, heads=owner.heads)
+        self.caller = self._witness = witness
+        self._owner = owner
         self._credential: Credential | None = None
         self.heard = self.now()
 
@@ -402,32 +456,34 @@ class TunnelConnection(ServerConnection):
 
     @property
     def registration(self) -> Registration:
-        return self._channel.registration
+        return self._witness.registration
 
     def data_received(self, data: bytes) -> None:
         self.heard = self.now()
         super().data_received(data)
 
-    def request_head(self, head: Head) -> None:
+    def request_head(self, head: Head, trace_id: str = "") -> None:
         if head.target == "*" and head.method == "OPTIONS":
             self._filling = None
             self.write(PONG + (b"Connection: close\r\n\r\n" if self._owner.surplus(self) else b"\r\n"))
             return
-        super().request_head(head)
+        super().request_head(head, trace_id)
 
-    def _begin(self, head: Head) -> None:
-        self._credential = self._channel.credential(head.spoken, self._key, time.time)
-        self.tracing = self.registration.allow_test and b"postern-trace" in head.spoken
-        self._owner.changed()
-        super()._begin(head)
+    def _begin(self, head: Head, trace_id: str, body: bytes | None = None) -> None:
+        self.tracing = b"postern-trace" in head.spoken and self.registration.allow_test
+        self._owner.taken(self)
+        super()._begin(head, trace_id, body)
 
-    def _remembered_for(self, head: Head) -> dict[object, Decision]:
-        credential = self._credential
-        assert credential is not None
-        if credential.decided_by is not self._snapshot:
-            credential.decided_by = self._snapshot
-            credential.decisions.clear()
-        return credential.decisions
+    def decide(self, head: Head, password: PasswordVerdict = PasswordVerdict.UNKNOWN) -> Decision:
+        self._credential = self._witness.credential(head.spoken, time.time())
+        return super().decide(head, password)
+
+    def _who(self, head: Head) -> object:
+        return self._credential, head.spoken.get(b"postern-peer")
+
+    def _decides_alike(self, head: Head) -> bool:
+        # Why a credential was not believed may be over with the next second, or with a clock that was set.
+        return head.authorization is None and self._credential is not None and self._credential.problem is None
 
     def _facts(self, head: Head, password: PasswordVerdict) -> Facts:
         credential = self._credential
@@ -452,8 +508,9 @@ class TunnelConnection(ServerConnection):
         )
 
     def exchange_done(self, exchange: Exchange) -> None:
+        if self.exchange is exchange:
+            self._owner.freed(self)
         super().exchange_done(exchange)
-        self._owner.changed()
 
     def _gone(self) -> None:
         if self in self.node.connections:

@@ -14,6 +14,7 @@ from gateway.core.snapshot import Dial, Port
 from gateway.relay import handshake
 from gateway.relay.channel import Channel
 from gateway.relay.connection import TunnelConnection
+from gateway.relay.http1 import new_memo
 from gateway.relay.tls import TLSLayer, client_context
 from gateway.relay.tunnel import PING_SECONDS, PING_TIMEOUT
 from gateway.relay.upstream import dial_tls
@@ -36,7 +37,9 @@ class Dialler:
     def __init__(self, node: "RelayNode", port: Port, dial: Dial) -> None:
         self.node, self.port, self.dial = node, port, dial
         self.channel = Channel(dial.registration, secrets.token_urlsafe(18))
+        self.heads = new_memo()
         self.tunnels: set[TunnelConnection] = set()
+        self._working: set[TunnelConnection] = set()
         self.problem = ""  # why the last dial failed; "" when it did not
         self._context: ssl.SSLContext = client_context(port.keystore, port.truststore)
         self._dialling: set[asyncio.Task[None]] = set()
@@ -51,19 +54,37 @@ class Dialler:
     def start(self) -> None:
         self.changed()
 
-    def _busy(self) -> int:
-        return sum(tunnel.exchange is not None for tunnel in self.tunnels)
+    @property
+    def busy(self) -> int:
+        """How many tunnels have a request on them."""
+        return len(self._working)
+
+    def taken(self, tunnel: TunnelConnection) -> None:
+        """A tunnel has got a request: is there still one to spare?"""
+        self._working.add(tunnel)
+        if len(self.tunnels) + len(self._dialling) - len(self._working) < self.port.connections.spare:
+            self.changed()
+
+    def freed(self, tunnel: TunnelConnection) -> None:
+        """The request on a tunnel is over."""
+        self._working.discard(tunnel)
+
+    def change(self, port: Port) -> None:
+        """Take up settings that tunnels which stand need not be dialled anew for."""
+        if port.limits != self.port.limits:
+            self.heads = new_memo()
+        self.port = port
+        self.changed()
 
     def changed(self) -> None:
-        """Something came, went, or became busy or idle: dial what is missing."""
+        """Something came, went, or became busy: dial what is missing."""
         if self.stopped or self._retry is not None or self.node.draining:
             return
         wanted = self.port.connections
         have = len(self.tunnels) + len(self._dialling)
         if have >= wanted.max:
             return
-        busy = self._busy()
-        missing = max(wanted.min - have, wanted.spare - (have - busy))
+        missing = max(wanted.min - have, wanted.spare - (have - self.busy))
         for _ in range(min(missing, wanted.max - have)):
             task = asyncio.get_running_loop().create_task(self._dial())
             self._dialling.add(task)
@@ -73,12 +94,13 @@ class Dialler:
         """Whether the edge is to be asked to close this idle tunnel."""
         if self.stopped or self.node.draining:
             return True
-        wanted, busy = self.port.connections, self._busy()
+        wanted, busy = self.port.connections, self.busy
         idle_without = len(self.tunnels) - busy - (tunnel.exchange is None)
         return idle_without >= max(wanted.spare, wanted.min - busy)
 
     def gone(self, tunnel: TunnelConnection) -> None:
         self.tunnels.discard(tunnel)
+        self._working.discard(tunnel)
         if not self.stopped and not self.node.draining:
             asyncio.get_running_loop().call_soon(self.changed)
 
@@ -119,7 +141,7 @@ class Dialler:
             except BaseException:
                 layer.abort()
                 raise
-        tunnel = TunnelConnection(self.node, self.port, layer, self.channel, shown[0].parsed.public_key(), self)
+        tunnel = TunnelConnection(self.node, self.port, layer, self.channel.witness(shown[0]), self)
         self.tunnels.add(tunnel)
         layer.notice_silence()
         layer.set_application(tunnel)
@@ -154,14 +176,13 @@ class Dialler:
             tunnel.abort()
 
     def state(self) -> dict[str, Any]:
-        busy = self._busy()
         return {
             "registration": self.dial.registration.name,
             "port": self.port.name,
             "node": self.dial.registration.node,
             "peer": self.where,
-            "idle": len(self.tunnels) - busy,
-            "busy": busy,
+            "idle": len(self.tunnels) - self.busy,
+            "busy": self.busy,
             "last_seen": max((time.time() - (t.now() - t.heard) for t in self.tunnels), default=None),
             "problem": self.problem,
         }

@@ -19,15 +19,26 @@ from gateway.core.headers import Fields
 from gateway.core.reasons import BY_CODE, REASONS, GatewayReason, Reason
 from gateway.core.snapshot import API, Endpoint, EndpointIdentity, PortType, Service
 from gateway.relay import builtin
-from gateway.relay.http1 import CONTINUE, LAST_CHUNK, Head, chunk, request_line, status_line, write_fields
-from gateway.relay.upstream import Upstream
+from gateway.relay.http1 import (
+    CONTINUE,
+    LAST_CHUNK,
+    Answer,
+    Head,
+    chunk,
+    request_line,
+    status_line,
+    trace_line,
+    write_fields,
+)
+from gateway.relay.upstream import BackendPool, Upstream
 from identity.core.assertions import AssertionInvalid, Proof
 from identity.core.certificates import Certificate
 from identity.core.reasons import IdentityReason
 from identity.core.trace import Step, Words, words
 
 if TYPE_CHECKING:
-    from gateway.relay.connection import ServerConnection
+    from gateway.relay.connection import Prepared, ServerConnection
+    from gateway.relay.tunnel import Member, Tunnel
 
 log = logging.getLogger(__name__)
 
@@ -47,26 +58,28 @@ class Exchange:
     """
 
     __slots__ = (
-        "_answer_timeout", "_body_bytes", "_cancel_wait", "_chunked_answer", "_endpoint", "_pending", "_rebased",
-        "_request_ended", "_request_paused", "_waits_for", "answered", "connection", "deadline", "decision", "done",
-        "head", "lanes", "link", "reason", "started", "status", "trace_id", "upstream",
+        "_answer_timeout", "_body_bytes", "_cancel_wait", "_chunked_answer", "_endpoint", "_pending", "_prepared",
+        "_rebased", "_request_ended", "_request_paused", "_waits_for", "answered", "connection", "deadline", "decision",
+        "done", "head", "lanes", "link", "reason", "started", "status", "trace_id", "upstream",
     )  # fmt: skip
 
-    def __init__(self, connection: "ServerConnection", head: Head) -> None:
-        self.connection, self.head = connection, head
+    def __init__(
+        self, connection: "ServerConnection", head: Head, trace_id: str = "", body: bytes | None = None
+    ) -> None:
+        """`trace_id`: "" takes it from the head, or makes one. `body`: all of it, where all of it has come."""
+        self.connection, self.head, self.trace_id = connection, head, trace_id
         self.upstream: Upstream | builtin.Builtin | None = None
         self.decision: Decision | None = None
         self.deadline = FOREVER
         self.started = time.perf_counter()
-        self.trace_id = ""
         self.link = ""
         self.status = 0
         self.reason: Reason | None = None
         self.answered = self.done = False
         self.lanes: list[dict[str, Any]] = []
-        self._pending: list[bytes] = []  # body that came before there was somewhere to send it
+        self._request_ended = body is not None or head.length == 0
+        self._pending: list[bytes] = [body] if body else []  # body that came before there was somewhere to send it
         self._body_bytes = 0
-        self._request_ended = head.length == 0
         self._request_paused = False
         self._chunked_answer = False
         self._cancel_wait: Callable[[], None] | None = None
@@ -74,29 +87,39 @@ class Exchange:
         self._answer_timeout = FOREVER  # seconds from the request's end to the answer's first byte
         self._endpoint: Endpoint | None = None
         self._rebased = ""
+        self._prepared: Prepared | None = None
 
     # --- deciding ---
 
     def begin(self) -> None:
         connection, head = self.connection, self.head
-        self._take_trace_id()
+        if not self.trace_id:
+            self._take_trace_id()
         limits = connection.port.limits
         if head.length and limits.body_bytes and head.length > limits.body_bytes:
             return self.refuse(GatewayReason.BODY_TOO_LARGE, f"Content-Length {head.length}")
         if len(connection.node.exchanges) > limits.requests:
             return self.refuse(GatewayReason.OVERLOADED, "too many requests in flight")
-        self._decided(connection.decide(head))
+        prepared = connection.recall(head) if head.recurs else None
+        if prepared is None:
+            decision = connection.decide(head)
+            if head.recurs:
+                prepared = connection.prepare(head, decision)
+        else:
+            decision = prepared.decision
+        self._prepared = prepared
+        self._decided(decision)
         return None
 
     def _take_trace_id(self) -> None:
         """Always the edge's own: taken over on a tunnel and from trusted proxies alone."""
-        head = self.head
-        came = headers.parse_traceparent(head.traceparent) if head.traceparent else None
+        traceparent = self.head.traceparent
+        came = headers.parse_traceparent(traceparent) if traceparent else None
         if came and self.connection.believes_trace:
             self.trace_id = came[0]
         else:
             self.trace_id = f"{getrandbits(128):032x}"
-            self.link = head.traceparent.decode("latin-1") if came else ""
+            self.link = traceparent.decode("latin-1") if came else ""
 
     def _decided(self, decision: Decision) -> None:
         self.decision = decision
@@ -149,8 +172,7 @@ class Exchange:
         self._rebased = paths.rebase(decision.path, service.path, service.backend.base)
         self._waits_for = f"backend of service {service.name}"
         self._answer_timeout = service.timeout
-        self._watch()
-        self._cancel_wait = self.connection.node.backend(service).acquire(self._got_backend, self._not_sent)
+        self._to_backend(self.connection.node.backend(service))
 
     def _call(self, decision: Decision) -> None:
         api = decision.route
@@ -162,8 +184,15 @@ class Exchange:
         else:
             self._waits_for = f"endpoint {endpoint.name}"
             self._answer_timeout = endpoint.timeout
+            self._to_backend(self.connection.node.endpoint(endpoint))
+
+    def _to_backend(self, pool: BackendPool) -> None:
+        upstream = pool.free()
+        if upstream is not None:
+            self._got_backend(upstream)
+        else:
             self._watch()
-            self._cancel_wait = self.connection.node.endpoint(endpoint).acquire(self._got_backend, self._not_sent)
+            self._cancel_wait = pool.connect(self._got_backend, self._not_sent)
 
     def _to_tunnel(self, registration_port: str, path: str) -> None:
         node = self.connection.node
@@ -173,8 +202,12 @@ class Exchange:
                 GatewayReason.NO_INTERNAL_CONNECTION, f"there is no registration port {registration_port}"
             )
         self._waits_for = f"a tunnel at {registration_port}"
-        self._cancel_wait = pool.acquire(path, self.connection.port.wait, self._got_tunnel, self._not_sent)
-        if self.upstream is None and not self.done and not self._request_ended:
+        upstream = pool.free(path)
+        if upstream is not None:
+            self._got_tunnel(upstream)
+            return None
+        self._cancel_wait = pool.wait(path, self.connection.port.wait, self._got_tunnel, self._not_sent)
+        if not self._request_ended:
             self._pause_request()
         return None
 
@@ -189,28 +222,49 @@ class Exchange:
         assert decision is not None
         return self._rebased if decision.query is None else f"{self._rebased}?{decision.query}"
 
-    def _traceparent(self) -> bytes:
-        return b"traceparent: 00-%b-%016x-01\r\n" % (self.trace_id.encode(), getrandbits(64) or 1)
-
-    def _got_tunnel(self, upstream: Upstream) -> None:
+    def _got_tunnel(self, upstream: "Tunnel") -> None:
         self._cancel_wait = None
         if self.done:
             return upstream.release()
+        member = upstream.member
+        written = self._written_for(member)
+        if written is None:
+            try:
+                written, until = self._write_for_tunnel(member)
+            except AssertionInvalid as error:
+                upstream.release()
+                return self.refuse(GatewayReason.ENDPOINT_REFUSED, f"the statement cannot be signed: {error}")
+            self._keep(member, written, until)
+        if self._endpoint is not None:  # the internal node's own word, 504 or better, comes first
+            self._answer_timeout = self._endpoint.timeout + 5.0
+        self._start(upstream, written)
+        return None
+
+    def _written_for(self, owner: object) -> bytes | None:
+        """The head as it went on before, but for its last line, where it would be the same now."""
+        prepared = self._prepared
+        if prepared is not None and prepared.owner is owner and time.time() < prepared.written_until:
+            return prepared.written
+        return None
+
+    def _keep(self, owner: object, written: bytes, until: float) -> None:
+        prepared = self._prepared
+        # A password may be another's tomorrow, and what was verified for one request is not for the next.
+        if prepared is not None and prepared.decision is self.decision:
+            prepared.owner, prepared.written, prepared.written_until = owner, written, until
+
+    def _write_for_tunnel(self, member: "Member") -> tuple[bytes, float]:
+        """The head for a tunnel but for its last line, and until when (seconds since 1970-01-01 UTC) it is good.
+
+        Raises AssertionInvalid.
+        """
         head, decision, connection = self.head, self.decision, self.connection
         assert decision is not None
-        pool = upstream.owner
-        member = pool.member(upstream)  # type: ignore[attr-defined]
-        endpoint = self._endpoint
-        try:
-            identity, authorization = self._identity_on_tunnel(member, endpoint, decision)
-        except AssertionInvalid as error:
-            upstream.release()
-            return self.refuse(GatewayReason.ENDPOINT_REFUSED, f"the statement cannot be signed: {error}")
+        identity, authorization, until = self._identity_on_tunnel(member, decision)
         lines = [
             request_line(head.method, self._target()),
             b"Host: %b\r\n" % (head.host or b"localhost"),
             write_fields(head.fields),
-            self._traceparent(),
             b"Postern-Peer: %b\r\n" % decision.caller.encode(),
             identity,
         ]
@@ -219,16 +273,14 @@ class Exchange:
         if connection.tracing:
             lines.append(b"Postern-Trace: 1\r\n")
         lines.append(self._framing())
-        if endpoint is not None:  # the internal node's own word, 504 or better, comes first
-            self._answer_timeout = endpoint.timeout + 5.0
-        self._start(upstream, b"".join(lines))
-        return None
+        return b"".join(lines), until
 
-    def _identity_on_tunnel(
-        self, member: Any, endpoint: Endpoint | None, decision: Decision
-    ) -> tuple[bytes, bytes | None]:
-        """Header lines that say who, and the Authorization value that goes along. Raises AssertionInvalid."""
-        connection, head = self.connection, self.head
+    def _identity_on_tunnel(self, member: "Member", decision: Decision) -> tuple[bytes, bytes | None, float]:
+        """Header lines that say who, the Authorization value that goes along, and until when both are good.
+
+        Raises AssertionInvalid.
+        """
+        connection, head, endpoint = self.connection, self.head, self._endpoint
         kind = EndpointIdentity.CALLER if endpoint is None else endpoint.identity
         if kind is EndpointIdentity.CALLER:
             authorization = head.authorization
@@ -239,35 +291,44 @@ class Exchange:
             elif decision.credential is not CredentialKind.BASIC:
                 authorization = None
             if decision.credential is not CredentialKind.CERTIFICATE or connection.certificate is None:
-                return b"", authorization
+                return b"", authorization, FOREVER
             key = connection.node.key_of_port(member.registration.port)
             proof = connection.proof or Proof.TLS
             # Verified issuers alone; the root itself the far side has, or it does not believe the chain anyway.
             above = tuple(link for link in decision.chain if not link.self_issued)
-            return member.statement(connection.certificate, above, proof, key), authorization
+            lines, until = member.statement(connection.certificate, above, proof, key)
+            return lines, authorization, until
         assert endpoint is not None
         if kind is EndpointIdentity.CERTIFICATE:
             assert endpoint.keystore is not None
             leaf, issuers = endpoint.keystore.chain[0], endpoint.keystore.chain[1:]
-            key = connection.node.key_of(endpoint.keystore)
-            return member.statement(leaf, issuers, Proof.KEY, key), None
+            lines, until = member.statement(leaf, issuers, Proof.KEY, connection.node.key_of(endpoint.keystore))
+            return lines, None, until
         if kind is EndpointIdentity.BASIC:
-            return b"", builtin.basic(endpoint.username, endpoint.password)
-        return b"", None
+            return b"", builtin.basic(endpoint.username, endpoint.password), FOREVER
+        return b"", None, FOREVER
 
     def _got_backend(self, upstream: Upstream) -> None:
         self._cancel_wait = None
         if self.done:
             return upstream.release()
-        head, decision, connection = self.head, self.decision, self.connection
+        written = self._written_for(upstream.owner)
+        if written is None:
+            written, until = self._write_for_backend()
+            self._keep(upstream.owner, written, until)
+        self._start(upstream, written)
+        return None
+
+    def _write_for_backend(self) -> tuple[bytes, float]:
+        """The head for a backend or an https endpoint, as `_write_for_tunnel` has it."""
+        head, decision, connection, endpoint = self.head, self.decision, self.connection, self._endpoint
         assert decision is not None
-        endpoint = self._endpoint
+        until = FOREVER
         url = endpoint.url if endpoint else decision.route.backend  # type: ignore[union-attr]
         lines = [
             request_line(head.method, self._target()),
             b"Host: %b\r\n" % url.authority.encode(),  # type: ignore[union-attr]
             write_fields(head.fields),
-            self._traceparent(),
         ]
         forwarded = headers.forwarded(decision.caller, head.host.decode("latin-1"), connection.secure)
         if connection.believes_forwarding and head.forwarding:
@@ -285,21 +346,26 @@ class Exchange:
             service = decision.route
             assert isinstance(service, Service)
             if service.identity_headers and decision.identity is not None:
-                lines.append(self._identity_fields(service, decision.identity))
+                fields, until = self._identity_fields(service, decision.identity)
+                lines.append(fields)
             if service.forward_authorization:
                 authorization = head.authorization
         if authorization:
             lines.append(b"Authorization: %b\r\n" % authorization)
         lines.append(self._framing())
-        self._start(upstream, b"".join(lines))
-        return None
+        return b"".join(lines), until
 
-    def _identity_fields(self, service: Service, identity: Identity) -> bytes:
-        """Whom the request runs as, in the forms that the service asks for; nothing for `Default`."""
+    def _identity_fields(self, service: Service, identity: Identity) -> tuple[bytes, float]:
+        """Whom the request runs as, in the forms that the service asks for, and until when that is good.
+
+        Nothing for `Default`.
+        """
+        until = FOREVER
         if identity.anonymous:
-            return b""
+            return b"", until
         lines: list[bytes] = []
         certificate = identity.certificate
+        node = self.connection.node
         for form in service.identity_headers:
             if form == "client-cert" and certificate is not None:
                 lines.append(b"Client-Cert: %b\r\n" % headers.client_cert(certificate))
@@ -308,22 +374,35 @@ class Exchange:
             elif form == "user":
                 groups = ",".join(sorted(identity.groups))
                 lines.append(f"X-Forwarded-User: {identity.user}\r\nX-Forwarded-Groups: {groups}\r\n".encode())
-            elif form == "jwt" and self.connection.node.snapshot.token is not None:
-                lines.append(b"Postern-Identity: %b\r\n" % self.connection.node.identity_token(identity))
-        return b"".join(lines)
+            elif form == "jwt" and node.snapshot.token is not None:
+                token, until = node.identity_token(identity)
+                lines.append(b"Postern-Identity: %b\r\n" % token)
+        return b"".join(lines), until
 
     def _framing(self) -> bytes:
         length = self.head.length
         if length is None:
-            return b"Transfer-Encoding: chunked\r\n\r\n"
+            return b"Transfer-Encoding: chunked\r\n"
         if length == 0 and self.head.method in ("GET", "HEAD", "OPTIONS", "DELETE"):
-            return b"\r\n"
-        return b"Content-Length: %d\r\n\r\n" % length
+            return b""
+        return b"Content-Length: %d\r\n" % length
 
-    def _start(self, upstream: Upstream, head: bytes) -> None:
+    def _start(self, upstream: Upstream, written: bytes) -> None:
+        """Send the head, ended by the line that is this request's own, and what there is of the body."""
         self.upstream = upstream
-        upstream.start(self, self.head.method, head, chunked=self.head.length is None)
-        self._start_body(upstream)
+        head = self.head
+        message = written + trace_line(self.trace_id, getrandbits(64))
+        if self._request_ended and head.length is not None:
+            if self._pending:
+                message += b"".join(self._pending)
+                self._pending = []
+            upstream.start_whole(self, head.method, message)
+            self._watch()
+            if self._request_paused:
+                self._resume_request()
+        else:
+            upstream.start(self, head.method, message, chunked=head.length is None)
+            self._start_body(upstream)
 
     def _start_body(self, upstream: "Upstream | builtin.Builtin") -> None:
         if self.head.expects and not self._pending and not self._request_ended:
@@ -391,13 +470,11 @@ class Exchange:
     def response_head(self, status: int, fields: Fields, length: int | None) -> None:
         if self.done:
             return
-        inner: Reason | None = None
-        for name, value in fields:
-            lowered = name.lower()
-            if lowered == b"postern-reason" and self._through_tunnel:
-                inner = BY_CODE.get(value.decode("latin-1"))
-            elif lowered == b"postern-trace" and self._through_tunnel:
-                self._take_lanes(value)
+        inner = None
+        if self._through_tunnel:
+            inner = _inner_reason(fields)
+            if self.connection.tracing:
+                self._take_lanes(fields)
         if self._is_endpoints_fault(status, inner):
             why = inner.value if inner else f"status {status}"
             upstream, self.upstream = self.upstream, None
@@ -428,12 +505,42 @@ class Exchange:
             return endpoint.url.scheme == "reverse"
         return self.decision is not None and self.decision.outcome is Outcome.PASS
 
-    def _take_lanes(self, value: bytes) -> None:
-        if self.connection.tracing and len(value) <= MAX_TRACE:
-            try:
-                self.lanes = builtin.decode_lanes(value)
-            except ValueError:
-                log.warning("trace %s: the far side's trace cannot be read", self.trace_id)
+    def _take_lanes(self, fields: Fields) -> None:
+        for name, value in fields:
+            if name.lower() == b"postern-trace" and len(value) <= MAX_TRACE:
+                try:
+                    self.lanes = builtin.decode_lanes(value)
+                except ValueError:
+                    log.warning("trace %s: the far side's trace cannot be read", self.trace_id)
+
+    def response(self, answer: Answer, body: bytes) -> None:
+        """An answer that came whole, its head known from before."""
+        connection, head = self.connection, self.head
+        if (
+            self.done
+            or not self._request_ended
+            or self._endpoint is not None
+            or connection.tracing
+            or head.version != "1.1"
+            or head.method == "HEAD"
+            or not connection.keeps_alive(self)
+        ):
+            self.response_head(answer.status, answer.fields, answer.length)
+            self.response_data(body)
+            self.response_end()
+            return
+        if self._through_tunnel:
+            self.reason = _inner_reason(answer.fields) if answer.status >= 400 else None
+        self.status, self.answered = answer.status, True
+        self.deadline = FOREVER
+        if not answer.written:
+            kept = [(name, value) for name, value in answer.fields if headers.response_keeps(name)]
+            answer.written = self._answer_head(answer.status, kept, answer.length)
+        connection.send(answer.written + body if body else answer.written)
+        upstream, self.upstream = self.upstream, None
+        if upstream is not None:
+            upstream.release()
+        self._finish()
 
     def response_data(self, data: bytes) -> None:
         if not self.done:
@@ -457,31 +564,31 @@ class Exchange:
         """Write an answer's head; `response_data` and `response_end` follow. `length` None: not known."""
         connection, head = self.connection, self.head
         self.status, self.answered = status, True
-        bodiless = head.method == "HEAD" or status in (204, 304)
-        lines = [status_line(status), write_fields(fields)]
         close = not connection.keeps_alive(self)
-        if bodiless:
-            if length is not None and status != 204:
-                lines.append(b"Content-Length: %d\r\n" % length)
-        elif length is not None:
-            lines.append(b"Content-Length: %d\r\n" % length)
-        elif head.version == "1.1":
-            self._chunked_answer = True
-            lines.append(b"Transfer-Encoding: chunked\r\n")
-        else:
-            close = True
+        if length is None and head.method != "HEAD" and status not in (204, 304):
+            if head.version == "1.1":
+                self._chunked_answer = True
+            else:
+                close = True
+        more = b""
         if close:
             connection.last = True
-            lines.append(b"Connection: close\r\n")
+            more = b"Connection: close\r\n"
         elif head.version == "1.0":
-            lines.append(b"Connection: keep-alive\r\n")
+            more = b"Connection: keep-alive\r\n"
         if ours:
-            lines.append(connection.node.date_line())
-        trace = connection.trace_line(self)
-        if trace:
-            lines.append(trace)
-        lines.append(b"\r\n")
-        connection.write(b"".join(lines))
+            more += connection.node.date_line()
+        more += connection.trace_line(self)
+        connection.write(self._answer_head(status, fields, length, more))
+
+    def _answer_head(self, status: int, fields: Fields, length: int | None, more: bytes = b"") -> bytes:
+        lines = [status_line(status), write_fields(fields)]
+        if self._chunked_answer:
+            lines.append(b"Transfer-Encoding: chunked\r\n")
+        elif length is not None and status != 204:
+            lines.append(b"Content-Length: %d\r\n" % length)
+        lines += (more, b"\r\n")
+        return b"".join(lines)
 
     # --- refusing ---
 
@@ -597,6 +704,14 @@ def _with_failure(decision: Decision, reason: Reason, detail: Words) -> Decision
     """A copy, for decisions are remembered: what came of the request after it was decided."""
     step = Step("execution", False, reason.value, detail)
     return replace(decision, outcome=Outcome.REFUSE, reason=reason, steps=[*decision.steps, step])
+
+
+def _inner_reason(fields: Fields) -> Reason | None:
+    """Why the far side of a tunnel refused; None where it did not."""
+    for name, value in fields:
+        if name.lower() == b"postern-reason":
+            return BY_CODE.get(value.decode("latin-1"))
+    return None
 
 
 _xfccs: dict[str, bytes] = {}

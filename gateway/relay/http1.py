@@ -4,6 +4,7 @@ Framing is httptools' (llhttp); what it lets pass and two programs could read di
 What goes on is written anew from what was parsed, never copied through.
 """
 
+import re
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Protocol
@@ -14,6 +15,7 @@ from gateway.core.errors import MessageError
 from gateway.core.headers import NOT_FOR_CONNECTION, Action, Fields, action
 from gateway.core.limits import Limits
 from gateway.core.reasons import GatewayReason
+from gateway.relay.memo import Memo
 
 NOTHING: frozenset[bytes] = frozenset()
 ON_TUNNEL = frozenset({b"postern-assertion", b"postern-peer", b"postern-trace", b"client-cert", b"client-cert-chain"})
@@ -34,12 +36,13 @@ class Head:
         length: of the body in bytes; None where it is chunked; 0 where there is none.
         expects: whether 100-continue is awaited.
         forwarding: X-Forwarded-… and Forwarded, good only when the peer is a trusted proxy.
+        recurs: whether a head of the very same bytes came before; the same object stands for all of them.
         spoken: the fields that speak at this kind of port alone, by lower-case name; empty elsewhere.
     """
 
     __slots__ = (
-        "authorization", "expects", "fields", "forwarding", "host", "keep_alive", "length", "method", "spoken",
-        "target", "traceparent", "tracestate", "upgrade", "version",
+        "authorization", "expects", "fields", "forwarding", "host", "keep_alive", "length", "method", "recurs",
+        "spoken", "target", "traceparent", "tracestate", "upgrade", "version",
     )  # fmt: skip
 
     method: str
@@ -56,6 +59,7 @@ class Head:
     traceparent: bytes
     tracestate: bytes
     spoken: dict[bytes, bytes]
+    recurs: bool
 
 
 def read_head(
@@ -76,7 +80,7 @@ def read_head(
     fields: Fields = []
     head.fields, head.forwarding, head.spoken = fields, [], {}
     head.authorization, head.upgrade, head.traceparent, head.tracestate = None, b"", b"", b""
-    head.expects = False
+    head.expects = head.recurs = False
     hosts: list[bytes] = []
     lengths: list[bytes] = []
     codings: list[bytes] = []
@@ -204,9 +208,26 @@ def _apply_connection(head: Head, connection: list[bytes]) -> None:
 
 
 # --- parsers ----------------------------------------------------------------------------------------------
+#
+# Reading a head is a function of its bytes, the limits and the kind of port, and of nothing else while the
+# parser stands between two messages. Most heads come again and again: they are remembered by their very bytes,
+# and a message that arrives whole under a known head is not read again. Whatever else arrives goes through
+# llhttp, byte by byte.
+
+MEMORABLE = 4096  # bytes of a head that is remembered
+REMEMBERED = 512  # heads, per port or pool and generation
+_END = b"\r\n\r\n"
+
+
+def new_memo() -> Memo:
+    """For the heads that come to one port or one pool."""
+    return Memo(REMEMBERED)
 
 
 class RequestHandler(Protocol):
+    def request(self, head: Head, trace_id: str, body: bytes) -> None:
+        """A whole request under a head that came before. `trace_id`: "" where the head itself has it."""
+
     def request_head(self, head: Head) -> None: ...
     def request_data(self, data: bytes) -> None: ...
     def request_end(self) -> None: ...
@@ -219,20 +240,18 @@ class RequestParser:
     """
 
     __slots__ = (
-        "_fields",
-        "_handler",
-        "_head_bytes",
-        "_in_head",
-        "_limits",
-        "_parser",
-        "_speaks",
-        "_stopped",
-        "_target",
-    )
+        "_begun", "_fields", "_fresh", "_handler", "_head", "_head_bytes", "_heads", "_in_head", "_limits", "_parser",
+        "_speaks", "_stopped", "_target",
+    )  # fmt: skip
 
-    def __init__(self, handler: RequestHandler, limits: Limits, speaks: frozenset[bytes] = NOTHING) -> None:
-        self._handler, self._limits, self._speaks = handler, limits, speaks
+    def __init__(
+        self, handler: RequestHandler, limits: Limits, speaks: frozenset[bytes] = NOTHING, heads: Memo | None = None
+    ) -> None:
+        """`heads`: shared by parsers of the same limits that speak the same; None remembers nothing."""
+        self._handler, self._limits, self._speaks, self._heads = handler, limits, speaks, heads
         self._stopped = False
+        self._begun = 0  # messages, in this call of `feed`
+        self._head: Head | None = None
         self._start()
 
     def stop(self) -> None:
@@ -243,6 +262,7 @@ class RequestParser:
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
         self._fields: Fields = []
+        self._fresh = True  # between two messages
         self._in_head, self._head_bytes = True, 0
 
     @property
@@ -251,6 +271,10 @@ class RequestParser:
         return self._in_head and self._head_bytes > 0
 
     def feed(self, data: bytes) -> None:
+        fresh = self._fresh and not self._head_bytes and self._heads is not None
+        if fresh and self._recall(data):
+            return
+        self._begun = 0
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as switch:
@@ -274,11 +298,57 @@ class RequestParser:
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.header_bytes:
                 raise MessageError(f"more than {self._limits.header_bytes} bytes", GatewayReason.HEADERS_TOO_LARGE)
+            if self._fresh:
+                self._head_bytes = 0
+                if fresh and self._begun == 1:
+                    self._remember(data)
 
-    # httptools calls these
+    # --- heads that recur ---
+
+    def _recall(self, data: bytes) -> bool:
+        """Pass on a message that is whole and whose head is known; False where there is more to it."""
+        cut = data.find(_END) + 4
+        if cut < 4:
+            return False
+        key, trace_id = self._key(data, cut)
+        if not key:
+            return False
+        head = self._heads.get(key)  # type: ignore[union-attr]
+        if head is None or head.length != len(data) - cut:
+            return False
+        self._handler.request(head, trace_id, data[cut:])
+        return True
+
+    def _remember(self, data: bytes) -> None:
+        head, cut = self._head, data.find(_END) + 4
+        if head is None or head.length != len(data) - cut or head.upgrade or not 4 <= cut <= MEMORABLE:
+            return
+        key, _ = self._key(data, cut)
+        if key:
+            head.recurs = True
+            self._heads.put(key, head)  # type: ignore[union-attr]
+
+    def _key(self, data: bytes, cut: int) -> tuple[bytes, str]:
+        """What a head that ends at `cut` is known by, and the trace id that is not part of it.
+
+        On a tunnel the edge writes the one line that differs in every request last; its form is fixed, so that
+        what is before it is read the same with any such line. b"" where it has another form.
+        """
+        if self._speaks is not ON_TUNNEL:
+            return (data if cut == len(data) else data[:cut]), ""
+        start = cut - TRACE_BYTES
+        if start < 2 or data[start - 2 : start] != b"\r\n":
+            return b"", ""
+        line = _TRACE_LINE.fullmatch(data, start, cut)
+        if line is None:
+            return b"", ""
+        return data[:start], line[1].decode("ascii")
+
+    # --- httptools calls these ---
 
     def on_message_begin(self) -> None:
-        self._target, self._fields, self._in_head = b"", [], True
+        self._target, self._fields, self._in_head, self._fresh = b"", [], True, False
+        self._begun += 1
 
     def on_url(self, part: bytes) -> None:
         self._target += part
@@ -291,26 +361,43 @@ class RequestParser:
         self._in_head, self._head_bytes = False, 0
         parser = self._parser
         fields, self._fields = self._fields, []
-        self._handler.request_head(
-            read_head(
-                parser.get_method().decode("ascii"),
-                self._target,
-                parser.get_http_version(),
-                fields,
-                self._limits,
-                self._speaks,
-            )
+        self._head = None
+        self._head = head = read_head(
+            parser.get_method().decode("ascii"),
+            self._target,
+            parser.get_http_version(),
+            fields,
+            self._limits,
+            self._speaks,
         )
+        self._handler.request_head(head)
 
     def on_body(self, data: bytes) -> None:
         self._handler.request_data(data)
 
     def on_message_complete(self) -> None:
-        self._in_head, self._head_bytes = True, 0
+        self._in_head, self._head_bytes, self._fresh = True, 0, True
         self._handler.request_end()
 
 
+class Answer:
+    """The head of an answer whose length is told.
+
+    Attributes:
+        written: the head as it goes on to a caller on a kept connection; made when first asked for.
+    """
+
+    __slots__ = ("fields", "keep_alive", "length", "status", "written")
+
+    def __init__(self, status: int, fields: Fields, length: int, keep_alive: bool) -> None:
+        self.status, self.fields, self.length, self.keep_alive = status, fields, length, keep_alive
+        self.written = b""
+
+
 class ResponseHandler(Protocol):
+    def response(self, answer: Answer, body: bytes) -> None:
+        """A whole answer under a head that came before."""
+
     def response_head(self, status: int, fields: Fields, length: int | None, keep_alive: bool) -> None: ...
     def response_data(self, data: bytes) -> None: ...
     def response_end(self) -> None: ...
@@ -323,34 +410,43 @@ class ResponseParser:
     """
 
     __slots__ = (
-        "_fields",
-        "_handler",
-        "_head_bytes",
-        "_in_head",
-        "_limit",
-        "_method",
-        "_parser",
-        "_skip",
-        "_until_close",
-        "busy",
-    )
+        "_answer", "_fields", "_fresh", "_handler", "_head_bytes", "_heads", "_in_head", "_limit", "_method",
+        "_parser", "_skip", "_until_close", "busy",
+    )  # fmt: skip
 
-    def __init__(self, handler: ResponseHandler, header_bytes: int = 64 * 1024) -> None:
-        self._handler, self._limit = handler, header_bytes
+    def __init__(self, handler: ResponseHandler, heads: Memo | None = None, header_bytes: int = 64 * 1024) -> None:
+        """`heads`: shared by the connections of one pool; None remembers nothing."""
+        self._handler, self._heads, self._limit = handler, heads, header_bytes
         self._method, self.busy = "", False
+        self._answer: Answer | None = None
         self._start()
 
     def _start(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self._fields: Fields = []
+        self._fresh = True  # between two messages
         self._in_head, self._head_bytes, self._skip, self._until_close = True, 0, False, False
 
     def expect(self, method: str) -> None:
         self._method, self.busy = method, True
 
+    def recall(self, data: bytes) -> bool:
+        """Pass on an answer that is whole and whose head is known; False where `feed` has to read it."""
+        if not self._fresh or not self.busy or self._head_bytes or self._heads is None or self._method == "HEAD":
+            return False
+        cut = data.find(_END) + 4
+        answer = self._heads.get(data[:cut])
+        if answer is None or answer.length != len(data) - cut:
+            return False
+        self.busy = False
+        self._handler.response(answer, data[cut:])
+        return True
+
     def feed(self, data: bytes) -> None:
         if not self.busy:
             raise MessageError("an answer to nothing", GatewayReason.BACKEND_PROTOCOL_ERROR)
+        fresh = self._fresh and not self._head_bytes and self._heads is not None
+        self._answer = None
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as error:
@@ -369,6 +465,13 @@ class ResponseParser:
             self._head_bytes += len(data)
             if self._head_bytes > self._limit:
                 raise MessageError(f"a head of more than {self._limit} bytes", GatewayReason.BACKEND_PROTOCOL_ERROR)
+        elif fresh and self._fresh and self._answer is not None:
+            self._remember(data, self._answer)
+
+    def _remember(self, data: bytes, answer: Answer) -> None:
+        cut = data.find(_END) + 4
+        if 4 <= cut <= MEMORABLE and answer.length == len(data) - cut:
+            self._heads.put(data[:cut], answer)  # type: ignore[union-attr]
 
     def eof(self) -> bool:
         """The peer has ended; whether that ends the answer properly (one without a length)."""
@@ -379,7 +482,7 @@ class ResponseParser:
         return not self.busy
 
     def on_message_begin(self) -> None:
-        self._fields, self._in_head = [], True
+        self._fields, self._in_head, self._fresh = [], True, False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:
@@ -391,6 +494,7 @@ class ResponseParser:
         parser = self._parser
         status = parser.get_status_code()
         self._in_head, self._head_bytes = False, 0
+        self._answer = None
         if status < 200:
             return  # interim: ours to say, not the backend's (we have said 100 already)
         lengths = [value.strip(b" \t") for name, value in self._fields if name.lower() == b"content-length"]
@@ -403,6 +507,8 @@ class ResponseParser:
         bodiless = self._method == "HEAD" or status in (204, 304)
         self._until_close = not (bodiless or chunked or lengths)
         keep_alive = parser.should_keep_alive() and not self._until_close
+        if length is not None and not bodiless:
+            self._answer = Answer(status, self._fields, length, keep_alive)
         self._handler.response_head(status, self._fields, length, keep_alive)
         if self._method == "HEAD" and (chunked or (length or 0) > 0):
             # llhttp would wait for the body that a HEAD's answer only speaks of.
@@ -418,7 +524,7 @@ class ResponseParser:
         if self._skip or not self.busy or self._parser.get_status_code() < 200:
             self._in_head = True
             return
-        self._in_head, self.busy = True, False
+        self._in_head, self._fresh, self.busy = True, True, False
         self._handler.response_end()
 
 
@@ -431,6 +537,18 @@ def write_fields(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 def request_line(method: str, target: str) -> bytes:
     return f"{method} {target} HTTP/1.1\r\n".encode("latin-1")
+
+
+TRACE_BYTES = 72  # of `trace_line`
+_TRACE_LINE = re.compile(rb"traceparent: 00-((?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-01\r\n\r\n")
+
+
+def trace_line(trace_id: str, parent: int) -> bytes:
+    """The last line of every head that goes on, and its end (W3C Trace Context, section 3.2).
+
+    `trace_id`: 32 hexadecimal digits; `parent`: 64 bits.
+    """
+    return b"traceparent: 00-%b-%016x-01\r\n\r\n" % (trace_id.encode("ascii"), parent or 1)
 
 
 def status_line(status: int) -> bytes:

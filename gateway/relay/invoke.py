@@ -17,7 +17,7 @@ from gateway.core.snapshot import Port, PortType
 from gateway.relay import builtin
 from gateway.relay.connection import ServerConnection
 from gateway.relay.exchange import Exchange
-from gateway.relay.http1 import ResponseParser
+from gateway.relay.http1 import Answer, ResponseParser
 from identity.core.assertions import Proof
 from identity.core.certificates import Certificate
 
@@ -169,6 +169,11 @@ class _Collector:
     def resume_reading(self) -> None: ...
 
     # as a handler of the answer
+
+    def response(self, answer: Answer, body: bytes) -> None:
+        self.response_head(answer.status, answer.fields, answer.length, answer.keep_alive)
+        self.response_data(body)
+        self.response_end()
 
     def response_head(self, status: int, fields: Fields, length: int | None, keep_alive: bool) -> None:
         self.status, self.fields = status, fields

@@ -15,7 +15,7 @@ from gateway.core.snapshot import Port, PortType
 from gateway.relay import handshake
 from gateway.relay.connection import ServerConnection
 from gateway.relay.exchange import Exchange
-from gateway.relay.http1 import AT_REGISTRATION, Head
+from gateway.relay.http1 import AT_REGISTRATION, Head, new_memo
 from gateway.relay.tls import Application, TLSLayer, server_context
 from gateway.relay.upstream import Early, PlainLayer
 from identity.core import chains
@@ -38,6 +38,7 @@ class Listener:
         self.node, self.port = node, port
         self._context = self._make_context(port)
         self._server: asyncio.Server | None = None
+        self.heads = new_memo()
         self._addresses: Counter[str] = Counter()
         self._handshakes: dict[TLSLayer, float] = {}
         self.count = 0
@@ -61,6 +62,8 @@ class Listener:
     def change(self, port: Port) -> None:
         """Take up new settings; connections that stand keep the TLS that they have."""
         before, self.port = self.port, port
+        if before.limits != port.limits:
+            self.heads = new_memo()
         tls = ("keystore", "client_auth", "truststore")
         if any(getattr(before, name) is not getattr(port, name) for name in tls):
             self._context = self._make_context(port)
@@ -132,7 +135,7 @@ class _ClientConnection(ServerConnection):
 
     def __init__(self, listener: Listener, transport: Any, peer: str, *, secure: bool) -> None:
         self._listener = listener
-        super().__init__(listener.node, listener.port, transport, peer, secure=secure)
+        super().__init__(listener.node, listener.port, transport, peer, secure=secure, heads=listener.heads)
 
     def _gone(self) -> None:
         if self in self.node.connections:
@@ -161,12 +164,11 @@ class Registrar(_ClientConnection):
 
     speaks = AT_REGISTRATION
 
-    def _begin(self, head: Head) -> None:
+    def _begin(self, head: Head, trace_id: str, body: bytes | None = None) -> None:
         self.refresh()
-        exchange = Exchange(self, head)
+        exchange = Exchange(self, head, f"{time.time_ns():032x}")
         self.exchange = self._filling = exchange
         self.node.exchanges.add(exchange)
-        exchange.trace_id = f"{time.time_ns():032x}"
         try:
             refusal = self._register(head)
         except MessageError as error:

@@ -29,6 +29,7 @@ from gateway.relay.cork import Cork
 from gateway.relay.dialler import Dialler
 from gateway.relay.exchange import Exchange
 from gateway.relay.listener import Listener
+from gateway.relay.memo import Memo
 from gateway.relay.passwords import PasswordChecker
 from gateway.relay.tls import client_context
 from gateway.relay.tunnel import TunnelPool
@@ -41,6 +42,7 @@ SWEEP_SECONDS = 0.25  # how exact every timeout is
 SLOW_SWEEP = 4  # sweeps of connections that are idle: every so many
 TRACES = 1000  # refusals kept for looking up
 FAILED_HANDSHAKES = 200  # kept likewise
+MEMORY = 8192  # requests whose decision is remembered, per generation
 
 
 class RelayNode:
@@ -49,6 +51,7 @@ class RelayNode:
     def __init__(self) -> None:
         self.snapshot: Snapshot = None  # type: ignore[assignment]  # there is one before a request comes
         self.cork = Cork()
+        self.memory = Memo(MEMORY)
         self.connections: set[ServerConnection] = set()
         self.exchanges: set[Exchange] = set()
         self.listeners: dict[str, Listener] = {}
@@ -158,8 +161,7 @@ class RelayNode:
                 dialler.cut()
                 del self.diallers[key]
             else:
-                dialler.port = port
-                dialler.changed()
+                dialler.change(port)
         for key, (port, dial) in wanted.items():
             if key not in self.diallers:
                 self.diallers[key] = dialler = Dialler(self, port, dial)
@@ -214,8 +216,11 @@ class RelayNode:
         assert keystore is not None
         return self.key_of(keystore)
 
-    def identity_token(self, identity: Identity) -> bytes:
-        """`Postern-Identity` of a user; made once for half its life."""
+    def identity_token(self, identity: Identity) -> tuple[bytes, float]:
+        """`Postern-Identity` of a user, and until when (seconds since 1970-01-01 UTC) it may be used.
+
+        Made once for half its life.
+        """
         settings = self.snapshot.token
         assert settings is not None
         index, now = (identity.user, identity.groups), time.time()
@@ -229,7 +234,7 @@ class RelayNode:
             if len(self._tokens) >= 4096:
                 self._tokens.clear()
             known = self._tokens[index] = token, now + settings.lifetime / 2
-        return known[0]
+        return known
 
     def date_line(self) -> bytes:
         second = int(time.time())

@@ -19,7 +19,7 @@ from gateway.core.snapshot import ClientAuth, Keystore
 from identity.core.certificates import Certificate, CertificateError, from_der
 from identity.core.chains import MAX_INTERMEDIATES, Truststore
 
-READ = 64 * 1024  # bytes asked of the TLS object at once; a record has at most 16 KiB
+READ = 16 * 1024  # bytes asked of the TLS object at once; a record has no more
 
 
 class Application(Protocol):
@@ -194,7 +194,7 @@ class TLSLayer(asyncio.Protocol):
         return self._application is None and not self._over
 
     def _pump(self) -> None:
-        read, application = self._object.read, self._application
+        read, incoming, application = self._object.read, self._incoming, self._application
         try:
             while not self._paused and not self._over and application is not None:
                 data = read(READ)
@@ -202,6 +202,10 @@ class TLSLayer(asyncio.Protocol):
                     self._ended()
                     return
                 application.data_received(data)
+                if not incoming.pending:
+                    # Nothing is left, not even in OpenSSL, which takes no byte of a record that it was not asked
+                    # for; to ask once more would only raise, which costs more than the reading.
+                    break
                 application = self._application
         except ssl.SSLWantReadError:
             if self._outgoing.pending:  # an answer to a key update

@@ -15,6 +15,8 @@ from gateway.core.headers import client_cert, client_cert_chain
 from gateway.core.reasons import GatewayReason
 from gateway.core.snapshot import Registration
 from gateway.relay.cork import Cork
+from gateway.relay.http1 import new_memo
+from gateway.relay.memo import Memo
 from gateway.relay.upstream import Unheard, Upstream
 from identity.core import assertions
 from identity.core.assertions import Claims, Proof
@@ -38,8 +40,8 @@ class Member:
     def __init__(self, registration: Registration, nonce: str, clock: float, peer: str) -> None:
         self.registration, self.nonce, self.clock, self.peer = registration, nonce, clock, peer
         self.audience = assertions.audience(registration.name, nonce)
-        self.idle: deque[Upstream] = deque()
-        self.tunnels: set[Upstream] = set()
+        self.idle: deque[Tunnel] = deque()
+        self.tunnels: set[Tunnel] = set()
         self.last_seen = time.time()
         self._statements: dict[tuple[str, tuple[str, ...], Proof, int], tuple[bytes, float]] = {}
 
@@ -47,17 +49,21 @@ class Member:
     def busy(self) -> int:
         return len(self.tunnels) - len(self.idle)
 
-    def statement(self, certificate: Certificate, chain: tuple[Certificate, ...], proof: Proof, key: Any) -> bytes:
+    def statement(
+        self, certificate: Certificate, chain: tuple[Certificate, ...], proof: Proof, key: Any
+    ) -> tuple[bytes, float]:
         """The header lines that say who the caller is, with a token good for this registration alone.
 
+        They may be used until the time that comes with them, in seconds since 1970-01-01 UTC by this node's clock.
         Made once for each credential and reused until half of the token's life is gone.
         Raises AssertionInvalid for a key that signs nothing here.
         """
         index = certificate.sha256, tuple(above.sha256 for above in chain), proof, id(key)
         known = self._statements.get(index)
-        now = time.time() + self.clock
-        if known is not None and now < known[1]:
-            return known[0]
+        here = time.time()
+        if known is not None and here < known[1]:
+            return known
+        now = here + self.clock
         claims = Claims(
             self.registration.port,
             self.audience,
@@ -72,25 +78,37 @@ class Member:
             lines += b"Client-Cert-Chain: %b\r\n" % client_cert_chain(chain)
         if len(self._statements) >= _STATEMENTS:
             self._statements.clear()
-        self._statements[index] = lines, now + assertions.MAX_LIFETIME / 2
-        return lines
+        known = self._statements[index] = lines, here + assertions.MAX_LIFETIME / 2
+        return known
+
+
+class Tunnel(Upstream):
+    """One tunnel, seen from the edge. `gone` is called when it ends."""
+
+    __slots__ = ("gone", "member")
+
+    def __init__(
+        self, transport: Any, owner: "TunnelPool", cork: Cork, heads: Memo, member: Member, gone: Callable[[], None]
+    ) -> None:
+        super().__init__(transport, owner, cork, heads)
+        self.member, self.gone = member, gone
 
 
 class _Ping(Unheard):
     """Uses a tunnel while it is pinged."""
 
-    def __init__(self, pool: "TunnelPool", upstream: Upstream) -> None:
-        super().__init__(upstream)
-        self._pool = pool
+    def __init__(self, pool: "TunnelPool", tunnel: Tunnel) -> None:
+        super().__init__(tunnel)
+        self._pool, self._tunnel = pool, tunnel
 
     def response_end(self) -> None:
-        self._pool.answered(self._upstream)
+        self._pool.answered(self._tunnel)
 
 
 class _Waiter:
     __slots__ = ("deadline", "failed", "got", "path")
 
-    def __init__(self, path: str, deadline: float, got: Callable[[Upstream], None], failed: Callable[[NotSent], None]):
+    def __init__(self, path: str, deadline: float, got: Callable[[Tunnel], None], failed: Callable[[NotSent], None]):
         self.path, self.deadline, self.got, self.failed = path, deadline, got, failed
 
 
@@ -100,10 +118,9 @@ class TunnelPool:
     def __init__(self, port: str, cork: Cork) -> None:
         self.port, self._cork = port, cork
         self.members: dict[tuple[str, str], Member] = {}
-        self._member_of: dict[Upstream, Member] = {}
+        self._heads = new_memo()
         self._waiters: deque[_Waiter] = deque()
-        self._pings: dict[Upstream, float] = {}
-        self._gone: dict[Upstream, Callable[[], None]] = {}
+        self._pings: dict[Tunnel, float] = {}
 
     # --- registering ---
 
@@ -115,22 +132,17 @@ class TunnelPool:
         transport: Any,
         peer: str,
         gone: Callable[[], None],
-    ) -> Upstream:
+    ) -> Tunnel:
         """A tunnel that a node dialled; it is free at once. `gone` is called when it ends."""
         member = self.members.get((registration.name, nonce))
         if member is None:
             member = self.members[registration.name, nonce] = Member(registration, nonce, clock, peer)
             log.info("registration %s: %s registered at %s", registration.name, peer, self.port)
         member.clock = clock
-        upstream = Upstream(transport, self, self._cork)
-        member.tunnels.add(upstream)
-        self._member_of[upstream] = member
-        self._gone[upstream] = gone
-        self.released(upstream)
-        return upstream
-
-    def member(self, upstream: Upstream) -> Member:
-        return self._member_of[upstream]
+        tunnel = Tunnel(transport, self, self._cork, self._heads, member, gone)
+        member.tunnels.add(tunnel)
+        self.released(tunnel)
+        return tunnel
 
     def keep_only(self, registrations: dict[str, Registration]) -> None:
         """Close the tunnels of every registration that is not the very one that it was."""
@@ -151,23 +163,8 @@ class TunnelPool:
 
     # --- using ---
 
-    def acquire(
-        self, path: str, wait: float, got: Callable[[Upstream], None], failed: Callable[[NotSent], None]
-    ) -> Callable[[], None]:
-        """Call `got` with a free tunnel that may carry `path`, now or within `wait` seconds, else `failed`.
-
-        Returns what cancels the wait.
-        """
-        upstream = self._free(path)
-        if upstream is not None:
-            got(upstream)
-            return _nothing
-        waiter = _Waiter(path, asyncio.get_running_loop().time() + wait, got, failed)
-        self._waiters.append(waiter)
-        return lambda: self._forget(waiter)
-
-    def _free(self, path: str) -> Upstream | None:
-        """Of the members that may carry `path`, the one with least in flight."""
+    def free(self, path: str) -> Tunnel | None:
+        """A free tunnel that may carry `path`, of the member with least in flight; whoever takes it releases it."""
         best: Member | None = None
         for member in self.members.values():
             if member.idle and (best is None or member.busy < best.busy) and member.registration.carries(path):
@@ -176,10 +173,21 @@ class TunnelPool:
             return None
         idle = best.idle
         while idle:
-            upstream = idle.pop()
-            if upstream.usable:
-                return upstream
-        return self._free(path)
+            tunnel = idle.pop()
+            if tunnel.usable:
+                return tunnel
+        return self.free(path)
+
+    def wait(
+        self, path: str, seconds: float, got: Callable[[Tunnel], None], failed: Callable[[NotSent], None]
+    ) -> Callable[[], None]:
+        """Call `got` with the next tunnel that is free and may carry `path`, or, after `seconds`, `failed`.
+
+        Returns what cancels the wait.
+        """
+        waiter = _Waiter(path, asyncio.get_running_loop().time() + seconds, got, failed)
+        self._waiters.append(waiter)
+        return lambda: self._forget(waiter)
 
     def _forget(self, waiter: _Waiter) -> None:
         if waiter in self._waiters:  # else it was served meanwhile
@@ -187,9 +195,8 @@ class TunnelPool:
 
     def released(self, upstream: Upstream) -> None:
         """Called for a new tunnel too."""
-        member = self._member_of.get(upstream)
-        if member is None:
-            return
+        assert isinstance(upstream, Tunnel)
+        member = upstream.member
         member.last_seen = time.time()
         for waiter in self._waiters:
             if member.registration.carries(waiter.path):
@@ -199,11 +206,10 @@ class TunnelPool:
         member.idle.append(upstream)
 
     def lost(self, upstream: Upstream) -> None:
+        assert isinstance(upstream, Tunnel)
         self._pings.pop(upstream, None)
-        member = self._member_of.pop(upstream, None)
-        if member is None:
-            return
-        self._gone.pop(upstream)()
+        member = upstream.member
+        upstream.gone()
         member.tunnels.discard(upstream)
         if upstream in member.idle:
             member.idle.remove(upstream)
@@ -224,13 +230,13 @@ class TunnelPool:
                 upstream.abort()
         for member in self.members.values():
             while member.idle and now - member.idle[0].used_at > PING_SECONDS:
-                upstream = member.idle.popleft()
-                self._pings[upstream] = now
-                upstream.start(_Ping(self, upstream), "OPTIONS", PING)  # type: ignore[arg-type]
+                tunnel = member.idle.popleft()
+                self._pings[tunnel] = now
+                tunnel.start(_Ping(self, tunnel), "OPTIONS", PING)  # type: ignore[arg-type]
 
-    def answered(self, upstream: Upstream) -> None:
-        self._pings.pop(upstream, None)
-        upstream.release()
+    def answered(self, tunnel: Tunnel) -> None:
+        self._pings.pop(tunnel, None)
+        tunnel.release()
 
     def _why_none(self, path: str) -> str:
         carrying = [member for member in self.members.values() if member.registration.carries(path)]
@@ -241,8 +247,9 @@ class TunnelPool:
         return f"all {sum(len(member.tunnels) for member in carrying)} tunnels at {self.port} are busy"
 
     def close(self) -> None:
-        for upstream in list(self._member_of):
-            self._end(upstream, "the node stops")
+        for member in list(self.members.values()):
+            for tunnel in list(member.tunnels):
+                self._end(tunnel, "the node stops")
 
     def state(self) -> list[dict[str, Any]]:
         return [
@@ -257,7 +264,3 @@ class TunnelPool:
             }
             for member in self.members.values()
         ]
-
-
-def _nothing() -> None:
-    pass

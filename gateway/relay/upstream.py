@@ -10,7 +10,8 @@ from gateway.core.errors import MessageError, NotSent
 from gateway.core.headers import Fields
 from gateway.core.reasons import GatewayReason
 from gateway.relay.cork import Cork
-from gateway.relay.http1 import LAST_CHUNK, ResponseParser, chunk
+from gateway.relay.http1 import LAST_CHUNK, Answer, ResponseParser, chunk, new_memo
+from gateway.relay.memo import Memo
 from gateway.relay.tls import TLSLayer
 
 if TYPE_CHECKING:
@@ -52,9 +53,10 @@ class Upstream:
         "used_at",
     )
 
-    def __init__(self, transport: Any, owner: Owner, cork: Cork) -> None:
+    def __init__(self, transport: Any, owner: Owner, cork: Cork, heads: Memo) -> None:
+        """`heads`: of the answers that came to the owner before, as `ResponseParser` has it."""
         self.transport, self.owner, self._cork = transport, owner, cork
-        self._parser = ResponseParser(self)
+        self._parser = ResponseParser(self, heads)
         self._out: list[bytes] = []
         self._keep_alive = True
         self.exchange: Exchange | None = None
@@ -73,6 +75,16 @@ class Upstream:
         self._keep_alive = True
         self._parser.expect(method)
         self._write(head)
+
+    def start_whole(self, exchange: "Exchange", method: str, message: bytes) -> None:
+        """Send a request that is all there."""
+        self.exchange, self._chunked = exchange, False
+        self._keep_alive = True
+        self._parser.expect(method)
+        if self._out:
+            self._out.append(message)
+        elif not self.over:
+            self.transport.write(message)
 
     def send(self, data: bytes) -> None:
         """A part of the request's body."""
@@ -133,6 +145,8 @@ class Upstream:
     # --- as the application above the transport ---
 
     def data_received(self, data: bytes) -> None:
+        if self._parser.recall(data):
+            return
         try:
             with self._cork:
                 self._parser.feed(data)
@@ -169,6 +183,11 @@ class Upstream:
 
     # --- as the parser's handler ---
 
+    def response(self, answer: Answer, body: bytes) -> None:
+        self._keep_alive = answer.keep_alive
+        if self.exchange is not None:
+            self.exchange.response(answer, body)
+
     def response_head(self, status: int, fields: Fields, length: int | None, keep_alive: bool) -> None:
         self._keep_alive = keep_alive
         if self.exchange is not None:
@@ -190,6 +209,9 @@ class Unheard:
         self._upstream = upstream
         self.connection = self
 
+    def response(self, answer: Answer, body: bytes) -> None:
+        self.response_end()
+
     def response_head(self, status: int, fields: Fields, length: int | None) -> None: ...
     def response_data(self, data: bytes) -> None: ...
 
@@ -209,19 +231,23 @@ class BackendPool:
 
     def __init__(self, host: str, port: int, context: ssl.SSLContext | None, cork: Cork) -> None:
         self.host, self.port, self._context, self._cork = host, port, context, cork
+        self._heads = new_memo()
         self._idle: list[Upstream] = []
         self._connecting: set[asyncio.Task[None]] = set()
         self._all: set[Upstream] = set()
         self._closed = False
 
-    def acquire(self, got: Callable[[Upstream], None], failed: Callable[[NotSent], None]) -> Callable[[], None]:
-        """Call `got` with a free connection, at once or later, or `failed`. Returns what cancels the wait."""
+    def free(self) -> Upstream | None:
+        """A kept connection that nobody uses, the one used last; whoever takes it releases it."""
         idle = self._idle
         while idle:
             upstream = idle.pop()
             if upstream.usable:
-                got(upstream)
-                return _nothing
+                return upstream
+        return None
+
+    def connect(self, got: Callable[[Upstream], None], failed: Callable[[NotSent], None]) -> Callable[[], None]:
+        """Call `got` with a new connection, or `failed`, later. Returns what cancels that."""
         task = asyncio.get_running_loop().create_task(self._connect(got, failed))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
@@ -231,7 +257,7 @@ class BackendPool:
         where = f"{self.host}:{self.port}"
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                upstream = await connect(self.host, self.port, self._context, self, self._cork)
+                upstream = await self._new()
         except TimeoutError:
             failed(NotSent(GatewayReason.BACKEND_UNREACHABLE, f"{where}: no connection within {CONNECT_TIMEOUT:.0f} s"))
             return
@@ -241,6 +267,20 @@ class BackendPool:
         self._all.add(upstream)
         with self._cork:
             got(upstream)
+
+    async def _new(self) -> Upstream:
+        """Raises OSError."""
+        transport: Any
+        if self._context is None:
+            loop = asyncio.get_running_loop()
+            transport, protocol = await loop.create_connection(PlainLayer, self.host, self.port)
+            upstream = Upstream(transport, self, self._cork, self._heads)
+            protocol.application = upstream
+            return upstream
+        layer = await dial_tls(self.host, self.port, self._context, self.host)
+        upstream = Upstream(layer, self, self._cork, self._heads)
+        layer.set_application(upstream)
+        return upstream
 
     def released(self, upstream: Upstream) -> None:
         if self._closed or len(self._idle) >= MAX_IDLE:
@@ -262,23 +302,6 @@ class BackendPool:
         self._closed = True
         for upstream in list(self._idle):
             upstream.close()
-
-
-async def connect(
-    host: str, port: int, context: ssl.SSLContext | None, owner: Owner, cork: Cork, server_name: str | None = None
-) -> Upstream:
-    """A connection on which requests can be sent. Raises OSError."""
-    transport: Any
-    if context is None:
-        loop = asyncio.get_running_loop()
-        transport, protocol = await loop.create_connection(PlainLayer, host, port)
-        upstream = Upstream(transport, owner, cork)
-        protocol.application = upstream
-        return upstream
-    layer = await dial_tls(host, port, context, server_name or host)
-    upstream = Upstream(layer, owner, cork)
-    layer.set_application(upstream)
-    return upstream
 
 
 async def dial_tls(host: str, port: int, context: ssl.SSLContext, server_name: str) -> TLSLayer:
@@ -337,10 +360,6 @@ class PlainLayer(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.application.resume_writing()
-
-
-def _nothing() -> None:
-    pass
 
 
 def _cancel(task: "asyncio.Task[None]") -> None:
