@@ -175,6 +175,8 @@ class ServerConnection:
             return
         if self.over or (self.last and self.exchange is None):
             return
+        if self._parser.recall(data):
+            return
         with self.node.cork:
             try:
                 self._parser.feed(data)

@@ -47,6 +47,7 @@ MAX_TRACE = 16 * 1024  # bytes of a trace that comes back through a tunnel
 # Refusals that are about who asked; behind an endpoint with an identity of its own the gateway is to blame.
 IDENTITY_REFUSALS = frozenset(IdentityReason)
 FOREVER = float("inf")
+KEEP_ALIVE = b"Connection: keep-alive\r\n"
 
 
 class Exchange:
@@ -521,7 +522,6 @@ class Exchange:
             or not self._request_ended
             or self._endpoint is not None
             or connection.tracing
-            or head.version != "1.1"
             or head.method == "HEAD"
             or not connection.keeps_alive(self)
         ):
@@ -533,10 +533,12 @@ class Exchange:
             self.reason = _inner_reason(answer.fields) if answer.status >= 400 else None
         self.status, self.answered = answer.status, True
         self.deadline = FOREVER
-        if not answer.written:
+        written = answer.written.get(head.version)
+        if written is None:
             kept = [(name, value) for name, value in answer.fields if headers.response_keeps(name)]
-            answer.written = self._answer_head(answer.status, kept, answer.length)
-        connection.send(answer.written + body if body else answer.written)
+            more = KEEP_ALIVE if head.version == "1.0" else b""
+            written = answer.written[head.version] = self._answer_head(answer.status, kept, answer.length, more)
+        connection.send(written + body if body else written)
         upstream, self.upstream = self.upstream, None
         if upstream is not None:
             upstream.release()
@@ -575,7 +577,7 @@ class Exchange:
             connection.last = True
             more = b"Connection: close\r\n"
         elif head.version == "1.0":
-            more = b"Connection: keep-alive\r\n"
+            more = KEEP_ALIVE
         if ours:
             more += connection.node.date_line()
         more += connection.trace_line(self)

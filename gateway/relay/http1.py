@@ -272,8 +272,6 @@ class RequestParser:
 
     def feed(self, data: bytes) -> None:
         fresh = self._fresh and not self._head_bytes and self._heads is not None
-        if fresh and self._recall(data):
-            return
         self._begun = 0
         try:
             self._parser.feed_data(data)
@@ -305,44 +303,33 @@ class RequestParser:
 
     # --- heads that recur ---
 
-    def _recall(self, data: bytes) -> bool:
-        """Pass on a message that is whole and whose head is known; False where there is more to it."""
+    def recall(self, data: bytes) -> bool:
+        """Pass on a message that is whole and whose head is known; False where `feed` has to read it."""
+        heads = self._heads
+        if heads is None or not self._fresh or self._head_bytes:
+            return False
         cut = data.find(_END) + 4
         if cut < 4:
             return False
-        key, trace_id = self._key(data, cut)
-        if not key:
+        trace_id, size = "", len(data) - cut
+        if self._speaks is ON_TUNNEL:
+            key, trace_id = _split_head(data, cut)
+        else:
+            key = data[:cut] if size else data
+        head = heads.get(key)
+        if head is None or head.length != size:
             return False
-        head = self._heads.get(key)  # type: ignore[union-attr]
-        if head is None or head.length != len(data) - cut:
-            return False
-        self._handler.request(head, trace_id, data[cut:])
+        self._handler.request(head, trace_id, data[cut:] if size else b"")
         return True
 
     def _remember(self, data: bytes) -> None:
         head, cut = self._head, data.find(_END) + 4
         if head is None or head.length != len(data) - cut or head.upgrade or not 4 <= cut <= MEMORABLE:
             return
-        key, _ = self._key(data, cut)
+        key = _split_head(data, cut)[0] if self._speaks is ON_TUNNEL else data[:cut]
         if key:
             head.recurs = True
             self._heads.put(key, head)  # type: ignore[union-attr]
-
-    def _key(self, data: bytes, cut: int) -> tuple[bytes, str]:
-        """What a head that ends at `cut` is known by, and the trace id that is not part of it.
-
-        On a tunnel the edge writes the one line that differs in every request last; its form is fixed, so that
-        what is before it is read the same with any such line. b"" where it has another form.
-        """
-        if self._speaks is not ON_TUNNEL:
-            return (data if cut == len(data) else data[:cut]), ""
-        start = cut - TRACE_BYTES
-        if start < 2 or data[start - 2 : start] != b"\r\n":
-            return b"", ""
-        line = _TRACE_LINE.fullmatch(data, start, cut)
-        if line is None:
-            return b"", ""
-        return data[:start], line[1].decode("ascii")
 
     # --- httptools calls these ---
 
@@ -380,18 +367,30 @@ class RequestParser:
         self._handler.request_end()
 
 
+def _split_head(data: bytes, cut: int) -> tuple[bytes, str]:
+    """What a tunnel's head that ends at `cut` is known by, and the trace id that is not part of it.
+
+    The edge writes the one line that differs in every request last; its form is fixed, so that what is before it
+    is read the same with any such line. (b"", "") where it has another form.
+    """
+    start = cut - TRACE_BYTES
+    line = _TRACE_LINE.match(data, start) if start > 2 and data[start - 1] == 10 else None
+    return (data[:start], line[1].decode("ascii")) if line else (b"", "")
+
+
 class Answer:
     """The head of an answer whose length is told.
 
     Attributes:
-        written: the head as it goes on to a caller on a kept connection; made when first asked for.
+        written: the head as it goes on to a caller whose connection is kept, by HTTP version; made when first asked
+            for.
     """
 
     __slots__ = ("fields", "keep_alive", "length", "status", "written")
 
     def __init__(self, status: int, fields: Fields, length: int, keep_alive: bool) -> None:
         self.status, self.fields, self.length, self.keep_alive = status, fields, length, keep_alive
-        self.written = b""
+        self.written: dict[str, bytes] = {}
 
 
 class ResponseHandler(Protocol):
