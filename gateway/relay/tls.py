@@ -179,8 +179,20 @@ class TLSLayer(asyncio.Protocol):
         if self._tls.server_side and self._tls.context.verify_mode != ssl.CERT_NONE and self._tls.session_reused:
             self.fail("a resumed session, on a port that asks for certificates")
             return False
+        if self._tls.server_side:
+            self._acknowledge()
         self._application = self._ready(self)
         return True
+
+    def _acknowledge(self) -> None:
+        """Acknowledge the client's last flight at once.
+
+        Without session tickets the server has nothing to send then, the kernel would wait 40 ms for something to
+        send it along with, and a client that leaves Nagle's algorithm on holds its request back so long.
+        """
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def fail(self, words: str) -> None:
         """End a connection that has no application yet."""
