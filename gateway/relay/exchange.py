@@ -683,7 +683,8 @@ class Exchange:
             upstream.abort()
 
     def _finish(self) -> None:
-        self._resume_request()
+        if self._request_paused:
+            self._resume_request()
         self.done = True
         self.connection.exchange_done(self)
 

@@ -1,6 +1,7 @@
 """One relay process: builds ports, tunnels and pools from a snapshot, swaps snapshots, drains."""
 
 import asyncio
+import gc
 import logging
 import ssl
 import time
@@ -89,6 +90,10 @@ class RelayNode:
         self._swap_pools(snapshot)
         if before is None:
             self._sweep()
+            # Most of a snapshot outlives every change, and it may have a million objects: the collector need not
+            # look at each of them again and again, in the middle of requests.
+            gc.collect()
+            gc.freeze()
         log.info("node %s: revision %d is in force", snapshot.node, snapshot.revision)
 
     async def _open_listeners(self, snapshot: Snapshot) -> None:
