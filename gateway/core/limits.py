@@ -14,7 +14,11 @@ class LimitError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds for what ends in `_timeout`, bytes for what ends in `_bytes`, else a count; 0 bytes of body: no limit."""
+    """Seconds for what ends in `_timeout`, bytes for what ends in `_bytes`, else a count.
+
+    0 means no limit where it is the default: `body_bytes`, and `total_timeout`, from a request's head to its
+    answer's end.
+    """
 
     header_bytes: int = 64 * 1024
     header_fields: int = 128
@@ -23,6 +27,7 @@ class Limits:
     handshake_timeout: float = 10.0
     header_timeout: float = 10.0
     body_timeout: float = 60.0
+    total_timeout: float = 0.0
     idle_timeout: float = 75.0
     connections: int = 10_000
     connections_per_address: int = 1_000
@@ -43,7 +48,7 @@ class Limits:
                 raise LimitError(name, f"is no limit; {', '.join(known)} are")
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise LimitError(name, "must be a number")
-            lowest = 0 if name == "body_bytes" else 0.1 if name.endswith("_timeout") else 1
+            lowest = 0 if name in ("body_bytes", "total_timeout") else 0.1 if name.endswith("_timeout") else 1
             if not lowest <= value <= 2**40:
                 raise LimitError(name, f"must be at least {lowest}")
             values[name] = float(value) if name.endswith("_timeout") else int(value)

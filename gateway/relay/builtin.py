@@ -32,7 +32,7 @@ class Builtin:
         if self._name == "echo" and not self._over and self._exchange.head.method != "HEAD":
             self._exchange.response_data(data)
 
-    def end(self) -> None:
+    def end(self, trailers: Fields) -> None:
         if self._over:
             return
         self._over = True
@@ -43,7 +43,7 @@ class Builtin:
             exchange.response_head(200, fields, len(body))
             if exchange.head.method != "HEAD":
                 exchange.response_data(body)
-        exchange.response_end()
+        exchange.response_end([])
 
     def release(self) -> None: ...
     def close(self) -> None: ...

@@ -10,6 +10,7 @@ from gateway.core.addresses import parse_address
 from gateway.core.decision import Decision, Facts, Outcome, PasswordVerdict, decide
 from gateway.core.errors import MessageError
 from gateway.core.explain import lane
+from gateway.core.headers import Fields
 from gateway.core.limits import Limits
 from gateway.core.reasons import GatewayReason
 from gateway.core.snapshot import Port, Registration, Snapshot
@@ -76,6 +77,8 @@ class ServerConnection:
         self.tracing = False
         self.last = False
         self.over = False
+        self.switched = False  # it speaks another protocol now, which is not ours to read
+        self.crowded = False  # beyond the port's limit on connections: told so, and let go
         self.exchange: Exchange | None = None
         self._queue: deque[_Queued] = deque()
         self._filling: Exchange | _Queued | None = None
@@ -175,6 +178,10 @@ class ServerConnection:
             return
         if self.over or (self.last and self.exchange is None):
             return
+        if self.switched:
+            if self.exchange is not None:
+                self.exchange.switched_data(data)
+            return
         if self._parser.recall(data):
             return
         with self.node.cork:
@@ -192,7 +199,7 @@ class ServerConnection:
         self.request_head(head, trace_id)
         if body:
             self.request_data(body)
-        self.request_end()
+        self.request_end([])
 
     def _malformed(self, error: MessageError) -> None:
         """Answer once, after what came before it, and read no more."""
@@ -246,10 +253,10 @@ class ServerConnection:
         if self._filling is not None:
             self._filling.request_data(data)
 
-    def request_end(self) -> None:
+    def request_end(self, trailers: Fields) -> None:
         filling, self._filling = self._filling, None
         if filling is not None:
-            filling.request_end()
+            filling.request_end(trailers)
         self._since = self.now()
 
     def eof_received(self) -> None:
@@ -358,7 +365,7 @@ class ServerConnection:
             exchange.request_data(data)
         if queued.ended:
             self._filling = None if self._filling is exchange else self._filling
-            exchange.request_end()
+            exchange.request_end(queued.trailers)
         elif queued.error is not None:
             exchange.refuse(queued.error.reason, queued.error.words)
 
@@ -418,19 +425,20 @@ class ServerConnection:
 class _Queued:
     """A pipelined request that waits for the one before it. At most one read's worth of bytes is kept."""
 
-    __slots__ = ("begun_well", "data", "ended", "error", "head", "trace_id")
+    __slots__ = ("begun_well", "data", "ended", "error", "head", "trace_id", "trailers")
 
     def __init__(self, head: Head, error: MessageError | None = None, trace_id: str = "") -> None:
         self.head, self.error, self.trace_id = head, error, trace_id
         self.begun_well = error is None
         self.data: list[bytes] = []
+        self.trailers: Fields = []
         self.ended = False
 
     def request_data(self, data: bytes) -> None:
         self.data.append(data)
 
-    def request_end(self) -> None:
-        self.ended = True
+    def request_end(self, trailers: Fields) -> None:
+        self.ended, self.trailers = True, trailers
 
 
 def _malformed_head(limits: Limits) -> Head:
@@ -450,7 +458,8 @@ class TunnelConnection(ServerConnection):
         self.caller = self._witness = witness
         self._owner = owner
         self._credential: Credential | None = None
-        self.heard = self.now()
+        self.born = self.heard = self.now()
+        self.served = False  # whether a request or a ping has come by it
 
     @property
     def believes_trace(self) -> bool:
@@ -462,6 +471,7 @@ class TunnelConnection(ServerConnection):
 
     def data_received(self, data: bytes) -> None:
         self.heard = self.now()
+        self.served = True
         super().data_received(data)
 
     def request_head(self, head: Head, trace_id: str = "") -> None:

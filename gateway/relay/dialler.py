@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DIAL_TIMEOUT = 10.0  # seconds until a tunnel is registered
+STANDS = 1.0  # seconds after which a tunnel that ends is one that had come about
 FIRST_DELAY, LAST_DELAY = 0.1, 2.0  # seconds before dialling again: doubling, with jitter
 
 
@@ -62,6 +63,7 @@ class Dialler:
     def taken(self, tunnel: TunnelConnection) -> None:
         """A tunnel has got a request: is there still one to spare?"""
         self._working.add(tunnel)
+        self._delay = FIRST_DELAY
         if len(self.tunnels) + len(self._dialling) - len(self._working) < self.port.connections.spare:
             self.changed()
 
@@ -101,8 +103,13 @@ class Dialler:
     def gone(self, tunnel: TunnelConnection) -> None:
         self.tunnels.discard(tunnel)
         self._working.discard(tunnel)
-        if not self.stopped and not self.node.draining:
-            asyncio.get_running_loop().call_soon(self.changed)
+        if self.stopped or self.node.draining:
+            return
+        if not tunnel.served and tunnel.now() - tunnel.born < STANDS:
+            self._put_off("the registration port ended the tunnel as soon as it stood")
+            return
+        self._delay = FIRST_DELAY
+        asyncio.get_running_loop().call_soon(self.changed)
 
     def _dialled(self, task: "asyncio.Task[None]") -> None:
         self._dialling.discard(task)
@@ -110,9 +117,12 @@ class Dialler:
             return
         error = task.exception()
         if error is None:
-            self._delay, self.problem = FIRST_DELAY, ""
-            return
-        words = str(error) or type(error).__name__
+            self.problem = ""
+        else:
+            self._put_off(str(error) or type(error).__name__)
+
+    def _put_off(self, words: str) -> None:
+        """Dial again after a while, longer each time, until a tunnel stands."""
         if words != self.problem:  # once for each new problem, not once for each of a thousand tries
             log.warning("port %s: no tunnel to %s: %s", self.port.name, self.where, words)
         self.problem = words

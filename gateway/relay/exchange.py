@@ -21,10 +21,11 @@ from gateway.core.snapshot import API, Endpoint, EndpointIdentity, PortType, Ser
 from gateway.relay import builtin
 from gateway.relay.http1 import (
     CONTINUE,
-    LAST_CHUNK,
+    SWITCH,
     Answer,
     Head,
     chunk,
+    last_chunk,
     request_line,
     status_line,
     trace_line,
@@ -54,14 +55,15 @@ class Exchange:
     """`connection` owns it from the request's head to the answer's end.
 
     Attributes:
+        started: seconds of `perf_counter` when its head had come.
         deadline: loop time at which whatever is awaited has taken too long, seconds.
         lanes: what the far side told of its own decision, for a test.
     """
 
     __slots__ = (
         "_answer_timeout", "_body_bytes", "_cancel_wait", "_chunked_answer", "_endpoint", "_pending", "_prepared",
-        "_rebased", "_request_ended", "_request_paused", "_waits_for", "answered", "connection", "deadline", "decision",
-        "done", "head", "lanes", "link", "reason", "started", "status", "trace_id", "upstream",
+        "_rebased", "_request_ended", "_request_paused", "_trailers", "_waits_for", "answered", "connection",
+        "deadline", "decision", "done", "head", "lanes", "link", "reason", "started", "status", "trace_id", "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +82,7 @@ class Exchange:
         self.lanes: list[dict[str, Any]] = []
         self._request_ended = body is not None or head.length == 0
         self._pending: list[bytes] = [body] if body else []  # body that came before there was somewhere to send it
+        self._trailers: Fields = []
         self._body_bytes = 0
         self._request_paused = False
         self._chunked_answer = False
@@ -99,6 +102,11 @@ class Exchange:
         limits = connection.port.limits
         if head.length and limits.body_bytes and head.length > limits.body_bytes:
             return self.refuse(GatewayReason.BODY_TOO_LARGE, f"Content-Length {head.length}")
+        if connection.crowded:
+            connection.last = True
+            return self.refuse(GatewayReason.OVERLOADED, "too many connections")
+        if head.switches:  # what follows the answer is not for this request's parser
+            self._pause_request()
         if len(connection.node.exchanges) > limits.requests:
             return self.refuse(GatewayReason.OVERLOADED, "too many requests in flight")
         prepared = connection.recall(head) if head.recurs else None
@@ -381,6 +389,8 @@ class Exchange:
         return b"".join(lines), until
 
     def _framing(self) -> bytes:
+        if self.head.switches:
+            return SWITCH
         length = self.head.length
         if length is None:
             return b"Transfer-Encoding: chunked\r\n"
@@ -393,7 +403,10 @@ class Exchange:
         self.upstream = upstream
         head = self.head
         message = written + trace_line(self.trace_id, getrandbits(64))
-        if self._request_ended and head.length is not None:
+        if head.switches:
+            upstream.start(self, head.method, message, switches=True)
+            self._watch()
+        elif self._request_ended and head.length is not None:
             if self._pending:
                 message += b"".join(self._pending)
                 self._pending = []
@@ -412,7 +425,7 @@ class Exchange:
         for data in pending:
             upstream.send(data)
         if self._request_ended:
-            upstream.end()
+            upstream.end(self._request_trailers())
         self._watch()
         self._resume_request()
 
@@ -443,13 +456,25 @@ class Exchange:
             self.upstream.send(data)
             self._watch()
 
-    def request_end(self) -> None:
+    def request_end(self, trailers: Fields) -> None:
         if self._request_ended:
             return
         self._request_ended = True
+        self._trailers = trailers
         if self.upstream is not None and not self.done:
-            self.upstream.end()
+            self.upstream.end(self._request_trailers())
             self._watch()
+
+    def _request_trailers(self) -> Fields:
+        """Those of the request's trailers that go on."""
+        return [f for f in self._trailers if self._lets_through(f[0]) and headers.action(f[0]) is headers.Action.KEEP]
+
+    def _lets_through(self, trailer: bytes) -> bool:
+        """A tunnel carries trailers to the node that knows the service; a service takes those that it lists."""
+        if self._through_tunnel:
+            return True
+        route = self.decision.route if self.decision is not None else None
+        return isinstance(route, Service) and trailer.lower() in route.trailers
 
     @property
     def awaits_request(self) -> bool:
@@ -527,7 +552,7 @@ class Exchange:
         ):
             self.response_head(answer.status, answer.fields, answer.length)
             self.response_data(body)
-            self.response_end()
+            self.response_end([])
             return
         if self._through_tunnel:
             self.reason = _inner_reason(answer.fields) if answer.status >= 400 else None
@@ -548,12 +573,13 @@ class Exchange:
         if not self.done:
             self.connection.write(chunk(data) if self._chunked_answer else data)
 
-    def response_end(self) -> None:
+    def response_end(self, trailers: Fields) -> None:
         upstream = self.upstream
         if self.done:
             return
         if self._chunked_answer:
-            self.connection.write(LAST_CHUNK)
+            kept = [f for f in trailers if self._lets_through(f[0]) and headers.response_keeps(f[0])]
+            self.connection.write(last_chunk(kept))
         self.upstream = None
         if upstream is not None:
             if self._request_ended:
@@ -561,6 +587,35 @@ class Exchange:
             else:  # it answered before it had the whole request: what is left of it goes nowhere
                 upstream.close()
         self._finish()
+
+    # --- another protocol, on both sides the same bytes ---
+
+    def switched(self, fields: Fields, rest: bytes) -> None:
+        """The far side speaks the protocol that was asked for; from here on bytes are handed over as they come."""
+        upstream, connection = self.upstream, self.connection
+        if self.done or upstream is None:
+            return
+        if not any(name.lower() == b"upgrade" and value.strip().lower() == b"websocket" for name, value in fields):
+            self._drop_upstream()
+            self.refuse(GatewayReason.BACKEND_PROTOCOL_ERROR, "it switched to another protocol than was asked for")
+            return
+        self.status, self.answered, self.deadline = 101, True, FOREVER
+        connection.last = connection.switched = True
+        kept = [(name, value) for name, value in fields if headers.response_keeps(name)]
+        connection.send(self._answer_head(101, kept, None, SWITCH) + rest)
+        self._resume_request()
+
+    def switched_data(self, data: bytes) -> None:
+        if isinstance(self.upstream, Upstream):
+            self.upstream.transport.write(data)
+
+    def far_side_ended(self) -> None:
+        """After a switch: the end of one side is the end of both, after what was written."""
+        upstream, self.upstream = self.upstream, None
+        if upstream is not None:
+            upstream.close()
+        self._finish()
+        self.connection.close()
 
     def answer(self, status: int, fields: Fields, length: int | None, *, ours: bool = False) -> None:
         """Write an answer's head; `response_data` and `response_end` follow. `length` None: not known."""
@@ -657,8 +712,13 @@ class Exchange:
                     GatewayReason.TUNNEL_LOST if self._through_tunnel else GatewayReason.BACKEND_PROTOCOL_ERROR, why
                 )
 
+    def overdue(self, clock: float) -> bool:
+        """Whether it has taken longer than the port allows in all. `clock`: as `started`, of `perf_counter`."""
+        limit = self.connection.port.limits.total_timeout
+        return limit > 0 and clock - self.started > limit and not self.connection.switched
+
     def timed_out(self) -> None:
-        """`deadline` has passed: the client has not gone on sending, or the far side has not answered."""
+        """The client has not gone on sending, or the far side has not answered, or all of it takes too long."""
         self.deadline = FOREVER
         with self.connection.node.cork:
             self._drop_upstream()
@@ -670,6 +730,9 @@ class Exchange:
     def client_lost(self) -> None:
         """Nobody is there to be answered: what is on its way is given up."""
         if not self.done:
+            if self.connection.switched and self.upstream is not None:
+                upstream, self.upstream = self.upstream, None
+                upstream.close()
             self._drop_upstream()
             self.done = True
             self.connection.exchange_done(self)

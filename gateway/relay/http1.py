@@ -36,13 +36,15 @@ class Head:
         length: of the body in bytes; None where it is chunked; 0 where there is none.
         expects: whether 100-continue is awaited.
         forwarding: X-Forwarded-… and Forwarded, good only when the peer is a trusted proxy.
+        switches: whether it asks for a protocol that is let through: WebSocket (RFC 6455), and no other, for what
+            h2c carries nobody here would look into.
         recurs: whether a head of the very same bytes came before; the same object stands for all of them.
         spoken: the fields that speak at this kind of port alone, by lower-case name; empty elsewhere.
     """
 
     __slots__ = (
         "authorization", "expects", "fields", "forwarding", "host", "keep_alive", "length", "method", "recurs",
-        "spoken", "target", "traceparent", "tracestate", "upgrade", "version",
+        "spoken", "switches", "target", "traceparent", "tracestate", "upgrade", "version",
     )  # fmt: skip
 
     method: str
@@ -59,6 +61,7 @@ class Head:
     traceparent: bytes
     tracestate: bytes
     spoken: dict[bytes, bytes]
+    switches: bool
     recurs: bool
 
 
@@ -128,6 +131,7 @@ def read_head(
     head.host = _host(hosts, target, version)
     head.length = _length(lengths, codings, version)
     _apply_connection(head, connection)
+    head.switches = head.upgrade.lower() == b"websocket" and version == "1.1" and method == "GET" and head.length == 0
     if head.expects and (version == "1.0" or head.length == 0):
         head.expects = False  # RFC 9110, section 10.1.1: ignored
     return head
@@ -215,6 +219,7 @@ def _apply_connection(head: Head, connection: list[bytes]) -> None:
 # llhttp, byte by byte.
 
 MEMORABLE = 4096  # bytes of a head that is remembered
+MAX_TRAILERS = 128  # fields, of an answer
 REMEMBERED = 512  # heads, per port or pool and generation
 _END = b"\r\n\r\n"
 
@@ -230,7 +235,7 @@ class RequestHandler(Protocol):
 
     def request_head(self, head: Head) -> None: ...
     def request_data(self, data: bytes) -> None: ...
-    def request_end(self) -> None: ...
+    def request_end(self, trailers: Fields) -> None: ...
 
 
 class RequestParser:
@@ -240,8 +245,8 @@ class RequestParser:
     """
 
     __slots__ = (
-        "_begun", "_fields", "_fresh", "_handler", "_head", "_head_bytes", "_heads", "_in_head", "_limits", "_parser",
-        "_speaks", "_stopped", "_target",
+        "_begun", "_fields", "_fresh", "_handler", "_head", "_head_bytes", "_heads", "_heard", "_in_head", "_limits",
+        "_parser", "_quiet", "_speaks", "_stopped", "_target",
     )  # fmt: skip
 
     def __init__(
@@ -264,6 +269,8 @@ class RequestParser:
         self._fields: Fields = []
         self._fresh = True  # between two messages
         self._in_head, self._head_bytes = True, 0
+        self._quiet = 0  # bytes since the last of a body's data: trailers, chunk extensions
+        self._heard = False  # data of a body, in this call of `feed`
 
     @property
     def in_head(self) -> bool:
@@ -272,15 +279,15 @@ class RequestParser:
 
     def feed(self, data: bytes) -> None:
         fresh = self._fresh and not self._head_bytes and self._heads is not None
-        self._begun = 0
+        self._begun, self._heard = 0, False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as switch:
-            # Nobody here asked the parser to switch: an Upgrade that is not honoured is an ordinary request.
-            rest = data[switch.args[0] :]
+            # llhttp goes no further; an Upgrade that is not honoured is an ordinary request.
+            rest, head = data[switch.args[0] :], self._head
             self._start()
-            if rest and self._stopped:
-                raise MessageError("bytes after a request that switches protocols") from None
+            if rest and (self._stopped or (head is not None and head.switches)):
+                raise MessageError("bytes after a request to switch protocols, before its answer") from None
             if rest:
                 self.feed(rest)
             return
@@ -300,6 +307,10 @@ class RequestParser:
                 self._head_bytes = 0
                 if fresh and self._begun == 1:
                     self._remember(data)
+        elif not self._heard:
+            self._quiet += len(data)
+            if self._quiet > self._limits.header_bytes:
+                raise MessageError(f"more than {self._limits.header_bytes} bytes", GatewayReason.HEADERS_TOO_LARGE)
 
     # --- heads that recur ---
 
@@ -341,11 +352,13 @@ class RequestParser:
         self._target += part
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # what comes later is a trailer
-            self._fields.append((name, value))
+        self._fields.append((name, value))
+        if not self._in_head:
+            _check_trailer(name, value, len(self._fields), self._limits.header_fields)
 
     def on_headers_complete(self) -> None:
         self._in_head, self._head_bytes = False, 0
+        self._quiet = 0
         parser = self._parser
         fields, self._fields = self._fields, []
         self._head = None
@@ -360,11 +373,20 @@ class RequestParser:
         self._handler.request_head(head)
 
     def on_body(self, data: bytes) -> None:
+        self._quiet, self._heard = 0, True
         self._handler.request_data(data)
 
     def on_message_complete(self) -> None:
         self._in_head, self._head_bytes, self._fresh = True, 0, True
-        self._handler.request_end()
+        trailers, self._fields = self._fields, []
+        self._handler.request_end(trailers)
+
+
+def _check_trailer(name: bytes, value: bytes, count: int, limit: int) -> None:
+    if count > limit:
+        raise MessageError(f"{count} trailer fields", GatewayReason.HEADERS_TOO_LARGE)
+    if value.translate(None, _TEXT):
+        raise MessageError(f"a control character in the value of {_shown(name)}")
 
 
 def _split_head(data: bytes, cut: int) -> tuple[bytes, str]:
@@ -399,7 +421,9 @@ class ResponseHandler(Protocol):
 
     def response_head(self, status: int, fields: Fields, length: int | None, keep_alive: bool) -> None: ...
     def response_data(self, data: bytes) -> None: ...
-    def response_end(self) -> None: ...
+    def response_end(self, trailers: Fields) -> None: ...
+    def switched(self, fields: Fields, rest: bytes) -> None:
+        """The peer has switched protocols, as it was asked to; `rest` is the first of what follows."""
 
 
 class ResponseParser:
@@ -409,8 +433,8 @@ class ResponseParser:
     """
 
     __slots__ = (
-        "_answer", "_fields", "_fresh", "_handler", "_head_bytes", "_heads", "_in_head", "_limit", "_method",
-        "_parser", "_skip", "_until_close", "busy",
+        "_answer", "_fields", "_fresh", "_handler", "_head_bytes", "_heads", "_heard", "_in_head", "_limit",
+        "_method", "_parser", "_quiet", "_skip", "_switches", "_until_close", "busy",
     )  # fmt: skip
 
     def __init__(self, handler: ResponseHandler, heads: Memo | None = None, header_bytes: int = 64 * 1024) -> None:
@@ -425,9 +449,12 @@ class ResponseParser:
         self._fields: Fields = []
         self._fresh = True  # between two messages
         self._in_head, self._head_bytes, self._skip, self._until_close = True, 0, False, False
+        self._quiet, self._heard = 0, False
+        self._switches = False
 
-    def expect(self, method: str) -> None:
-        self._method, self.busy = method, True
+    def expect(self, method: str, *, switches: bool = False) -> None:
+        """`switches`: the request asks for another protocol, so that 101 may be the answer."""
+        self._method, self.busy, self._switches = method, True, switches
 
     def recall(self, data: bytes) -> bool:
         """Pass on an answer that is whole and whose head is known; False where `feed` has to read it."""
@@ -445,13 +472,16 @@ class ResponseParser:
         if not self.busy:
             raise MessageError("an answer to nothing", GatewayReason.BACKEND_PROTOCOL_ERROR)
         fresh = self._fresh and not self._head_bytes and self._heads is not None
-        self._answer = None
+        self._answer, self._heard = None, False
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as error:
-            raise MessageError(
-                "a switch of protocols that nobody asked for", GatewayReason.BACKEND_PROTOCOL_ERROR
-            ) from error
+        except httptools.HttpParserUpgrade as switch:
+            if self._parser.get_status_code() != 101 or not self._switches:
+                raise MessageError(
+                    "a switch of protocols that nobody asked for", GatewayReason.BACKEND_PROTOCOL_ERROR
+                ) from None
+            self._handler.switched(self._fields, data[switch.args[0] :])
+            return
         except httptools.HttpParserCallbackError as error:
             if isinstance(error.__context__, MessageError):
                 raise error.__context__ from None
@@ -466,6 +496,10 @@ class ResponseParser:
                 raise MessageError(f"a head of more than {self._limit} bytes", GatewayReason.BACKEND_PROTOCOL_ERROR)
         elif fresh and self._fresh and self._answer is not None:
             self._remember(data, self._answer)
+        elif not self._fresh and not self._heard:
+            self._quiet += len(data)
+            if self._quiet > self._limit:
+                raise MessageError(f"more than {self._limit} bytes", GatewayReason.BACKEND_PROTOCOL_ERROR)
 
     def _remember(self, data: bytes, answer: Answer) -> None:
         cut = data.find(_END) + 4
@@ -476,7 +510,7 @@ class ResponseParser:
         """The peer has ended; whether that ends the answer properly (one without a length)."""
         if self._until_close and self.busy:
             self.busy = False
-            self._handler.response_end()
+            self._handler.response_end([])
             return True
         return not self.busy
 
@@ -484,8 +518,9 @@ class ResponseParser:
         self._fields, self._in_head, self._fresh = [], True, False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:
-            self._fields.append((name, value))
+        self._fields.append((name, value))
+        if not self._in_head:
+            _check_trailer(name, value, len(self._fields), MAX_TRAILERS)
 
     def on_headers_complete(self) -> None:
         if self._skip or not self.busy:
@@ -496,8 +531,9 @@ class ResponseParser:
         self._answer = None
         if status < 200:
             return  # interim: ours to say, not the backend's (we have said 100 already)
-        lengths = [value.strip(b" \t") for name, value in self._fields if name.lower() == b"content-length"]
-        chunked = any(name.lower() == b"transfer-encoding" for name, _ in self._fields)
+        fields, self._fields, self._quiet = self._fields, [], 0
+        lengths = [value.strip(b" \t") for name, value in fields if name.lower() == b"content-length"]
+        chunked = any(name.lower() == b"transfer-encoding" for name, _ in fields)
         length: int | None = None
         if lengths and not chunked:
             if len(set(lengths)) > 1 or not lengths[0].isdigit():
@@ -507,16 +543,17 @@ class ResponseParser:
         self._until_close = not (bodiless or chunked or lengths)
         keep_alive = parser.should_keep_alive() and not self._until_close
         if length is not None and not bodiless:
-            self._answer = Answer(status, self._fields, length, keep_alive)
-        self._handler.response_head(status, self._fields, length, keep_alive)
+            self._answer = Answer(status, fields, length, keep_alive)
+        self._handler.response_head(status, fields, length, keep_alive)
         if self._method == "HEAD" and (chunked or (length or 0) > 0):
             # llhttp would wait for the body that a HEAD's answer only speaks of.
             self._skip, self.busy = True, False
-            self._handler.response_end()
+            self._handler.response_end([])
 
     def on_body(self, data: bytes) -> None:
         if self._skip:
             raise MessageError("a body in answer to HEAD", GatewayReason.BACKEND_PROTOCOL_ERROR)
+        self._quiet, self._heard = 0, True
         self._handler.response_data(data)
 
     def on_message_complete(self) -> None:
@@ -524,7 +561,8 @@ class ResponseParser:
             self._in_head = True
             return
         self._in_head, self._fresh, self.busy = True, True, False
-        self._handler.response_end()
+        trailers, self._fields = self._fields, []
+        self._handler.response_end(trailers)
 
 
 # --- writers ----------------------------------------------------------------------------------------------
@@ -558,5 +596,10 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-LAST_CHUNK = b"0\r\n\r\n"
+def last_chunk(trailers: Fields) -> bytes:
+    """The end of a chunked body (RFC 9112, section 7.1)."""
+    return b"0\r\n%b\r\n" % write_fields(trailers) if trailers else b"0\r\n\r\n"
+
+
+SWITCH = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -173,7 +173,7 @@ class _Collector:
     def response(self, answer: Answer, body: bytes) -> None:
         self.response_head(answer.status, answer.fields, answer.length, answer.keep_alive)
         self.response_data(body)
-        self.response_end()
+        self.response_end([])
 
     def response_head(self, status: int, fields: Fields, length: int | None, keep_alive: bool) -> None:
         self.status, self.fields = status, fields
@@ -182,6 +182,8 @@ class _Collector:
         self.size += len(data)
         self.body += data[: MAX_BODY - len(self.body)]
 
-    def response_end(self) -> None:
+    def switched(self, fields: Fields, rest: bytes) -> None: ...
+
+    def response_end(self, trailers: Fields) -> None:
         if not self.done.done():
             self.done.set_result(None)

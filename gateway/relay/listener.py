@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BACKLOG = 4096
+CROWD = 64  # connections beyond a limit that are let in at a time, to be answered 503
+PATIENCE = 1.0  # seconds of silence before its handshake after which a connection gives way, where a port is full
 
 
 class Listener:
@@ -42,6 +44,7 @@ class Listener:
         self._addresses: Counter[str] = Counter()
         self._handshakes: dict[TLSLayer, float] = {}
         self.count = 0
+        self.refused = 0  # connections that were closed unheard
 
     @staticmethod
     def _make_context(port: Port) -> ssl.SSLContext | None:
@@ -88,12 +91,27 @@ class Listener:
         return True
 
     def admit(self, peer: str) -> bool:
+        """Whether a connection is let in at all; beyond the limits a few are, to be told so (`crowded`)."""
         limits = self.port.limits
-        if self.count >= limits.connections or self._addresses[peer] >= limits.connections_per_address:
+        if self.count >= limits.connections:
+            self._make_room()
+        if self.count >= limits.connections + CROWD or self._addresses[peer] >= limits.connections_per_address + CROWD:
+            self.refused += 1
             return False
         self.count += 1
         self._addresses[peer] += 1
         return True
+
+    def _make_room(self) -> None:
+        """Whoever has said nothing for longest gives way: silence costs the others nothing."""
+        for layer, since in self._handshakes.items():
+            if asyncio.get_running_loop().time() - since > PATIENCE:
+                layer.fail("no handshake, and others were waiting")
+            return
+
+    def crowded(self, peer: str) -> bool:
+        limits = self.port.limits
+        return self.count > limits.connections or self._addresses[peer] > limits.connections_per_address
 
     def gone(self, peer: str) -> None:
         self.count -= 1
@@ -109,6 +127,7 @@ class Listener:
     def _ready(self, layer: TLSLayer) -> Application:
         self._handshakes.pop(layer, None)
         connection = self.serve(layer, layer.peer_address, secure=True)
+        connection.crowded = self.crowded(layer.peer_address)
         try:
             shown = layer.peer_chain()
         except CertificateError as error:
@@ -154,7 +173,8 @@ class _Plain(PlainLayer):
         name = transport.get_extra_info("peername")
         peer = name[0] if name else ""
         if self._listener.admit(peer):
-            self.application = self._listener.serve(transport, peer, secure=False)
+            self.application = connection = self._listener.serve(transport, peer, secure=False)
+            connection.crowded = self._listener.crowded(peer)
         else:
             transport.abort()  # type: ignore[attr-defined]
 

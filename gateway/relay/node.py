@@ -295,7 +295,8 @@ class RelayNode:
         self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
         now = loop.time()
         self._sweeps += 1
-        for exchange in [exchange for exchange in self.exchanges if exchange.deadline <= now]:
+        clock = time.perf_counter()
+        for exchange in [each for each in self.exchanges if each.deadline <= now or each.overdue(clock)]:
             exchange.timed_out()
         with self.cork:
             for pool in list(self.tunnels.values()):

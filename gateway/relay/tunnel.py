@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.core.errors import NotSent
-from gateway.core.headers import client_cert, client_cert_chain
+from gateway.core.headers import Fields, client_cert, client_cert_chain
 from gateway.core.reasons import GatewayReason
 from gateway.core.snapshot import Registration
 from gateway.relay.cork import Cork
@@ -101,7 +101,7 @@ class _Ping(Unheard):
         super().__init__(tunnel)
         self._pool, self._tunnel = pool, tunnel
 
-    def response_end(self) -> None:
+    def response_end(self, trailers: Fields) -> None:
         self._pool.answered(self._tunnel)
 
 

@@ -10,7 +10,7 @@ from gateway.core.errors import MessageError, NotSent
 from gateway.core.headers import Fields
 from gateway.core.reasons import GatewayReason
 from gateway.relay.cork import Cork
-from gateway.relay.http1 import LAST_CHUNK, Answer, ResponseParser, chunk, new_memo
+from gateway.relay.http1 import Answer, ResponseParser, chunk, last_chunk, new_memo
 from gateway.relay.memo import Memo
 from gateway.relay.tls import TLSLayer
 
@@ -46,6 +46,7 @@ class Upstream:
         "_now",
         "_out",
         "_parser",
+        "_switched",
         "exchange",
         "over",
         "owner",
@@ -61,7 +62,7 @@ class Upstream:
         self._keep_alive = True
         self.exchange: Exchange | None = None
         self.over = False
-        self._chunked = False
+        self._chunked = self._switched = False
         self._now = asyncio.get_running_loop().time
         self.used_at = self._now()
 
@@ -69,11 +70,13 @@ class Upstream:
     def usable(self) -> bool:
         return not self.over and not self.transport.is_closing()
 
-    def start(self, exchange: "Exchange", method: str, head: bytes, *, chunked: bool = False) -> None:
+    def start(
+        self, exchange: "Exchange", method: str, head: bytes, *, chunked: bool = False, switches: bool = False
+    ) -> None:
         """Send a request's head; the body follows by `send` and `end`; the exchange is told of the answer."""
         self.exchange, self._chunked = exchange, chunked
         self._keep_alive = True
-        self._parser.expect(method)
+        self._parser.expect(method, switches=switches)
         self._write(head)
 
     def start_whole(self, exchange: "Exchange", method: str, message: bytes) -> None:
@@ -90,10 +93,10 @@ class Upstream:
         """A part of the request's body."""
         self._write(chunk(data) if self._chunked else data)
 
-    def end(self) -> None:
+    def end(self, trailers: Fields) -> None:
         """The request's body is whole."""
         if self._chunked:
-            self._write(LAST_CHUNK)
+            self._write(last_chunk(trailers))
 
     def _write(self, data: bytes) -> None:
         out = self._out
@@ -145,6 +148,10 @@ class Upstream:
     # --- as the application above the transport ---
 
     def data_received(self, data: bytes) -> None:
+        if self._switched:
+            if self.exchange is not None:
+                self.exchange.connection.send(data)
+            return
         if self._parser.recall(data):
             return
         try:
@@ -156,7 +163,9 @@ class Upstream:
     def eof_received(self) -> None:
         exchange = self.exchange
         clean = getattr(self.transport, "clean_end", True)
-        if exchange is not None and not (clean and self._parser.eof()):
+        if self._switched and exchange is not None:
+            exchange.far_side_ended()
+        elif exchange is not None and not (clean and self._parser.eof()):
             self._broken("the connection ended before the answer did")
         elif not self.over:
             self._keep_alive = False
@@ -197,9 +206,14 @@ class Upstream:
         if self.exchange is not None:
             self.exchange.response_data(data)
 
-    def response_end(self) -> None:
+    def response_end(self, trailers: Fields) -> None:
         if self.exchange is not None:
-            self.exchange.response_end()
+            self.exchange.response_end(trailers)
+
+    def switched(self, fields: Fields, rest: bytes) -> None:
+        self._switched, self._keep_alive = True, False
+        if self.exchange is not None:
+            self.exchange.switched(fields, rest)
 
 
 class Unheard:
@@ -210,12 +224,12 @@ class Unheard:
         self.connection = self
 
     def response(self, answer: Answer, body: bytes) -> None:
-        self.response_end()
+        self.response_end([])
 
     def response_head(self, status: int, fields: Fields, length: int | None) -> None: ...
     def response_data(self, data: bytes) -> None: ...
 
-    def response_end(self) -> None:
+    def response_end(self, trailers: Fields) -> None:
         self._upstream.release()
 
     def upstream_lost(self, words: str) -> None: ...

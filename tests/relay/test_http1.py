@@ -11,7 +11,7 @@ from gateway.core.headers import Fields
 from gateway.core.limits import Limits
 from gateway.core.reasons import GatewayReason
 from gateway.relay.handshake import Accepted, Handshake, HandshakeRefused
-from gateway.relay.http1 import ON_TUNNEL, Head, RequestParser, ResponseParser
+from gateway.relay.http1 import NOTHING, ON_TUNNEL, Answer, Head, RequestParser, ResponseParser, new_memo, trace_line
 
 HOST = b"Host: a.example\r\n"
 
@@ -28,8 +28,8 @@ class Seen:
     def request_data(self, data: bytes) -> None:
         self._data(data)
 
-    def request_end(self) -> None:
-        self.events.append("end")
+    def request_end(self, trailers: Fields) -> None:
+        self.events.append(("end", tuple(trailers)) if trailers else "end")
 
     def response_head(self, status: int, fields: Fields, length: int | None, keep_alive: bool) -> None:
         self.events.append((status, length, keep_alive))
@@ -37,8 +37,23 @@ class Seen:
     def response_data(self, data: bytes) -> None:
         self._data(data)
 
-    def response_end(self) -> None:
-        self.events.append("end")
+    def response_end(self, trailers: Fields) -> None:
+        self.events.append(("end", tuple(trailers)) if trailers else "end")
+
+    def request(self, head: Head, trace_id: str, body: bytes) -> None:
+        self.request_head(head)
+        if body:
+            self.request_data(body)
+        self.request_end([])
+
+    def response(self, answer: Answer, body: bytes) -> None:
+        self.response_head(answer.status, answer.fields, answer.length, answer.keep_alive)
+        if body:
+            self.response_data(body)
+        self.response_end([])
+
+    def switched(self, fields: Fields, rest: bytes) -> None:
+        self.events.append(("switched", rest))
 
     def _data(self, data: bytes) -> None:
         if self.events and isinstance(self.events[-1], bytearray):
@@ -66,7 +81,7 @@ requests = st.sampled_from([
     b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\nhello",
     b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nT: x\r\n\r\n",
     b"GET http://b.example/x HTTP/1.1\r\n" + HOST + b"\r\n",
-    b"GET / HTTP/1.1\r\n" + HOST + b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+    b"GET / HTTP/1.1\r\n" + HOST + b"Connection: upgrade\r\nUpgrade: h2c\r\n\r\n",
 ])  # fmt: skip
 
 
@@ -232,3 +247,89 @@ def outcome(*pieces: bytes) -> Any:
 def test_the_handshake_reads_any_cut_alike(answer: bytes, cuts: list[int]) -> None:
     pieces = [answer[a:b] for a, b in zip([0, *cuts], [*cuts, len(answer)], strict=True)]
     assert outcome(*pieces) == outcome(answer)
+
+
+# --- heads that recur -------------------------------------------------------------------------------------
+
+_NAMES = st.sampled_from([b"Accept", b"X-Request-Id", b"Cookie", b"User-Agent"])
+_VALUES = st.text("abc 019", max_size=8).map(str.encode)
+
+
+@st.composite
+def _messages(draw: st.DrawFn, *, tunnel: bool) -> bytes:
+    fields = b"".join(b"%b: %b\r\n" % pair for pair in draw(st.lists(st.tuples(_NAMES, _VALUES), max_size=3)))
+    body = draw(st.sampled_from([b"", b"a", b"\r\n\r\n", b"GET / HTTP/1.1\r\nHost: b\r\n\r\n"]))
+    framing = b"Content-Length: %d\r\n" % len(body) if body or draw(st.booleans()) else b""
+    if body and draw(st.booleans()):
+        framing, body = b"Transfer-Encoding: chunked\r\n", b"%x\r\n%b\r\n0\r\nX-End: 1\r\n\r\n" % (len(body), body)
+    end = trace_line(f"{draw(st.integers(1, 3)):032x}", draw(st.integers(1, 3))) if tunnel else b"\r\n"
+    return b"POST /%d HTTP/1.1\r\n" % draw(st.integers(0, 1)) + HOST + fields + framing + end + body
+
+
+@pytest.mark.parametrize("speaks", [NOTHING, ON_TUNNEL])
+@given(data=st.data())
+def test_a_head_that_recurs_is_read_as_the_first_time(speaks: frozenset[bytes], data: st.DataObject) -> None:
+    messages = data.draw(st.lists(_messages(tunnel=speaks is ON_TUNNEL), min_size=1, max_size=6))
+    stream = b"".join(messages * 3)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=3)))
+    whole = data.draw(st.booleans())
+    pieces = messages * 3 if whole else [stream[i:j] for i, j in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    remembering, plain = Seen(), Seen()
+    parser = RequestParser(remembering, Limits(), speaks, new_memo())
+    other = RequestParser(plain, Limits(), speaks)
+    for piece in filter(None, pieces):
+        if not parser.recall(piece):
+            parser.feed(piece)
+        other.feed(piece)
+    assert remembering.events == plain.events
+
+
+def test_an_answer_that_recurs_is_read_as_the_first_time() -> None:
+    heads = new_memo()
+    answers = [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: 1\r\n\r\n" + body for body in (b"ab", b"cd", b"ef")]
+    short = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: 1\r\n\r\n"
+    seen = Seen()
+    parser = ResponseParser(seen, heads)
+    recalled = []
+    for answer in answers:
+        parser.expect("GET")
+        recalled.append(parser.recall(answer))
+        if not recalled[-1]:
+            parser.feed(answer)
+    assert recalled == [False, True, True]
+    assert seen.events == [(200, 2, True), bytearray(b"ab"), "end", (200, 2, True), bytearray(b"cd"), "end",
+                           (200, 2, True), bytearray(b"ef"), "end"]  # fmt: skip
+    parser.expect("GET")
+    assert not parser.recall(short), "its body is still to come"
+    parser.expect("HEAD")
+    assert not parser.recall(answers[0]), "there is no body in answer to HEAD"
+    assert not ResponseParser(Seen(), heads).recall(answers[0]), "nobody asked"
+
+
+def test_trailers_come_with_the_end_and_are_bounded() -> None:
+    start = b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"
+    assert read(start + b"X-Sum: 1\r\nX-More: 2\r\n\r\n")[-1] == ("end", ((b"X-Sum", b"1"), (b"X-More", b"2")))
+    assert refusal(start + b"X: 1\r\n" * 200 + b"\r\n") is GatewayReason.HEADERS_TOO_LARGE
+    flood = [start, *[b"X-Long: " + b"a" * 30_000] + [b"a" * 30_000] * 3]
+    assert refusal(*flood) is GatewayReason.HEADERS_TOO_LARGE
+    extension = [start[:-3] + b"1;", *[b"x" * 30_000] * 3]
+    assert refusal(*extension) is GatewayReason.HEADERS_TOO_LARGE
+
+
+def test_protocols_are_switched_where_it_was_asked_for() -> None:
+    switching = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    seen = Seen()
+    parser = ResponseParser(seen)
+    parser.expect("GET", switches=True)
+    parser.feed(switching + b"\x81\x00")
+    assert seen.events == [("switched", b"\x81\x00")]
+    unasked = ResponseParser(Seen())
+    unasked.expect("GET")
+    with pytest.raises(MessageError, match="nobody asked for"):
+        unasked.feed(switching)
+
+
+def test_nothing_may_follow_a_request_to_switch_before_its_answer() -> None:
+    asking = b"GET / HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    assert read(asking)[-1] == "end"
+    assert refusal(asking + b"GET / HTTP/1.1\r\n" + HOST + b"\r\n") is GatewayReason.REQUEST_MALFORMED
