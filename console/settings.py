@@ -50,6 +50,11 @@ POSTERN_MASTER_KEY_PREVIOUS = [
 ]
 POSTERN_STATE_DIR = Path(env.str("POSTERN_STATE_DIR", default=str(BASE_DIR / "var" / "state")))
 
+# How nodes run: processes for each, where each tells of itself (node=HOST:PORT), where requests are written to.
+POSTERN_WORKERS = env.int("POSTERN_WORKERS", default=1)
+POSTERN_STATUS: dict[str, str] = env.dict("POSTERN_STATUS", default={})
+POSTERN_ACCESS_LOG = env.str("POSTERN_ACCESS_LOG", default="")
+
 # The signed identity header `Postern-Identity` that a service may ask for (identity_headers: jwt).
 POSTERN_JWT_KEYSTORE = env.str("POSTERN_JWT_KEYSTORE", default="")
 POSTERN_JWT_ISSUER = env.str("POSTERN_JWT_ISSUER", default="postern")

@@ -3,6 +3,7 @@
 The relay itself knows neither Django nor the database, so compiling a snapshot never costs a request time.
 """
 
+import contextlib
 import logging
 import os
 import select
@@ -10,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,65 +27,100 @@ POLL_SECONDS = 0.5  # how soon a change is seen
 APPLY_TIMEOUT = 60.0  # seconds for a node to put a document in force
 
 
-class Feed:
-    """The parent's end of one relay process."""
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a node's processes run; what they do is configured.
 
-    def __init__(self, node: str, state_dir: Path) -> None:
-        self.node, self.state_dir = node, state_dir
+    Attributes:
+        workers: processes that share the node's ports.
+        status: where `/metrics`, `/healthz` and `/readyz` are, HOST:PORT; "" nowhere.
+        access_log: a file, or `-` for standard output; "" none.
+    """
+
+    workers: int = 1
+    status: str = ""
+    access_log: str = ""
+
+
+class Feed:
+    """The parent's end of one node's relay processes."""
+
+    def __init__(self, node: str, state_dir: Path, options: Options) -> None:
+        self.node, self.state_dir, self.options = node, state_dir, options
         self.revision = -1
         self._stopping = False
-        self._process: subprocess.Popen[bytes] | None = None
-        self._socket: socket.socket | None = None
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._sockets: list[socket.socket] = []
 
     def run(self) -> int:
-        """Until the relay ends; its exit status.
+        """Until a process ends, which ends the others; the exit status, of the first that failed if any did.
 
         Raises:
             UnknownNode
         """
         document = document_of(self.node)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
-        with theirs:
-            command = [sys.executable, "-m", "gateway.relay", "--node", self.node,
-                       "--state", str(self.state_dir), "--feed", str(theirs.fileno())]  # fmt: skip
-            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=_environment())  # noqa: S603
-        self._socket = ours
-        if self._stopping:  # the signal came while the process was being made
-            self._process.terminate()
-        with ours:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._pass_on)
+        with contextlib.ExitStack() as stack:
+            for worker in range(self.options.workers):
+                self._sockets.append(stack.enter_context(self._start(worker)))
+            if self._stopping:  # the signal came while the processes were being made
+                self._terminate()
             if self._push(document):
                 self._watch()
-        return self._process.wait()
+            if not self._stopping:  # one ended by itself: the node starts again as a whole
+                self._terminate()
+        statuses = [process.wait() for process in self._processes]
+        return next((status for status in statuses if status), 0)
 
-    def _stop(self, number: int, _: Any) -> None:
+    def _start(self, worker: int) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            command = [sys.executable, "-m", "gateway.relay", "--node", self.node,
+                       "--state", str(self.state_dir), "--feed", str(theirs.fileno()),
+                       "--worker", str(worker), "--workers", str(self.options.workers),
+                       "--status", self.options.status, "--access-log", self.options.access_log]  # fmt: skip
+            self._processes.append(
+                subprocess.Popen(command, pass_fds=[theirs.fileno()], env=_environment())  # noqa: S603
+            )
+        return ours
+
+    def _pass_on(self, number: int, _: Any) -> None:
+        if number == signal.SIGHUP:  # the access log was rotated
+            for process in self._processes:
+                if self.options.access_log and process.poll() is None:
+                    process.send_signal(number)
+            return
         self._stopping = True
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
+        self._terminate()
+
+    def _terminate(self) -> None:
+        for process in self._processes:
+            if process.poll() is None:
+                process.terminate()
 
     def _push(self, document: dict[str, Any]) -> bool:
-        """Send a document and wait for the word on it. False when the process is gone."""
-        assert self._socket is not None
-        self._socket.settimeout(APPLY_TIMEOUT)
-        try:
-            self._socket.sendall(frames.encode({"document": document}))
-            answer = frames.receive(self._socket)
-        except OSError as error:
-            if not self._stopping:
-                log.error("node %s: the relay does not take its configuration: %s", self.node, error)
-            return False
-        if answer is None:
-            return False
+        """Send a document to each process and wait for its word on it. False when one is gone."""
+        for sock in self._sockets:
+            sock.settimeout(APPLY_TIMEOUT)
+            try:
+                sock.sendall(frames.encode({"document": document}))
+                answer = frames.receive(sock)
+            except OSError as error:
+                if not self._stopping:
+                    log.error("node %s: the relay does not take its configuration: %s", self.node, error)
+                return False
+            if answer is None:
+                return False
         # What was refused is not tried again until it changes; what is in force stays, and the relay says why.
         self.revision = document["revision"]
         return True
 
     def _watch(self) -> None:
-        assert self._socket is not None
-        self._socket.setblocking(False)
+        for sock in self._sockets:
+            sock.setblocking(False)
         while not self._stopping:
-            readable, _, _ = select.select([self._socket], [], [], POLL_SECONDS)
+            readable, _, _ = select.select(self._sockets, [], [], POLL_SECONDS)
             if readable:  # nothing is said unasked: this is the end
                 return
             try:

@@ -1,4 +1,4 @@
-"""`python -m gateway.relay --node NAME --state DIR --feed FD`: one node's process, without Django.
+"""`python -m gateway.relay --node NAME --state DIR --feed FD`: a process of one node, without Django.
 
 Its configuration comes over the feed, a socket that it inherits: documents in, acknowledgements out. The
 first document starts it; the end of the feed, like SIGTERM, makes it finish what is in flight and stop.
@@ -7,6 +7,7 @@ first document starts it; the end of the feed, like SIGTERM, makes it finish wha
 import argparse
 import asyncio
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -16,38 +17,57 @@ import uvloop
 
 from gateway.core.snapshot import SnapshotError
 from gateway.relay import frames
+from gateway.relay.access_log import AccessLog
 from gateway.relay.control import ControlError, ControlServer
 from gateway.relay.node import RelayNode
+from gateway.relay.status import StatusServer
 
 log = logging.getLogger("gateway.relay")
 
 
-async def run(name: str, state_dir: Path, feed: socket.socket) -> int:
+async def run(options: argparse.Namespace, feed: socket.socket) -> int:
     """Exit status: 0 after a clean stop, 1 where the node could not start."""
+    name: str = options.node
     reader, writer = await asyncio.open_connection(sock=feed, limit=1 << 20)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    node = RelayNode()
-    control = ControlServer(node, state_dir, name)
+    status: StatusServer | None = None
     try:
+        access_log = AccessLog(options.access_log) if options.access_log else None
+        node = RelayNode(options.worker, options.workers, access_log)
+        if access_log is not None:
+            loop.add_signal_handler(signal.SIGHUP, access_log.reopen)
+        control = ControlServer(node, options.state, name)
         await control.open()
+        if options.status and options.worker == 0:
+            status = StatusServer(options.status, control.metrics, node.missing)
+            await status.open()
+    except (ControlError, OSError, ValueError) as error:
+        return await _give_up(name, error, writer)
+    try:
         await node.apply((await frames.read(reader))["document"])
-    except (SnapshotError, ControlError, asyncio.IncompleteReadError) as error:
-        log.error("node %s cannot start: %s", name, error)
-        writer.write(frames.encode({"error": str(error)}))
-        await writer.drain()
+    except (SnapshotError, asyncio.IncompleteReadError) as error:
         await control.close()
-        return 1
+        return await _give_up(name, error, writer)
     writer.write(frames.encode({"revision": node.snapshot.revision}))
     feeding = asyncio.create_task(_take_documents(node, reader, writer, stopping))
     await stopping.wait()
     feeding.cancel()
     await control.close()
     await node.drain()
+    if status is not None:
+        await status.close()
     writer.close()
     return 0
+
+
+async def _give_up(name: str, error: Exception, writer: asyncio.StreamWriter) -> int:
+    log.error("node %s cannot start: %s", name, error)
+    writer.write(frames.encode({"error": str(error)}))
+    await writer.drain()
+    return 1
 
 
 async def _take_documents(
@@ -75,12 +95,26 @@ def main() -> int:
     parser.add_argument("--node", required=True)
     parser.add_argument("--state", required=True, type=Path)
     parser.add_argument("--feed", required=True, type=int, help="descriptor of the inherited feed")
+    parser.add_argument("--worker", type=int, default=0, help="which of the processes that share the node this is")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--status", default="", help="where /metrics, /healthz and /readyz are: HOST:PORT")
+    parser.add_argument(
+        "--access-log", default="", help="a file that requests are written to, or - for standard output"
+    )
     options = parser.parse_args()
+    _allow_many_files()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     feed = socket.socket(fileno=options.feed)
     feed.setblocking(False)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(run(options.node, options.state, feed))
+        return runner.run(run(options, feed))
+
+
+def _allow_many_files() -> None:
+    """Every connection is a file; what the account may have is more than what it starts with."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 if __name__ == "__main__":

@@ -453,10 +453,13 @@ class TunnelConnection(ServerConnection):
 
     speaks = ON_TUNNEL
 
-    def __init__(self, node: "RelayNode", port: Port, transport: Any, witness: Witness, owner: "Dialler") -> None:
+    def __init__(
+        self, node: "RelayNode", port: Port, transport: Any, witness: Witness, owner: "Dialler", worker: int
+    ) -> None:
+        """`worker`: of the edge, which has the tunnel's other end."""
         super().__init__(node, port, transport, transport.peer_address, secure=True, heads=owner.heads)
         self.caller = self._witness = witness
-        self._owner = owner
+        self._owner, self.worker = owner, worker
         self._credential: Credential | None = None
         self.born = self.heard = self.now()
         self.served = False  # whether a request or a ping has come by it

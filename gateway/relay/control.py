@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.relay import frames
 from gateway.relay.frames import FrameError, Message
 from gateway.relay.invoke import Invoke, invoke
+from gateway.relay.metrics import Metrics, exposition
 from identity.core.certificates import CertificateError, from_der
 
 if TYPE_CHECKING:
@@ -31,8 +32,9 @@ class ControlError(Exception):
     """The node could not be asked; the message is fit for a page."""
 
 
-def socket_path(state_dir: Path, node: str) -> Path:
-    return state_dir / "nodes" / node / "control.sock"
+def socket_path(state_dir: Path, node: str, worker: int = 0) -> Path:
+    """Worker 0 is asked; it asks the others."""
+    return state_dir / "nodes" / node / (f"control-{worker}.sock" if worker else "control.sock")
 
 
 def call(state_dir: Path, node: str, message: Message, *, timeout: float = 5.0) -> Message:
@@ -69,7 +71,9 @@ class ControlServer:
     """Answers questions about one node, one per connection."""
 
     def __init__(self, node: "RelayNode", state_dir: Path, name: str) -> None:
-        self.node, self.path = node, socket_path(state_dir, name)
+        self.node, self.path = node, socket_path(state_dir, name, node.worker)
+        others = range(1, node.workers) if node.worker == 0 else ()
+        self._others = [socket_path(state_dir, name, worker) for worker in others]
         self._server: asyncio.Server | None = None
 
     async def open(self) -> None:
@@ -124,14 +128,71 @@ class ControlServer:
             raise ControlError(f"Node {self.path.parent.name} is starting; ask again in a moment.")
         match message.get("op"):
             case "state":
-                return self.node.state()
+                return merged([self.node.state(), *await self._ask_others(message)])
             case "trace":
-                lanes = self.node.traces.get(str(message.get("trace_id")))
-                return {"lanes": lanes}
+                own = {"lanes": self.node.traces.get(str(message.get("trace_id")))}
+                found = [own, *await self._ask_others(message)]
+                return next((answer for answer in found if answer["lanes"]), own)
+            case "metrics":
+                return {"metrics": self.node.metrics.as_document(), "state": self.node.state()}
             case "invoke":
                 return await invoke(self.node, _read_invoke(message))
             case other:
                 raise ControlError(f"There is no operation {other!r}.")
+
+    async def metrics(self) -> bytes:
+        """What all workers counted, as Prometheus reads it."""
+        total = Metrics()
+        states = [self.node.state()]
+        total.add(self.node.metrics.as_document())
+        for answer in await self._ask_others({"op": "metrics"}):
+            total.add(answer["metrics"])
+            states.append(answer["state"])
+        return exposition(total, merged(states))
+
+    async def _ask_others(self, message: Message) -> list[Message]:
+        """The other workers' answers; of one that starts or stops, none."""
+        answers = await asyncio.gather(*(_ask(path, message) for path in self._others))
+        return [answer for answer in answers if answer is not None and "error" not in answer]
+
+
+async def _ask(path: Path, message: Message) -> Message | None:
+    try:
+        async with asyncio.timeout(2.0):
+            reader, writer = await asyncio.open_unix_connection(str(path), limit=MAX_REQUEST)
+            try:
+                writer.write(frames.encode(message))
+                return await frames.read(reader, MAX_REQUEST)
+            finally:
+                writer.close()
+    except (OSError, TimeoutError, FrameError, asyncio.IncompleteReadError) as error:
+        log.warning("control: %s does not answer: %s", path.name, error)
+        return None
+
+
+def merged(states: list[dict[str, Any]]) -> dict[str, Any]:
+    """One state of a node from those of its workers, the first of which speaks for what they share."""
+    first, *others = states
+    if not others:
+        return first
+    ports = {port["name"]: dict(port) for port in first["ports"]}
+    tunnels: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for state in others:
+        for port in state["ports"]:
+            if port["name"] in ports:
+                ports[port["name"]]["connections"] += port["connections"]
+    for row in [row for state in states for row in state["tunnels"]]:
+        known = tunnels.setdefault((row["registration"], row["port"], row["peer"]), dict(row, idle=0, busy=0))
+        known["idle"] += row["idle"]
+        known["busy"] += row["busy"]
+        known["last_seen"] = max((s for s in (known["last_seen"], row["last_seen"]) if s is not None), default=None)
+    return first | {
+        "revision": min(state["revision"] for state in states),
+        "requests": sum(state["requests"] for state in states),
+        "in_flight": sum(state["in_flight"] for state in states),
+        "ports": list(ports.values()),
+        "tunnels": list(tunnels.values()),
+    }
 
 
 def _same_account(sock: Any) -> bool:

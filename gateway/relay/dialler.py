@@ -6,6 +6,7 @@ import random
 import secrets
 import ssl
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from gateway.core.addresses import join_host_port
@@ -41,6 +42,8 @@ class Dialler:
         self.heads = new_memo()
         self.tunnels: set[TunnelConnection] = set()
         self._working: set[TunnelConnection] = set()
+        self._workers = 1  # of the edge; told at registration
+        self._share()
         self.problem = ""  # why the last dial failed; "" when it did not
         self._context: ssl.SSLContext = client_context(port.keystore, port.truststore)
         self._dialling: set[asyncio.Task[None]] = set()
@@ -64,7 +67,7 @@ class Dialler:
         """A tunnel has got a request: is there still one to spare?"""
         self._working.add(tunnel)
         self._delay = FIRST_DELAY
-        if len(self.tunnels) + len(self._dialling) - len(self._working) < self.port.connections.spare:
+        if len(self.tunnels) + len(self._dialling) - len(self._working) < self._spare * self._workers:
             self.changed()
 
     def freed(self, tunnel: TunnelConnection) -> None:
@@ -76,29 +79,48 @@ class Dialler:
         if port.limits != self.port.limits:
             self.heads = new_memo()
         self.port = port
+        self._share()
         self.changed()
+
+    def _share(self) -> None:
+        """How many tunnels are wanted by this process at each of the edge's workers, and in all."""
+        wanted, here = self.port.connections, self.node.workers
+        self._min = max(1, -(-wanted.min // (here * self._workers)))
+        self._spare = -(-wanted.spare // (here * self._workers))
+        self._max = max(self._workers, -(-wanted.max // here))
 
     def changed(self) -> None:
         """Something came, went, or became busy: dial what is missing."""
         if self.stopped or self._retry is not None or self.node.draining:
             return
-        wanted = self.port.connections
-        have = len(self.tunnels) + len(self._dialling)
-        if have >= wanted.max:
+        room = self._max - len(self.tunnels) - len(self._dialling)
+        if room <= 0:
             return
-        missing = max(wanted.min - have, wanted.spare - (have - self.busy))
-        for _ in range(min(missing, wanted.max - have)):
+        for _ in range(min(self._missing() - len(self._dialling), room)):
             task = asyncio.get_running_loop().create_task(self._dial())
             self._dialling.add(task)
             task.add_done_callback(self._dialled)
+
+    def _missing(self) -> int:
+        """Tunnels that there should be besides. Which worker a new one comes to, the edge's kernel decides."""
+        have, busy = self._counts(self.tunnels), self._counts(self._working)
+        return sum(
+            max(0, self._min - have[worker], self._spare - (have[worker] - busy[worker]))
+            for worker in range(self._workers)
+        )
+
+    @staticmethod
+    def _counts(tunnels: set[TunnelConnection]) -> "Counter[int]":
+        return Counter(tunnel.worker for tunnel in tunnels)
 
     def surplus(self, tunnel: TunnelConnection) -> bool:
         """Whether the edge is to be asked to close this idle tunnel."""
         if self.stopped or self.node.draining:
             return True
-        wanted, busy = self.port.connections, self.busy
-        idle_without = len(self.tunnels) - busy - (tunnel.exchange is None)
-        return idle_without >= max(wanted.spare, wanted.min - busy)
+        have = sum(other.worker == tunnel.worker for other in self.tunnels)
+        busy = sum(other.worker == tunnel.worker for other in self._working)
+        idle_without = have - busy - (tunnel not in self._working)
+        return idle_without >= max(self._spare, self._min - busy)
 
     def gone(self, tunnel: TunnelConnection) -> None:
         self.tunnels.discard(tunnel)
@@ -118,6 +140,7 @@ class Dialler:
         error = task.exception()
         if error is None:
             self.problem = ""
+            self.changed()  # it may have come to a worker that has enough
         else:
             self._put_off(str(error) or type(error).__name__)
 
@@ -144,31 +167,35 @@ class Dialler:
                 shown = layer.peer_chain()
                 if shown is None:
                     raise ConnectionError("the registration port showed no certificate")
-                rest = await self._register(layer)
+                accepted = await self._register(layer)
             except CertificateError as error:
                 layer.abort()
                 raise ConnectionError(str(error)) from error
             except BaseException:
                 layer.abort()
                 raise
-        tunnel = TunnelConnection(self.node, self.port, layer, self.channel.witness(shown[0]), self)
+        witness = self.channel.witness(shown[0])
+        tunnel = TunnelConnection(self.node, self.port, layer, witness, self, accepted.worker)
         self.tunnels.add(tunnel)
+        if accepted.workers != self._workers:
+            self._workers = accepted.workers
+            self._share()
         layer.notice_silence()
         layer.set_application(tunnel)
-        if rest:
-            tunnel.data_received(rest)
+        if accepted.rest:
+            tunnel.data_received(accepted.rest)
         layer.resume_reading()
         if not self.problem and len(self.tunnels) == 1:
             log.info("port %s: registered at %s as %s", self.port.name, self.where, self.dial.registration.name)
 
-    async def _register(self, layer: TLSLayer) -> bytes:
+    async def _register(self, layer: TLSLayer) -> handshake.Accepted:
         registering = _Registering(layer)
         layer.set_application(registering)
         asked = handshake.Registering(
             self.dial.registration.name, self.channel.audience.rpartition("#")[2], time.time()
         )
         layer.write(handshake.request(asked, self.port.server_name or self.dial.host))
-        return (await registering.done).rest
+        return await registering.done
 
     def stop(self) -> None:
         """Dial no more; tunnels close when the edge asks them next, or when they are cut."""

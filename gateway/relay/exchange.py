@@ -55,15 +55,17 @@ class Exchange:
     """`connection` owns it from the request's head to the answer's end.
 
     Attributes:
+        received, sent: bytes of the request's body and of the answer's, so far.
         started: seconds of `perf_counter` when its head had come.
         deadline: loop time at which whatever is awaited has taken too long, seconds.
         lanes: what the far side told of its own decision, for a test.
     """
 
     __slots__ = (
-        "_answer_timeout", "_body_bytes", "_cancel_wait", "_chunked_answer", "_endpoint", "_pending", "_prepared",
+        "_answer_timeout", "_cancel_wait", "_chunked_answer", "_endpoint", "_pending", "_prepared",
         "_rebased", "_request_ended", "_request_paused", "_trailers", "_waits_for", "answered", "connection",
-        "deadline", "decision", "done", "head", "lanes", "link", "reason", "started", "status", "trace_id", "upstream",
+        "deadline", "decision", "done", "head", "lanes", "link", "reason", "received", "sent", "started", "status",
+        "trace_id", "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -83,7 +85,8 @@ class Exchange:
         self._request_ended = body is not None or head.length == 0
         self._pending: list[bytes] = [body] if body else []  # body that came before there was somewhere to send it
         self._trailers: Fields = []
-        self._body_bytes = 0
+        self.received = len(body) if body else 0
+        self.sent = 0
         self._request_paused = False
         self._chunked_answer = False
         self._cancel_wait: Callable[[], None] | None = None
@@ -215,7 +218,17 @@ class Exchange:
         if upstream is not None:
             self._got_tunnel(upstream)
             return None
-        self._cancel_wait = pool.wait(path, self.connection.port.wait, self._got_tunnel, self._not_sent)
+        waits, since = node.metrics.waits[self.connection.port.name], time.perf_counter()
+
+        def got(tunnel: "Tunnel") -> None:
+            waits.note(time.perf_counter() - since)
+            self._got_tunnel(tunnel)
+
+        def failed(error: NotSent) -> None:
+            waits.note(time.perf_counter() - since)
+            self._not_sent(error)
+
+        self._cancel_wait = pool.wait(path, self.connection.port.wait, got, failed)
         if not self._request_ended:
             self._pause_request()
         return None
@@ -444,9 +457,9 @@ class Exchange:
     def request_data(self, data: bytes) -> None:
         if self.done:
             return
-        self._body_bytes += len(data)
+        self.received += len(data)
         limit = self.connection.port.limits.body_bytes
-        if limit and self._body_bytes > limit:
+        if limit and self.received > limit:
             self._drop_upstream()
             self.refuse(GatewayReason.BODY_TOO_LARGE, f"more than {limit} bytes")
         elif self.upstream is None:
@@ -563,6 +576,7 @@ class Exchange:
             kept = [(name, value) for name, value in answer.fields if headers.response_keeps(name)]
             more = KEEP_ALIVE if head.version == "1.0" else b""
             written = answer.written[head.version] = self._answer_head(answer.status, kept, answer.length, more)
+        self.sent = len(body)
         connection.send(written + body if body else written)
         upstream, self.upstream = self.upstream, None
         if upstream is not None:
@@ -571,6 +585,7 @@ class Exchange:
 
     def response_data(self, data: bytes) -> None:
         if not self.done:
+            self.sent += len(data)
             self.connection.write(chunk(data) if self._chunked_answer else data)
 
     def response_end(self, trailers: Fields) -> None:
@@ -688,6 +703,7 @@ class Exchange:
         self._drop_upstream()
         self.answer(info.status, fields, len(body), ours=True)
         if self.head.method != "HEAD":
+            self.sent = len(body)
             connection.write(body)
         return self._finish()
 

@@ -1,6 +1,7 @@
 """The reverse upgrade, both halves (`PTTH/1.0` of draft-lentczner-rhttp). No sockets.
 
-Added to the draft: as which registration a node comes, its nonce and its clock.
+Added to the draft: as which registration a node comes, its nonce and its clock; and which of the edge's workers
+took it, for a worker can use the tunnels alone that came to it.
 """
 
 import re
@@ -12,7 +13,7 @@ from identity.core.names import is_name
 PATH = "/.well-known/reverse-http"
 PROTOCOL = "PTTH/1.0"
 MAX_HEAD = 8 * 1024  # bytes, without the blank line
-ACCEPTED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: PTTH/1.0\r\n\r\n"
+MAX_WORKERS = 64
 
 _NONCE = re.compile(r"[A-Za-z0-9_-]{16,64}")
 
@@ -48,6 +49,14 @@ def read_registering(fields: dict[bytes, bytes]) -> Registering:
     return Registering(name, nonce, time)
 
 
+def accepted(worker: int, workers: int) -> bytes:
+    """The edge's answer: from here on it is the client."""
+    return (
+        f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n"
+        f"Postern-Worker: {worker}/{workers}\r\n\r\n"
+    ).encode("ascii")
+
+
 class HandshakeRefused(ConnectionError):
     """The registration port said no; `status` and `reason` are its."""
 
@@ -58,7 +67,11 @@ class HandshakeRefused(ConnectionError):
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    rest: bytes  # already the first request, or its beginning
+    """`rest`: already the first request, or its beginning. `worker` of `workers` of the edge has the tunnel."""
+
+    rest: bytes
+    worker: int = 0
+    workers: int = 1
 
 
 class Handshake:
@@ -78,7 +91,14 @@ class Handshake:
         status, fields = _parse_head(bytes(self._received[:end]))
         if status != 101 or fields.get("upgrade") != PROTOCOL:
             raise HandshakeRefused(status, fields.get("postern-reason", ""))
-        return Accepted(bytes(self._received[end + 4 :]))
+        return Accepted(bytes(self._received[end + 4 :]), *_worker(fields.get("postern-worker", "0/1")))
+
+
+def _worker(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([0-9]{1,2})/([0-9]{1,2})", text)
+    if match is None or not int(match[1]) < int(match[2]) <= MAX_WORKERS:
+        raise MessageError("the edge's answer names no worker")
+    return int(match[1]), int(match[2])
 
 
 def _parse_head(head: bytes) -> tuple[int, dict[str, str]]:

@@ -44,7 +44,6 @@ class Listener:
         self._addresses: Counter[str] = Counter()
         self._handshakes: dict[TLSLayer, float] = {}
         self.count = 0
-        self.refused = 0  # connections that were closed unheard
 
     @staticmethod
     def _make_context(port: Port) -> ssl.SSLContext | None:
@@ -54,7 +53,12 @@ class Listener:
         """Raises OSError where the address cannot be had."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            self._protocol, self.port.host, self.port.number, backlog=BACKLOG, reuse_address=True
+            self._protocol,
+            self.port.host,
+            self.port.number,
+            backlog=BACKLOG,
+            reuse_address=True,
+            reuse_port=self.node.workers > 1 or None,
         )
         log.info("port %s: %s, listening at %s:%d", self.port.name, self.port.type, self.port.host, self.port.number)
 
@@ -96,7 +100,7 @@ class Listener:
         if self.count >= limits.connections:
             self._make_room()
         if self.count >= limits.connections + CROWD or self._addresses[peer] >= limits.connections_per_address + CROWD:
-            self.refused += 1
+            self.node.metrics.handshakes[self.port.name, "dropped"] += 1
             return False
         self.count += 1
         self._addresses[peer] += 1
@@ -128,6 +132,7 @@ class Listener:
         self._handshakes.pop(layer, None)
         connection = self.serve(layer, layer.peer_address, secure=True)
         connection.crowded = self.crowded(layer.peer_address)
+        self.node.metrics.handshakes[self.port.name, "crowded" if connection.crowded else "done"] += 1
         try:
             shown = layer.peer_chain()
         except CertificateError as error:
@@ -228,7 +233,7 @@ class Registrar(_ClientConnection):
         if self.node.draining:
             return GatewayReason.OVERLOADED, "the node stops"
         self._parser.stop()
-        self.write(handshake.ACCEPTED)
+        self.write(handshake.accepted(self.node.worker, self.node.workers))
         self.flush()
         exchange = self.exchange
         if exchange is not None:

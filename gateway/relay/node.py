@@ -25,12 +25,14 @@ from gateway.core.snapshot import (
     SnapshotError,
     from_document,
 )
+from gateway.relay.access_log import AccessLog
 from gateway.relay.connection import ServerConnection
 from gateway.relay.cork import Cork
 from gateway.relay.dialler import Dialler
 from gateway.relay.exchange import Exchange
 from gateway.relay.listener import Listener
 from gateway.relay.memo import Memo
+from gateway.relay.metrics import Metrics
 from gateway.relay.passwords import PasswordChecker
 from gateway.relay.tls import client_context
 from gateway.relay.tunnel import TunnelPool
@@ -47,9 +49,14 @@ MEMORY = 8192  # requests whose decision is remembered, per generation
 
 
 class RelayNode:
-    """Owns its snapshot, its listeners, diallers and pools. One event loop, no threads but for passwords."""
+    """Owns its snapshot, its listeners, diallers and pools. One event loop, no threads but for passwords.
 
-    def __init__(self) -> None:
+    `worker` of `workers`: processes of one node share its ports; each has tunnels of its own.
+    """
+
+    def __init__(self, worker: int = 0, workers: int = 1, access_log: AccessLog | None = None) -> None:
+        self.worker, self.workers, self.access_log = worker, workers, access_log
+        self.metrics = Metrics()
         self.snapshot: Snapshot = None  # type: ignore[assignment]  # there is one before a request comes
         self.cork = Cork()
         self.memory = Memo(MEMORY)
@@ -252,6 +259,17 @@ class RelayNode:
     def finished(self, exchange: Exchange) -> None:
         self.exchanges.discard(exchange)
         self.requests += 1
+        metrics, port, decision = self.metrics, exchange.connection.port.name, exchange.decision
+        route = decision.route.name if decision is not None and decision.route is not None else ""
+        reason = exchange.reason
+        metrics.requests[port, route, exchange.status, reason.value if reason is not None else ""] += 1
+        metrics.durations[port].note(time.perf_counter() - exchange.started)
+        if exchange.received:
+            metrics.received[port] += exchange.received
+        if exchange.sent:
+            metrics.sent[port] += exchange.sent
+        if self.access_log is not None:
+            self.access_log.note(self.snapshot.node, exchange)
         if exchange.reason is not None and exchange.decision is not None:
             self._keep_trace(exchange)
 
@@ -265,7 +283,22 @@ class RelayNode:
 
     def handshake_failed(self, port: str, peer: str, words: str) -> None:
         log.info("port %s: handshake with %s failed: %s", port, peer, words)
+        self.metrics.handshakes[port, "failed"] += 1
         self.failed_handshakes.append({"at": time.time(), "port": port, "peer": peer, "words": words})
+
+    def missing(self) -> list[str]:
+        """Why the node is not ready to serve, in words; [] when it is."""
+        if self.snapshot is None:
+            return ["no configuration has come yet"]
+        if self.draining:
+            return ["it is stopping"]
+        found = [f"port {name} does not listen" for name, listener in self.listeners.items() if not listener.listening]
+        found += [
+            f"port {dialler.port.name}: no tunnel to {dialler.where}{': ' if dialler.problem else ''}{dialler.problem}"
+            for dialler in self.diallers.values()
+            if not dialler.tunnels
+        ]
+        return found
 
     def state(self) -> dict[str, Any]:
         tunnels = [row for pool in self.tunnels.values() for row in pool.state()]
@@ -298,6 +331,8 @@ class RelayNode:
         clock = time.perf_counter()
         for exchange in [each for each in self.exchanges if each.deadline <= now or each.overdue(clock)]:
             exchange.timed_out()
+        if self.access_log is not None:
+            self.access_log.flush()
         with self.cork:
             for pool in list(self.tunnels.values()):
                 pool.sweep(now)
@@ -331,6 +366,8 @@ class RelayNode:
         if self._sweeper is not None:
             self._sweeper.cancel()
         self.passwords.close()
+        if self.access_log is not None:
+            self.access_log.close()
 
     def _unfinished(self) -> bool:
         """Requests in flight; or idle tunnels, which the edge closes when it hears of the stop."""

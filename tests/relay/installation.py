@@ -157,12 +157,13 @@ class Installation:
     def state_dir(self) -> Path:
         return self.folder / "state"
 
-    def start(self, *names: str) -> None:
+    def start(self, *names: str, options: tuple[str, ...] = ()) -> None:
+        """`options`: of the command `relay`."""
         for name in names:
             with (self.folder / f"{name}.log").open("ab") as log:
                 self.nodes[name] = subprocess.Popen(
-                    [sys.executable, "manage.py", "relay", "--node", name], cwd=ROOT, env=self.env, stdout=log,
-                    stderr=log, start_new_session=True,
+                    [sys.executable, "manage.py", "relay", "--node", name, *options], cwd=ROOT, env=self.env,
+                    stdout=log, stderr=log, start_new_session=True,
                 )  # fmt: skip
         for port in self.topology["ports"]:
             if port["node"] in names and "bind" in port:

@@ -8,7 +8,9 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from gateway.compile import UnknownNode
-from gateway.feed import Feed
+from gateway.core.addresses import parse_bind
+from gateway.feed import Feed, Options
+from gateway.relay.handshake import MAX_WORKERS
 
 
 class Command(BaseCommand):
@@ -16,10 +18,34 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--node", required=True, help="name of a configured node")
+        parser.add_argument(
+            "--workers", type=int, default=settings.POSTERN_WORKERS,
+            help="processes that share the node's ports (POSTERN_WORKERS; now %(default)s)",
+        )  # fmt: skip
+        parser.add_argument(
+            "--status", metavar="HOST:PORT",
+            help="where /metrics, /healthz and /readyz are (POSTERN_STATUS); unset: nowhere",
+        )  # fmt: skip
+        parser.add_argument(
+            "--access-log", metavar="FILE",
+            help="a line of JSON for each request, to a file or to - (POSTERN_ACCESS_LOG); unset: none",
+        )  # fmt: skip
 
     def handle(self, *args: Any, **options: Any) -> None:
+        node = options["node"]
+        if not 1 <= options["workers"] <= MAX_WORKERS:
+            raise CommandError(f"--workers (POSTERN_WORKERS): give a number from 1 to {MAX_WORKERS}.")
+        status_address = options["status"] or settings.POSTERN_STATUS.get(node, "")
+        if status_address:
+            try:
+                parse_bind(status_address)
+            except ValueError as error:
+                raise CommandError(f"--status (POSTERN_STATUS): {error}") from error
+        access_log = options["access_log"] or settings.POSTERN_ACCESS_LOG.replace("{node}", node)
         try:
-            status = Feed(options["node"], settings.POSTERN_STATE_DIR).run()
+            status = Feed(
+                node, settings.POSTERN_STATE_DIR, Options(options["workers"], status_address, access_log)
+            ).run()
         except UnknownNode as error:
             raise CommandError(str(error)) from error
         if status:
