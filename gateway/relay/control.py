@@ -133,6 +133,10 @@ class ControlServer:
                 own = {"lanes": self.node.traces.get(str(message.get("trace_id")))}
                 found = [own, *await self._ask_others(message)]
                 return next((answer for answer in found if answer["lanes"]), own)
+            case "handshakes":
+                answers = [{"failed": list(self.node.failed_handshakes)}, *await self._ask_others(message)]
+                failed = [each for answer in answers for each in answer["failed"]]
+                return {"failed": sorted(failed, key=lambda each: float(each["at"]))}
             case "metrics":
                 return {"metrics": self.node.metrics.as_document(), "state": self.node.state()}
             case "invoke":

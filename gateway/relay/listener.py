@@ -16,7 +16,8 @@ from gateway.relay import handshake
 from gateway.relay.connection import ServerConnection
 from gateway.relay.exchange import Exchange
 from gateway.relay.http1 import AT_REGISTRATION, Head, new_memo
-from gateway.relay.tls import Application, TLSLayer, server_context
+from gateway.relay.memo import Memo
+from gateway.relay.tls import Application, TLSLayer, server_context, watch
 from gateway.relay.upstream import Early, PlainLayer
 from identity.core import chains
 from identity.core.assertions import Proof
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 4096
 CROWD = 64  # connections beyond a limit that are let in at a time, to be answered 503
+ADDRESSES = 4096  # remembered, per generation
+WATCHED = 600.0  # seconds for which the handshakes from an address are watched after one failed
 PATIENCE = 1.0  # seconds of silence before its handshake after which a connection gives way, where a port is full
 
 
@@ -38,7 +41,9 @@ class Listener:
 
     def __init__(self, node: "RelayNode", port: Port) -> None:
         self.node, self.port = node, port
-        self._context = self._make_context(port)
+        self._context, self._watching = self._make_contexts(port)
+        # Addresses from which a handshake came: from which loop time on theirs need no watching.
+        self._proven = Memo(ADDRESSES)
         self._server: asyncio.Server | None = None
         self.heads = new_memo()
         self._addresses: Counter[str] = Counter()
@@ -46,8 +51,13 @@ class Listener:
         self.count = 0
 
     @staticmethod
-    def _make_context(port: Port) -> ssl.SSLContext | None:
-        return server_context(port.keystore, port.client_auth, port.truststore) if port.keystore else None
+    def _make_contexts(port: Port) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
+        """For handshakes, and for those that are watched; None for a port without TLS."""
+        if port.keystore is None:
+            return None, None
+        context, watching = (server_context(port.keystore, port.client_auth, port.truststore) for _ in range(2))
+        watch(watching)
+        return context, watching
 
     async def open(self) -> None:
         """Raises OSError where the address cannot be had."""
@@ -73,7 +83,7 @@ class Listener:
             self.heads = new_memo()
         tls = ("keystore", "client_auth", "truststore")
         if any(getattr(before, name) is not getattr(port, name) for name in tls):
-            self._context = self._make_context(port)
+            self._context, self._watching = self._make_contexts(port)
 
     def close(self) -> None:
         if self._server is not None:
@@ -83,16 +93,18 @@ class Listener:
     def _protocol(self) -> asyncio.Protocol:
         if self._context is None:
             return _Plain(self)
-        return TLSLayer(self._context, self._ready, self._failed, server_side=True, made=self._made)
+        return TLSLayer(self._ready, self._failed, made=self._made)
 
     # --- connections ---
 
-    def _made(self, layer: TLSLayer) -> bool:
-        """A socket is there; whether there is room for it."""
+    def _made(self, layer: TLSLayer) -> ssl.SSLContext | None:
+        """A socket is there: the context for its handshake; None where there is no room."""
         if not self.admit(layer.peer_address):
-            return False
-        self._handshakes[layer] = asyncio.get_running_loop().time()
-        return True
+            return None
+        self._handshakes[layer] = now = asyncio.get_running_loop().time()
+        # Handshakes from where they succeed are not watched, so that watching costs nobody who means well.
+        trusted_since = self._proven.get(layer.peer_address)
+        return self._watching if trusted_since is None or now < trusted_since else self._context
 
     def admit(self, peer: str) -> bool:
         """Whether a connection is let in at all; beyond the limits a few are, to be told so (`crowded`)."""
@@ -126,10 +138,13 @@ class Listener:
     def _failed(self, layer: TLSLayer, words: str) -> None:
         if self._handshakes.pop(layer, None) is not None:
             self.gone(layer.peer_address)
-            self.node.handshake_failed(self.port.name, layer.peer_address, words)
+            self._proven.put(layer.peer_address, asyncio.get_running_loop().time() + WATCHED)
+            self.node.handshake_failed(self.port.name, layer.peer_address, words, layer.refused_chain())
 
     def _ready(self, layer: TLSLayer) -> Application:
-        self._handshakes.pop(layer, None)
+        since = self._handshakes.pop(layer, 0.0)
+        if self._proven.get(layer.peer_address) is None:
+            self._proven.put(layer.peer_address, since)
         connection = self.serve(layer, layer.peer_address, secure=True)
         connection.crowded = self.crowded(layer.peer_address)
         self.node.metrics.handshakes[self.port.name, "crowded" if connection.crowded else "done"] += 1

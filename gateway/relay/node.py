@@ -1,11 +1,14 @@
 """One relay process: builds ports, tunnels and pools from a snapshot, swaps snapshots, drains."""
 
 import asyncio
+import base64
+import contextlib
 import gc
 import logging
 import ssl
 import time
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 from email.utils import formatdate
 from typing import Any
 
@@ -38,6 +41,7 @@ from gateway.relay.tls import client_context
 from gateway.relay.tunnel import TunnelPool
 from gateway.relay.upstream import BackendPool
 from identity.core import jwt
+from identity.core.certificates import CertificateError, from_der
 
 log = logging.getLogger(__name__)
 
@@ -281,10 +285,20 @@ class RelayNode:
         while len(self.traces) > TRACES:
             self.traces.popitem(last=False)
 
-    def handshake_failed(self, port: str, peer: str, words: str) -> None:
-        log.info("port %s: handshake with %s failed: %s", port, peer, words)
+    def handshake_failed(self, port: str, peer: str, words: str, chain: Sequence[bytes] = ()) -> None:
+        """`chain`: DER of what the peer showed, leaf first, as far as that was seen."""
+        shown: dict[str, str] = {}
+        if chain:
+            with contextlib.suppress(CertificateError):
+                certificate = from_der(chain[0])
+                shown = {"subject": certificate.subject.text, "issuer": certificate.issuer.text,
+                         "sha256": certificate.sha256}  # fmt: skip
+        log.info("port %s: handshake with %s failed: %s %s", port, peer, words, shown.get("subject", ""))
         self.metrics.handshakes[port, "failed"] += 1
-        self.failed_handshakes.append({"at": time.time(), "port": port, "peer": peer, "words": words})
+        self.failed_handshakes.append(
+            {"at": time.time(), "port": port, "peer": peer, "words": words, "certificate": shown or None,
+             "chain": [base64.b64encode(der).decode() for der in chain]}
+        )  # fmt: skip
 
     def missing(self) -> list[str]:
         """Why the node is not ready to serve, in words; [] when it is."""

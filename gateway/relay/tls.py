@@ -88,30 +88,69 @@ def _load(context: ssl.SSLContext, keystore: Keystore) -> None:
         os.close(handle)
 
 
+def watch(context: ssl.SSLContext) -> None:
+    """Have handshakes under this context keep what certificate the peer sends, so that a failed one can be told of.
+
+    OpenSSL drops a chain that it refuses, and the standard library has no callback for it; there is one for the
+    messages of the protocol, without a promise that it stays, and at 2 µs for each. So it is for those alone of
+    whom little good is known, and `TLSLayer` takes it off the connection when the handshake is done.
+    """
+    context._msg_callback = _keep_certificate  # type: ignore[attr-defined]
+
+
+def _keep_certificate(connection: Any, direction: str, version: Any, content: Any, message: Any, data: bytes) -> None:
+    if direction == "read" and message is _CERTIFICATE:
+        connection.certificate_message = version, data
+
+
+_CERTIFICATE = ssl._TLSMessageType.CERTIFICATE  # type: ignore[attr-defined]
+_UNWATCHED = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+
+def certificates_in(message: bytes, *, tls13: bool) -> list[bytes]:
+    """DER of the certificates in a Certificate message (RFC 8446, section 4.4.2; RFC 5246, section 7.4.2), leaf first.
+
+    Raises ValueError where it is cut short.
+    """
+    found: list[bytes] = []
+    at = 4  # type and length
+    if tls13:
+        at += 1 + message[at]
+    end = at + 3 + int.from_bytes(message[at : at + 3])
+    at += 3
+    while at < end:
+        size = int.from_bytes(message[at : at + 3])
+        der = message[at + 3 : at + 3 + size]
+        if len(der) != size or not size:
+            raise ValueError("a Certificate message that is cut short")
+        found.append(der)
+        at += 3 + size
+        if tls13:
+            at += 2 + int.from_bytes(message[at : at + 2])
+    return found
+
+
 class TLSLayer(asyncio.Protocol):
     """One connection. `ready(layer)` is called once the handshake is done and returns the application above.
 
-    `failed(layer, words)` is called where there was no handshake; `made(layer)`, first of all, says whether the
-    connection is let in at all.
+    `failed(layer, words)` is called where there was no handshake. A server's context comes from `made(layer)`, first
+    of all, which knows the peer's address then; None lets nobody in.
     """
 
     def __init__(
         self,
-        context: ssl.SSLContext,
         ready: Callable[["TLSLayer"], Application],
         failed: Callable[["TLSLayer", str], None],
         *,
-        server_side: bool,
+        context: ssl.SSLContext | None = None,
         server_name: str | None = None,
-        made: Callable[["TLSLayer"], bool] | None = None,
+        made: Callable[["TLSLayer"], ssl.SSLContext | None] | None = None,
     ) -> None:
+        """`context`, `server_name`: of a client."""
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(
-            self._incoming, self._outgoing, server_side=server_side, server_hostname=server_name
-        )
-        # The C object below SSLObject: one Python call less per read and write on the hot path, and the only
-        # place where Python 3.11 shows the chain that the peer sent.
-        self._object: Any = self._tls._sslobj  # type: ignore[attr-defined]
+        self._tls: ssl.SSLObject = None  # type: ignore[assignment]  # until the connection is made
+        self._object: Any = None
+        self._context, self._server_name = context, server_name
         self._ready, self._failed, self._made = ready, failed, made
         self._application: Application | None = None
         self._transport: asyncio.Transport = None  # type: ignore[assignment]
@@ -126,9 +165,16 @@ class TLSLayer(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]
         peer = transport.get_extra_info("peername")
         self.peer_address = peer[0] if peer else ""
-        if self._made is not None and not self._made(self):
+        context = self._made(self) if self._made is not None else self._context
+        if context is None:
             self.abort()
             return
+        self._tls = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=self._made is not None, server_hostname=self._server_name
+        )
+        # The C object below SSLObject: one Python call less per read and write on the hot path, and the only
+        # place where Python 3.11 shows the chain that the peer sent.
+        self._object = self._tls._sslobj  # type: ignore[attr-defined]
         if not self._tls.server_side:
             self._handshake()
 
@@ -181,6 +227,10 @@ class TLSLayer(asyncio.Protocol):
             return False
         if self._tls.server_side:
             self._acknowledge()
+        if hasattr(self._tls, "certificate_message"):
+            del self._tls.certificate_message
+            # What was watched is over: the context matters no more, but for its callback.
+            self._tls.context = _UNWATCHED
         self._application = self._ready(self)
         return True
 
@@ -317,6 +367,14 @@ class TLSLayer(asyncio.Protocol):
             raise CertificateError(f"{len(chain)} certificates were sent; at most {MAX_INTERMEDIATES + 1} are read")
         leaf, *above = (_remembered(link.public_bytes(2)) for link in chain)  # 2: DER
         return leaf, tuple(above)
+
+    def refused_chain(self) -> list[bytes]:
+        """DER of what the peer showed in a handshake that failed, leaf first; [] where nothing was seen."""
+        version, message = getattr(self._tls, "certificate_message", (None, b""))
+        try:
+            return certificates_in(message, tls13=version is ssl.TLSVersion.TLSv1_3) if message else []
+        except (ValueError, IndexError):
+            return []
 
     @property
     def server_name_seen(self) -> str | None:

@@ -333,7 +333,7 @@ async def dial_tls(host: str, port: int, context: ssl.SSLContext, server_name: s
             done.set_exception(ConnectionError(words))
 
     transport, _ = await loop.create_connection(
-        lambda: TLSLayer(context, ready, failed, server_side=False, server_name=server_name), host, port
+        lambda: TLSLayer(ready, failed, context=context, server_name=server_name), host, port
     )
     try:
         return await done

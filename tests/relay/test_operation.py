@@ -2,14 +2,18 @@
 
 import json
 import signal
+import socket
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from gateway.relay.control import call
 from tests.relay.conftest import forum_pki, forum_topology
 from tests.relay.installation import Backend, Installation, free_port
 
@@ -102,6 +106,33 @@ def test_metrics_health_and_readiness(make: Callable[[], Installation]) -> None:
     of_service = 'postern_requests_total{port="dial",reason="",service="orders:echo",status="200"}'
     assert samples(get(inside, "/metrics")[1])[of_service] == 1
     assert get(edge, "/elsewhere")[0] == 404
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_certificate_that_fails_the_handshake_is_seen(forum: Installation, version: ssl.TLSVersion) -> None:
+
+    def failed() -> list[dict[str, Any]]:
+        return call(forum.state_dir, "edge", {"op": "handshakes"})["failed"]
+
+    before = len(failed())
+    for _ in range(2):  # an address is watched anew, or still, once a handshake from it has failed
+        assert forum.request("ext", "/orders", "alice").status == 200
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.minimum_version = context.maximum_version = version
+        context.load_cert_chain(forum.folder / "pki/rogue.pem", forum.folder / "pki/rogue.key")
+        with (
+            pytest.raises(OSError),
+            socket.create_connection(forum.address("ext"), 10) as plain,
+            context.wrap_socket(plain) as sock,
+        ):
+            sock.recv(1)
+            raise OSError("ended")
+    forum.until(lambda: len(failed()) == before + 2, "both are noted")
+    last = failed()[-1]
+    assert last["port"] == "ext" and "certificate verify failed" in last["words"] and last["peer"] == "127.0.0.1"
+    assert last["certificate"]["subject"] == "CN=alice, O=Partner One"
+    assert last["certificate"]["sha256"] == forum.pki["rogue"].x509.fingerprint(SHA256()).hex()
 
 
 def test_the_access_log_tells_who_and_what_and_no_secret(make: Callable[[], Installation]) -> None:
