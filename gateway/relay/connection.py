@@ -82,6 +82,7 @@ class ServerConnection:
         self.exchange: Exchange | None = None
         self._queue: deque[_Queued] = deque()
         self._filling: Exchange | _Queued | None = None
+        self._waiting: Exchange | None = None  # for the end of what was read with its head
         self._parser = RequestParser(self, port.limits, self.speaks, heads)
         self._out: list[bytes] = []
         self._pauses = 0
@@ -189,6 +190,13 @@ class ServerConnection:
                 self._parser.feed(data)
             except MessageError as error:
                 self._malformed(error)
+            self._start_waiting()
+
+    def _start_waiting(self) -> None:
+        """A request goes on its way when all that came with its head was read: what is broken in it goes nowhere."""
+        exchange, self._waiting = self._waiting, None
+        if exchange is not None and not exchange.done and not self.over:
+            exchange.begin()
 
     def request(self, head: Head, trace_id: str, body: bytes) -> None:
         """A whole request, its head known from before."""
@@ -244,10 +252,11 @@ class ServerConnection:
         if self._snapshot is not self.node.snapshot:
             self.refresh()
         self.exchange = exchange = Exchange(self, head, trace_id, body)
-        if body is None:
-            self._filling = exchange
         self.node.exchanges.add(exchange)
-        exchange.begin()
+        if body is None:
+            self._filling = self._waiting = exchange
+        else:
+            exchange.begin()
 
     def request_data(self, data: bytes) -> None:
         if self._filling is not None:
@@ -368,6 +377,7 @@ class ServerConnection:
             exchange.request_end(queued.trailers)
         elif queued.error is not None:
             exchange.refuse(queued.error.reason, queued.error.words)
+        self._start_waiting()
 
     def _linger(self) -> None:
         """The client is still sending: closing now would reset the connection and take the answer with it."""

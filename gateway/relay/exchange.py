@@ -95,13 +95,13 @@ class Exchange:
         self._endpoint: Endpoint | None = None
         self._rebased = ""
         self._prepared: Prepared | None = None
+        if not trace_id:
+            self._take_trace_id()
 
     # --- deciding ---
 
     def begin(self) -> None:
         connection, head = self.connection, self.head
-        if not self.trace_id:
-            self._take_trace_id()
         limits = connection.port.limits
         if head.length and limits.body_bytes and head.length > limits.body_bytes:
             return self.refuse(GatewayReason.BODY_TOO_LARGE, f"Content-Length {head.length}")
