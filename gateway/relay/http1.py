@@ -131,6 +131,8 @@ def read_head(
     head.host = _host(hosts, target, version)
     head.length = _length(lengths, codings, version)
     _apply_connection(head, connection)
+    if method == "CONNECT":  # what follows may be meant for elsewhere
+        head.keep_alive = False
     head.switches = head.upgrade.lower() == b"websocket" and version == "1.1" and method == "GET" and head.length == 0
     if head.expects and (version == "1.0" or head.length == 0):
         head.expects = False  # RFC 9110, section 10.1.1: ignored
@@ -246,7 +248,7 @@ class RequestParser:
 
     __slots__ = (
         "_begun", "_fields", "_fresh", "_handler", "_head", "_head_bytes", "_heads", "_heard", "_in_head", "_limits",
-        "_parser", "_quiet", "_speaks", "_stopped", "_target",
+        "_muted", "_parser", "_quiet", "_speaks", "_stopped", "_target",
     )  # fmt: skip
 
     def __init__(
@@ -254,7 +256,7 @@ class RequestParser:
     ) -> None:
         """`heads`: shared by parsers of the same limits that speak the same; None remembers nothing."""
         self._handler, self._limits, self._speaks, self._heads = handler, limits, speaks, heads
-        self._stopped = False
+        self._stopped = self._muted = False
         self._begun = 0  # messages, in this call of `feed`
         self._head: Head | None = None
         self._start()
@@ -286,7 +288,9 @@ class RequestParser:
             # llhttp goes no further; an Upgrade that is not honoured is an ordinary request.
             rest, head = data[switch.args[0] :], self._head
             self._start()
-            if rest and (self._stopped or (head is not None and head.switches)):
+            if head is not None and head.length != 0:
+                self._go_on_with_body(head)
+            elif rest and (self._stopped or (head is not None and head.switches)):
                 raise MessageError("bytes after a request to switch protocols, before its answer") from None
             if rest:
                 self.feed(rest)
@@ -311,6 +315,13 @@ class RequestParser:
             self._quiet += len(data)
             if self._quiet > self._limits.header_bytes:
                 raise MessageError(f"more than {self._limits.header_bytes} bytes", GatewayReason.HEADERS_TOO_LARGE)
+
+    def _go_on_with_body(self, head: Head) -> None:
+        """llhttp takes whatever follows a request to switch for the other protocol's; here it is the body first."""
+        framing = b"Transfer-Encoding: chunked" if head.length is None else b"Content-Length: %d" % head.length
+        self._muted = True
+        self._parser.feed_data(b"POST / HTTP/1.1\r\nHost: again\r\n%b\r\n\r\n" % framing)
+        self._muted = False
 
     # --- heads that recur ---
 
@@ -359,6 +370,9 @@ class RequestParser:
     def on_headers_complete(self) -> None:
         self._in_head, self._head_bytes = False, 0
         self._quiet = 0
+        if self._muted:
+            self._fields = []
+            return
         parser = self._parser
         fields, self._fields = self._fields, []
         self._head = None
@@ -377,6 +391,9 @@ class RequestParser:
         self._handler.request_data(data)
 
     def on_message_complete(self) -> None:
+        head = self._head
+        if self._parser.should_upgrade() and head is not None and head.length != 0:
+            return  # its body is still to come
         self._in_head, self._head_bytes, self._fresh = True, 0, True
         trailers, self._fields = self._fields, []
         self._handler.request_end(trailers)

@@ -333,3 +333,24 @@ def test_nothing_may_follow_a_request_to_switch_before_its_answer() -> None:
     asking = b"GET / HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
     assert read(asking)[-1] == "end"
     assert refusal(asking + b"GET / HTTP/1.1\r\n" + HOST + b"\r\n") is GatewayReason.REQUEST_MALFORMED
+
+
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 4\r\n\r\nbody", b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"]
+)
+@given(cut=st.integers(0, 200))
+def test_the_body_of_a_request_that_would_switch_is_its_body_and_no_request(framing: bytes, cut: int) -> None:
+    upgrading = b"POST / HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: h2c\r\n" + framing
+    stream = upgrading + b"GET /next HTTP/1.1\r\n" + HOST + b"\r\n"
+    events = read(*filter(None, [stream[:cut], stream[cut:]]))
+    assert [e if isinstance(e, str | bytearray) else e[1] for e in events] == [
+        "/",
+        bytearray(b"body"),
+        "end",
+        "/next",
+        "end",
+    ]
+
+
+def test_nothing_is_served_after_connect() -> None:
+    assert read(b"CONNECT a:443 HTTP/1.1\r\n" + HOST + b"\r\n")[0][4] is False, "the connection is not kept"
