@@ -8,7 +8,7 @@ python := $(VENV)/bin/python
 # Options for pytest, such as PYTEST="-k mapping".
 PYTEST ?=
 
-.PHONY: help run test lint format types imports migrations clean
+.PHONY: help run test lint format types imports migrations bench clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,12 @@ imports: $(VENV)/.test ## the laws of imports
 
 migrations: $(VENV)/.test ## whether models and migrations agree
 	$(python) manage.py makemigrations --check --dry-run --settings tests.settings
+
+# --- measuring ---
+
+bench: $(VENV)/.run ## measure: one decision; requests and handshakes a second beside nginx
+	@$(python) -m tools.bench.decision
+	@$(python) -m tools.bench.relay
 
 # --- what is installed ---
 

@@ -64,6 +64,7 @@ def parse_network(text: str) -> Network:
         raise ValueError(f"{text!r} is no network; write it like 10.0.0.0/8, 2001:db8::/32 or 192.0.2.7") from error
 
 
+@lru_cache(maxsize=4096)
 def parse_address(text: str) -> Address:
     """An address of a peer, an IPv4 one that came mapped into IPv6 as the IPv4 that it is."""
     address = ipaddress.ip_address(text.split("%", 1)[0])

@@ -307,7 +307,7 @@ def _by_certificate(
         "{0} (…{1}), by {2}",
         certificate.title,
         certificate.sha256[-8:],
-        facts.proof.value if facts.proof else "tls",
+        facts.proof or "tls",
     )
     if facts.proof is Proof.TEST and registration is not None and not registration.allow_test:
         against: Words = ("registration {0} does not allow test invokes (allow_test)", registration.name)

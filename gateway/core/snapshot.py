@@ -71,6 +71,8 @@ class IPAccess:
 
     def admits(self, address: Address) -> bool:
         """Deny wins, then allow, then the default."""
+        if not self.deny and self.default:
+            return True
         if any(address in network for network in self.deny):
             return False
         return self.default or any(address in network for network in self.allow)

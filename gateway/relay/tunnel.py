@@ -224,15 +224,24 @@ class TunnelPool:
         for waiter in [waiter for waiter in self._waiters if waiter.deadline <= now]:
             self._waiters.remove(waiter)
             waiter.failed(NotSent(GatewayReason.NO_INTERNAL_CONNECTION, self._why_none(waiter.path)))
-        for upstream, since in list(self._pings.items()):
-            if now - since > PING_TIMEOUT:
-                log.warning("a tunnel at %s did not answer within %.0f s: closing it", self.port, PING_TIMEOUT)
-                upstream.abort()
+        for tunnel, since in list(self._pings.items()):
+            if now - since > PING_TIMEOUT and tunnel in self._pings:
+                self._give_up(tunnel.member)
         for member in self.members.values():
             while member.idle and now - member.idle[0].used_at > PING_SECONDS:
                 tunnel = member.idle.popleft()
                 self._pings[tunnel] = now
                 tunnel.start(_Ping(self, tunnel), "OPTIONS", PING)  # type: ignore[arg-type]
+
+    def _give_up(self, member: Member) -> None:
+        """A node that does not answer a ping answers nobody: only what is being answered may go on."""
+        silent = [tunnel for tunnel in member.tunnels if tunnel.exchange is None or not tunnel.exchange.answered]
+        log.warning(
+            "registration %s: %s did not answer a ping within %.0f s: closing %d tunnels",
+            member.registration.name, member.peer, PING_TIMEOUT, len(silent),
+        )  # fmt: skip
+        for tunnel in silent:
+            self._end(tunnel, f"the internal node did not answer a ping within {PING_TIMEOUT:.0f} s")
 
     def answered(self, tunnel: Tunnel) -> None:
         self._pings.pop(tunnel, None)

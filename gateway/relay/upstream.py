@@ -222,6 +222,7 @@ class Unheard:
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
         self.connection = self
+        self.answered = False
 
     def response(self, answer: Answer, body: bytes) -> None:
         self.response_end([])

@@ -64,20 +64,80 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Mappings:
-    """`exact`: SHA-256 → what is on file. `tiers`: rules by ascending priority."""
+    """`exact`: SHA-256 → what is on file.
+
+    Rules lie in buckets, each under one of its conditions, so that a certificate is held against those alone that
+    share something with it, however many there are.
+    """
 
     exact: Mapping[str, OnFile]
-    tiers: tuple[tuple[int, tuple[Rule, ...]], ...] = ()
+    buckets: Mapping[tuple[object, ...], tuple[Rule, ...]] = field(default_factory=dict)
+    rules: int = 0
+    _known: dict[object, list[tuple[int, list[Rule]]]] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, exact: Mapping[str, OnFile], rules: Iterable[Rule]) -> "Mappings":
-        by_priority: dict[int, list[Rule]] = {}
+        buckets: dict[tuple[object, ...], tuple[Rule, ...]] = {}
+        count = 0
         for rule in rules:
-            by_priority.setdefault(rule.priority, []).append(rule)
-        return cls(
-            exact,
-            tuple((p, tuple(sorted(by_priority[p], key=lambda r: r.name))) for p in sorted(by_priority)),
-        )
+            key = _bucket(rule)
+            buckets[key] = (*buckets.get(key, ()), rule)
+            count += 1
+        return cls(exact, buckets, count)
+
+    def tiers(self, certificate: Certificate, chain: tuple[Certificate, ...]) -> list[tuple[int, list[Rule]]]:
+        """The rules that match, by ascending priority, and by name within one. Remembered, for they never change."""
+        index = certificate.sha256, chain
+        known = self._known.get(index)
+        if known is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            known = self._known[index] = self._find(certificate, chain)
+        return known
+
+    def _find(self, certificate: Certificate, chain: tuple[Certificate, ...]) -> list[tuple[int, list[Rule]]]:
+        found: dict[int, list[Rule]] = {}
+        for key in _buckets_of(certificate, chain):
+            for rule in self.buckets.get(key, ()):
+                if rule.misses(certificate, chain) is None:
+                    found.setdefault(rule.priority, []).append(rule)
+        return [(priority, sorted(found[priority], key=lambda rule: rule.name)) for priority in sorted(found)]
+
+
+_REMEMBERED = 4096  # certificates whose rules are
+_ANY = ("any",)
+
+
+def _bucket(rule: Rule) -> tuple[object, ...]:
+    """The condition that fewest certificates fulfil, as far as that can be told."""
+    named = {kind: values for kind, values in rule.subject if values}
+    for kind in (*_TELLING, *named):
+        if kind in named:
+            return "subject", kind, named[kind]
+    if rule.san:
+        kind, _, wanted = rule.san.partition(":")
+        head, _, rest = wanted.partition(".")
+        if kind != "dns":
+            return "san", rule.san
+        if "*" not in rest:
+            return "san", f"dns:{'*' if head == '*' else head.lower()}.{rest.lower()}" if rest else rule.san.lower()
+    return ("issuer", rule.issuer_spki_sha256) if rule.issuer_spki_sha256 else _ANY
+
+
+_TELLING = ("CN", "serialNumber", "UID", "emailAddress", "OU")  # kinds of attributes, the most telling first
+
+
+def _buckets_of(certificate: Certificate, chain: tuple[Certificate, ...]) -> set[tuple[object, ...]]:
+    """Each bucket that may hold a rule for the certificate."""
+    keys: set[tuple[object, ...]] = {_ANY, *(("issuer", above.spki_sha256) for above in chain)}
+    subject = certificate.subject
+    for kind in {kind for rdn in subject.rdns for kind, _ in rdn}:
+        keys.add(("subject", kind, tuple(sorted(folded(value) for value in subject.values(kind)))))
+    for name in certificate.alternative_names:
+        keys.add(("san", name))
+        if name.startswith("dns:"):
+            keys.add(("san", f"dns:*.{name.partition('.')[2]}"))
+    return keys
 
 
 @dataclass(slots=True)
@@ -108,8 +168,7 @@ def resolve(
         steps = [Step("mapping", True, found, "mapped to nobody; rules are tried next")]
     else:
         steps = []
-    for priority, rules in mappings.tiers:
-        matching = [rule for rule in rules if rule.misses(certificate, chain) is None]
+    for priority, matching in mappings.tiers(certificate, chain):
         users = frozenset[str]().union(*(rule.users(certificate, known) for rule in matching))
         if len(users) > 1:  # refused, never guessed: rows carry no order
             named: Words = ("rules {0} of priority {1}", tuple(rule.name for rule in matching), priority)
@@ -120,7 +179,8 @@ def resolve(
             chosen: Words = ("rule {0} of priority {1}", tuple(rule.name for rule in matching), priority)
             steps.append(Step("mapping", True, chosen, ("runs as user {0}", user)))
             return Resolution(user, None, steps)
-    rules_tried = sum(len(rules) for _, rules in mappings.tiers)
-    against = ("not mapped on file; none of {0} rules matches", rules_tried) if rules_tried else "not mapped on file"
+    against = (
+        ("not mapped on file; none of {0} rules matches", mappings.rules) if mappings.rules else "not mapped on file"
+    )
     steps.append(Step("mapping", False, ("certificate …{0}, {1}", certificate.sha256[-8:], certificate.title), against))
     return Resolution(None, IdentityReason.CERTIFICATE_UNMAPPED, steps)

@@ -169,6 +169,17 @@ class Installation:
             if port["node"] in names and "bind" in port:
                 self.until(lambda port=port: self._opens(port), f"port {port['name']} opens", START)
 
+    def start_twin(self, name: str) -> "subprocess.Popen[bytes]":
+        """Another process of a node, as on another machine: it shares the work."""
+        env = self.env | {"POSTERN_STATE_DIR": str(self.folder / "twin")}
+        twin = f"{name}-twin"
+        with (self.folder / f"{twin}.log").open("ab") as log:
+            self.nodes[twin] = subprocess.Popen(
+                [sys.executable, "manage.py", "relay", "--node", name], cwd=ROOT, env=env, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+        return self.nodes[twin]
+
     def _opens(self, port: dict[str, Any]) -> bool:
         host, _, number = port["bind"].rpartition(":")
         try:

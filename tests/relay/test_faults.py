@@ -1,6 +1,7 @@
 """What breaks, and what callers are told; what changes while it runs."""
 
 import base64
+import os
 import signal
 import ssl
 import threading
@@ -154,3 +155,61 @@ def test_a_relay_whose_feed_dies_stops(fresh: Fresh) -> None:
     installation = fresh()
     installation.nodes["inside"].kill()  # the parent alone; the relay itself is another process
     installation.until(lambda: installation.state("edge")["tunnels"] == [], "the orphan stops", 20)
+
+
+def members(installation: Installation) -> int:
+    return len(installation.state("edge")["tunnels"])
+
+
+def internal_only(topology: dict[str, Any]) -> None:
+    """A node that listens nowhere can run twice on one machine."""
+    topology["ports"] = [port for port in topology["ports"] if port["name"] != "https"]
+    topology["apis"] = [api for api in topology["apis"] if api["name"] != "direct"]
+    topology["endpoints"] = [endpoint for endpoint in topology["endpoints"] if endpoint["name"] != "direct"]
+
+
+def test_a_silent_node_is_passed_over_and_what_it_had_is_told(fresh: Fresh, backend: Any) -> None:
+    installation = fresh(internal_only)
+    twin = installation.start_twin("inside")
+    installation.until(lambda: members(installation) == 2, "both are registered")
+    os.killpg(twin.pid, signal.SIGSTOP)
+    try:
+        answers = [installation.request("ext", "/orders", "alice") for _ in range(12)]
+        installation.until(lambda: members(installation) == 1, "the silent one is given up")
+    finally:
+        os.killpg(twin.pid, signal.SIGCONT)
+    lost = [answer for answer in answers if answer.status != 200]
+    assert all((answer.status, answer.json["reason"]) == (502, "tunnel_lost") for answer in lost)
+    assert len(lost) <= 2, "who came in the meantime, one after the other; nobody afterwards"
+    installation.until(lambda: members(installation) == 2, "it comes back by itself", 15)
+
+
+def test_a_restart_under_load_loses_nothing_where_two_share_the_work(fresh: Fresh) -> None:
+    installation = fresh(internal_only)
+    installation.start_twin("inside")
+    installation.until(lambda: members(installation) == 2, "both are registered")
+    statuses: list[int] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            with installation.connection("ext", "alice") as sock:
+                stream = sock.makefile("rb")
+                for _ in range(20):
+                    sock.sendall(b"GET /orders HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                    statuses.append(read_answer(stream).status)
+
+    workers = [threading.Thread(target=ask) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for name in ("inside-twin", "inside"):
+        before = len(statuses)
+        assert installation.stop(name) == 0
+        installation.until(lambda before=before: len(statuses) > before + 50, "the other one goes on")
+        if name == "inside-twin":
+            installation.start_twin("inside")
+            installation.until(lambda: members(installation) == 2, "it is registered again", 15)
+    over.set()
+    for worker in workers:
+        worker.join()
+    assert set(statuses) == {200} and len(statuses) > 100

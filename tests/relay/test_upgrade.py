@@ -45,7 +45,7 @@ def open_socket(installation: Installation, who: str | None = "alice") -> Client
     if who:
         context.load_cert_chain(installation.folder / "pki" / f"{who}.pem", installation.folder / "pki" / f"{who}.key")
     host, port = installation.address("ext")
-    return connect(f"wss://{host}:{port}/submit/chat", ssl=context, max_size=None, open_timeout=10)
+    return connect(f"wss://{host}:{port}/submit/chat", ssl=context, max_size=None, open_timeout=10, ping_interval=None)
 
 
 def test_messages_pings_and_the_close_go_through(

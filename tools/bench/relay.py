@@ -1,0 +1,176 @@
+"""Requests and handshakes a second through both nodes, beside nginx as a plain proxy, on the same work and in turn.
+
+    python -m tools.bench.relay [--rounds 3] [--requests 20000]
+
+Callers are ApacheBench with a client certificate; the backend is nginx. Every check is on: TLS on both legs, a
+mapping, an ACL, the signed assertion, XFCC and traceparent. Ratios taken in one run mean something; figures of
+different runs, on machines that do other work too, do not. Needs `ab` and `nginx` (apache2-utils, nginx-light).
+"""
+
+import argparse
+import base64
+import os
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509 import load_der_x509_certificate
+
+from tools.bench.minting import mint
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+KEPT, FRESH = 32, 16  # connections at a time
+NGINX = """
+daemon off; worker_processes 1; pid {d}/nginx.pid; error_log {d}/nginx.log;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off; keepalive_requests 100000000;
+  client_body_temp_path {d}/t1; proxy_temp_path {d}/t2; fastcgi_temp_path {d}/t3;
+  uwsgi_temp_path {d}/t4; scgi_temp_path {d}/t5;
+  upstream backend {{ server 127.0.0.1:{backend}; keepalive 128; }}
+  server {{
+    listen 127.0.0.1:{backend};
+    location / {{ return 200 "sixty-four bytes, more or less, from the backend of this test.\\n"; }} }}
+  server {{
+    listen 127.0.0.1:{nginx} ssl; ssl_certificate {d}/server.pem; ssl_certificate_key {d}/server.key;
+    ssl_client_certificate {d}/ca.pem; ssl_verify_client on;
+    location / {{ proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection "";
+                  proxy_set_header X-Forwarded-Client-Cert Hash=$ssl_client_fingerprint; }}
+  }}
+}}
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def write_pki(folder: Path) -> None:
+    root = ec.generate_private_key(ec.SECP256R1())
+    for name, host in (("ca", ""), ("server", "localhost"), ("inside", ""), ("alice", "")):
+        key = root if name == "ca" else ec.generate_private_key(ec.SECP256R1())
+        der = mint(name, key.public_key(), "ca", root, authority=name == "ca", host=host)
+        pem = load_der_x509_certificate(der).public_bytes(Encoding.PEM)
+        secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        (folder / f"{name}.pem").write_bytes(pem)
+        (folder / f"{name}.key").write_bytes(secret)
+        (folder / f"{name}.both").write_bytes(pem + secret)
+
+
+def topology(ports: dict[str, int]) -> dict[str, Any]:
+    tls = {"keystore": "server", "truststore": "all"}
+    return {
+        "version": 1,
+        "nodes": [{"name": "edge", "role": "edge"}, {"name": "inside", "role": "internal"}],
+        "truststores": [{"name": "all", "certificates": "ca.pem"}],
+        "keystores": [{"name": name, "certificate": f"{name}.pem", "private_key": f"{name}.key"}
+                      for name in ("server", "inside")],
+        "groups": [{"name": "Partners"}],
+        "users": [{"name": "alice", "groups": ["Partners"]}],
+        "acls": [{"name": "Partners", "allowed": ["Partners"]}],
+        "certificates": [{"name": "alice", "certificate": "alice.pem", "user": "alice"}],
+        "services": [{"name": "bench:x", "node": "inside", "path": "/x", "execute_acl": "Partners",
+                      "backend": f"http://127.0.0.1:{ports['backend']}", "identity_headers": ["xfcc"]}],
+        "ports": [
+            {"name": "ext", "node": "edge", "type": "external", "bind": f"127.0.0.1:{ports['ext']}", "tls": tls,
+             "client_auth": "require", "registration_port": "reg", "service_access": {"default": "allow"}},
+            {"name": "reg", "node": "edge", "type": "registration", "bind": f"127.0.0.1:{ports['reg']}", "tls": tls},
+            {"name": "dial", "node": "inside", "type": "internal", "client_auth": "require", "client_truststore": "all",
+             "connect": [{"address": f"127.0.0.1:{ports['reg']}", "registration": "inside"}],
+             "tls": {"keystore": "inside", "truststore": "all", "server_name": "localhost"},
+             "connections": {"min": 8, "spare": 4, "max": 128}, "service_access": {"default": "allow"}},
+        ],
+        "registrations": [{"name": "inside", "port": "reg", "node": "inside", "certificate": "inside.pem"}],
+    }  # fmt: skip
+
+
+@contextmanager
+def running(folder: Path, workers: int) -> Iterator[dict[str, int]]:
+    """Everything started; the ports to call, by name of who listens."""
+    ports = {name: free_port() for name in ("backend", "nginx", "ext", "reg")}
+    write_pki(folder)
+    (folder / "topology.yaml").write_text(yaml.safe_dump(topology(ports), sort_keys=False))
+    (folder / "nginx.conf").write_text(NGINX.format(d=folder, **ports))
+    env = os.environ | {
+        "DATABASE_URL": f"sqlite:///{folder}/db.sqlite3", "POSTERN_STATE_DIR": f"{folder}/state",
+        "SECRET_KEY": "x" * 50, "POSTERN_MASTER_KEY": base64.urlsafe_b64encode(b"b" * 32).decode(),
+    }  # fmt: skip
+    manage = [sys.executable, str(ROOT / "manage.py")]
+    for command in (["migrate", "--noinput"], ["apply", str(folder / "topology.yaml")]):
+        subprocess.run([*manage, *command], env=env, cwd=ROOT, check=True, capture_output=True)
+    with ExitStack() as stack, (folder / "log").open("wb") as log:
+        nodes = [[*manage, "relay", "--node", node, "--workers", str(workers)] for node in ("edge", "inside")]
+        for command in (["nginx", "-c", str(folder / "nginx.conf")], *nodes):
+            process = subprocess.Popen(command, env=env, cwd=ROOT, stdout=log, stderr=log)
+            stack.callback(process.wait, 20)
+            stack.callback(process.terminate)
+        end = time.monotonic() + 30
+        while run_ab(folder, ports["ext"], 1, 1, keep=True) is None:
+            if time.monotonic() > end:
+                sys.exit((folder / "log").read_text()[-2000:])
+            time.sleep(0.2)
+        yield ports
+
+
+def run_ab(folder: Path, port: int, requests: int, connections: int, *, keep: bool) -> dict[str, float] | None:
+    """Requests a second and the 99th percentile in milliseconds; None where a request failed."""
+    command = ["ab", "-q", *(["-k"] if keep else []), "-n", str(requests), "-c", str(connections),
+               "-E", str(folder / "alice.both"), f"https://127.0.0.1:{port}/x"]  # fmt: skip
+    out = subprocess.run(command, capture_output=True, text=True, timeout=180).stdout
+    rate = re.search(r"Requests per second:\s+([\d.]+)", out)
+    late = re.search(r"99%\s+(\d+)", out)
+    if rate is None or "Non-2xx" in out or not re.search(r"Failed requests:\s+0\b", out):
+        return None
+    return {"rate": float(rate[1]), "p99": float(late[1]) if late else 0.0}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--requests", type=int, default=20_000)
+    parser.add_argument("--workers", type=int, default=1, help="of each node")
+    options = parser.parse_args()
+    missing = [name for name in ("nginx", "ab") if shutil.which(name) is None]
+    if missing:
+        sys.exit(f"{' and '.join(missing)} not found: apt-get install nginx-light apache2-utils")
+    found: dict[tuple[str, bool], list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory() as name, running(Path(name), options.workers) as ports:
+        subjects = {"nginx, direct": ports["nginx"], "Postern, reverse invoke": ports["ext"]}
+        for keep in (True, False):
+            count, connections = (options.requests, KEPT) if keep else (options.requests // 10, FRESH)
+            for _ in range(options.rounds):
+                for subject, port in subjects.items():
+                    result = run_ab(Path(name), port, count, connections, keep=keep)
+                    if result is None:
+                        sys.exit(f"{subject}: a request failed")
+                    found.setdefault((subject, keep), []).append(result)
+
+    def median(subject: str, keep: bool, what: str) -> float:
+        return statistics.median(result[what] for result in found[subject, keep])
+
+    print(f"{'':26}{'requests/s':>12}{'p99 ms':>8}{'handshakes/s':>14}")
+    for subject in subjects:
+        print(f"{subject:26}{median(subject, True, 'rate'):12.0f}{median(subject, True, 'p99'):8.0f}"
+              f"{median(subject, False, 'rate'):14.0f}")  # fmt: skip
+    ours, theirs = subjects.popitem()[0], next(iter(subjects))
+    ratios = [statistics.median(a["rate"] / b["rate"] for a, b in zip(found[ours, k], found[theirs, k], strict=True))
+              for k in (True, False)]  # fmt: skip
+    print(f"ours against nginx: requests {ratios[0]:.2f}, handshakes {ratios[1]:.2f}")
+
+
+if __name__ == "__main__":
+    main()
