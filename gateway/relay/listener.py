@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 BACKLOG = 4096
 CROWD = 64  # connections beyond a limit that are let in at a time, to be answered 503
 ADDRESSES = 4096  # remembered, per generation
-WATCHED = 600.0  # seconds for which the handshakes from an address are watched after one failed
+WATCHED = 600.0  # seconds for which the handshakes from an address are watched after its certificate was refused
 PATIENCE = 1.0  # seconds of silence before its handshake after which a connection gives way, where a port is full
 
 
@@ -138,7 +138,8 @@ class Listener:
     def _failed(self, layer: TLSLayer, words: str) -> None:
         if self._handshakes.pop(layer, None) is not None:
             self.gone(layer.peer_address)
-            self._proven.put(layer.peer_address, asyncio.get_running_loop().time() + WATCHED)
+            if layer.refused_certificate:
+                self._proven.put(layer.peer_address, asyncio.get_running_loop().time() + WATCHED)
             self.node.handshake_failed(self.port.name, layer.peer_address, words, layer.refused_chain())
 
     def _ready(self, layer: TLSLayer) -> Application:

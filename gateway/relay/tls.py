@@ -156,6 +156,7 @@ class TLSLayer(asyncio.Protocol):
         self._transport: asyncio.Transport = None  # type: ignore[assignment]
         self._paused = False
         self._over = False
+        self.refused_certificate = False  # whether the handshake failed for what the peer showed
         self.clean_end = False  # whether the peer said that it ends, in TLS's own words
         self.peer_address = ""
 
@@ -219,6 +220,7 @@ class TLSLayer(asyncio.Protocol):
             return False
         except ssl.SSLError as error:
             self._flush()  # the alert, which tells the peer why
+            self.refused_certificate = isinstance(error, ssl.SSLCertVerificationError)
             self.fail(_words(error))
             return False
         self._flush()
