@@ -216,13 +216,18 @@ class Installation:
         host, _, number = bind.rpartition(":")
         return host, int(number)
 
-    @contextlib.contextmanager
-    def connection(self, port: str, who: str | None = None) -> Iterator[ssl.SSLSocket]:
-        """A TLS connection of a client that shows the certificate `who`."""
+    def context(self, who: str | None = None) -> ssl.SSLContext:
+        """Of a client that shows the certificate `who`, and asks for none."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         if who:
             context.load_cert_chain(self.folder / "pki" / f"{who}.pem", self.folder / "pki" / f"{who}.key")
+        return context
+
+    @contextlib.contextmanager
+    def connection(self, port: str, who: str | None = None) -> Iterator[ssl.SSLSocket]:
+        """A TLS connection of a client that shows the certificate `who`."""
+        context = self.context(who)
         with socket.create_connection(self.address(port), 10) as plain:
             plain.settimeout(15)
             with context.wrap_socket(plain, server_hostname="localhost") as sock:

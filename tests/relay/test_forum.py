@@ -1,8 +1,9 @@
 """The case that this project exists for, over real sockets: identity through reverse invoke."""
 
+import asyncio
 import base64
+import io
 import ssl
-import threading
 
 import pytest
 
@@ -98,27 +99,35 @@ def test_many_requests_on_one_connection_in_order(forum: Installation) -> None:
 @pytest.mark.parametrize("path", ["/echo", "/submit"], ids=["echo", "backend"])
 def test_large_bodies_are_streamed_both_ways(forum: Installation, path: str, chunked: bool) -> None:
     body = bytes(range(256)) * 20_000
-    with forum.connection("ext", "alice") as sock:
-        framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(body)}"
-        sock.sendall(f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{framing}\r\nExpect: 100-continue\r\n\r\n".encode())
-        stream = sock.makefile("rb")
-        answers: list[object] = []
-        reader = threading.Thread(target=lambda: answers.append(read_answer(stream)))
-        reader.start()
-        if chunked:
+    framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(body)}"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{framing}\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+
+    async def both_ways() -> bytes:
+        """All that comes back, read while the body is still written: no thread may share a TLS socket for that."""
+        reader, writer = await asyncio.open_connection(*forum.address("ext"), ssl=forum.context("alice"))
+
+        async def send() -> None:
+            writer.write(head.encode())
             for start in range(0, len(body), 50_000):
                 piece = body[start : start + 50_000]
-                sock.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
-            sock.sendall(b"0\r\n\r\n")
-        else:
-            sock.sendall(body)
-        reader.join(15)
-    (answer,) = answers
-    assert answer.status == 200  # type: ignore[attr-defined]
+                writer.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+                await writer.drain()
+            if chunked:
+                writer.write(b"0\r\n\r\n")
+
+        try:
+            async with asyncio.timeout(30):
+                received, _ = await asyncio.gather(reader.read(), send())
+        finally:
+            writer.close()
+        return received
+
+    answer = read_answer(io.BytesIO(asyncio.run(both_ways())))
+    assert answer.status == 200
     if path == "/echo":
-        assert answer.body == body  # type: ignore[attr-defined]
+        assert answer.body == body
     else:
-        assert answer.json["size"] == len(body)  # type: ignore[attr-defined]
+        assert answer.json["size"] == len(body)
 
 
 def test_a_large_answer_comes_whole(forum: Installation) -> None:
