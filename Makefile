@@ -7,11 +7,13 @@ VENV := .venv
 python := $(VENV)/bin/python
 # Options for pytest, such as PYTEST="-k mapping".
 PYTEST ?=
+# What runs on PostgreSQL too: what has to do with the database.
+ON ?= tests/audit tests/console tests/gateway tests/identity tests/topology tests/test_commands.py tests/relay/test_forum.py
 
-.PHONY: help run test lint format types imports migrations bench clean
+.PHONY: help run test test-sqlite test-postgresql lint format types imports migrations bench clean
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # --- running ---
 
@@ -22,10 +24,18 @@ run: $(VENV)/.run ## install, seed a demo where nothing is configured yet, and s
 
 # --- testing ---
 
-test: lint types imports migrations ## everything: style, types, imports, migrations, tests in a real browser too
-	@tools/need-chromium
+test: lint types imports migrations test-sqlite test-postgresql ## everything: style, types, imports, migrations, tests on both databases
+
+test-sqlite: $(VENV)/.test ## all tests, in a real browser too, on SQLite
+	@tools/need-package chromium chromium chromium-browser
 	@mkdir -p staticfiles # WhiteNoise warns where it is missing, and in tests a warning is an error
 	$(python) -m pytest --numprocesses auto $(PYTEST)
+
+test-postgresql: $(VENV)/.test ## the tests that read and write the database, on PostgreSQL; ON=tests for all of them
+	@tools/need-package postgresql initdb pg_ctlcluster
+	@mkdir -p staticfiles
+	$(python) -m tests.postgresql $(python) -m pytest --numprocesses auto $(PYTEST) $(ON) || \
+	  { [ $$? = 5 ] && [ -n "$(PYTEST)" ]; } # of what was asked for, none may be among them
 
 lint: $(VENV)/.test ## ruff: style and order
 	$(python) -m ruff check

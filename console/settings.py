@@ -117,6 +117,8 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         timeout=20,
         init_command="PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;",
     )
+else:  # a connection is kept from request to request, and asked first whether it still stands
+    DATABASES["default"] = {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True} | DATABASES["default"]
 
 AUTH_USER_MODEL = "console.Operator"
 AUTHENTICATION_BACKENDS = ["console.authentication.OperatorBackend"]

@@ -32,6 +32,7 @@ from console.models import Operator, Role
 from gateway.models import ChangeSet, Node, Port
 from gateway.simulation import simulate
 from identity.core.certificates import from_file
+from tests.databases import new_database
 from tests.factories import NodeFactory, RegularPortFactory
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -337,7 +338,7 @@ def installation() -> Iterator[dict[str, str]]:
         "PATH": os.environ["PATH"],
         "POSTERN_ENV_FILE": str(folder / "postern.env"),
         "POSTERN_STATE_DIR": str(folder / "state"),
-        "DATABASE_URL": f"sqlite:///{folder / 'db.sqlite3'}",
+        "DATABASE_URL": new_database(folder),
         "STATIC_ROOT": str(folder / "static"),
         "PYTHONWARNINGS": "error",
     }

@@ -384,7 +384,11 @@ def test_the_revision_is_read_without_reading_the_log() -> None:
     """Nodes ask for it every second, and there may be many tests after the last change."""
     with CaptureQueriesContext(connection) as asked:
         current_revision()
+    postgresql = connection.vendor == "postgresql"
     with connection.cursor() as cursor:
-        cursor.execute(f"EXPLAIN QUERY PLAN {asked[0]['sql']}")
+        if postgresql:  # which would rather read an empty table whole
+            cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute(f"EXPLAIN {'' if postgresql else 'QUERY PLAN'} {asked[0]['sql']}")
         plan = " ".join(str(row) for row in cursor.fetchall())
-    assert "SEARCH gateway_changeset USING COVERING INDEX changeset_by_revision (configures=?)" in plan
+    assert ("Index Only Scan" if postgresql else "SEARCH gateway_changeset USING COVERING INDEX") in plan
+    assert "changeset_by_revision" in plan

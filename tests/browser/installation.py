@@ -6,7 +6,6 @@ All of it runs as its users run it, in processes of their own: `manage.py relay`
 import os
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import Any
 import yaml
 
 from gateway.relay.control import ControlError, call
+from tests.databases import new_database
 from tests.factories import partner_ca, server_ca
 from tests.minting import mint
 
@@ -36,7 +36,7 @@ class Installation:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.state_dir = folder, folder / "state"
-        self.database = folder / "db.sqlite3"
+        self.database = new_database(folder)
         self.ports = {name: free_port() for name in ("console", "ext", "reg")}
         self.url = f"http://127.0.0.1:{self.ports['console']}"
         self._running: dict[str, subprocess.Popen[bytes]] = {}
@@ -81,22 +81,18 @@ class Installation:
         return state["revision"] == revision and any(each["idle"] for each in state["tunnels"])
 
     def _revision(self) -> int:
-        with sqlite3.connect(self.database) as connection:
-            query = "SELECT max(id) FROM gateway_changeset WHERE configures"
-            revision: int = connection.execute(query).fetchone()[0]
-        connection.close()
-        return revision
+        return int(self._manage("shell", "-v0", "-c", "from gateway import audit; print(audit.current_revision())"))
 
     def _environment(self) -> dict[str, str]:
         return os.environ | {
-            "DATABASE_URL": f"sqlite:///{self.database}",
+            "DATABASE_URL": self.database,
             "DEBUG": "1",  # the console serves its files as they are
             "DJANGO_SETTINGS_MODULE": "console.settings",
             "POSTERN_STATE_DIR": str(self.state_dir),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
 
-    def _manage(self, *arguments: str, feed: str = "") -> None:
+    def _manage(self, *arguments: str, feed: str = "") -> str:
         command = [sys.executable, str(ROOT / "manage.py"), *arguments]
         done = subprocess.run(
             command,
@@ -108,6 +104,7 @@ class Installation:
             timeout=START_SECONDS,
         )
         assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def _start(self, name: str, *arguments: str) -> None:
         command = [sys.executable, str(ROOT / "manage.py"), *arguments]

@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from tests.databases import new_database
 from tests.minting import Minted
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -129,7 +130,7 @@ class Installation:
             (keys / f"{name}.key").write_text(minted.key_pem)
         self.env = os.environ | {
             "DJANGO_SETTINGS_MODULE": "console.settings",
-            "DATABASE_URL": f"sqlite:///{self.folder}/db.sqlite3",
+            "DATABASE_URL": new_database(self.folder),
             "SECRET_KEY": "only-for-tests-" + "x" * 40,
             "POSTERN_MASTER_KEY": base64.urlsafe_b64encode(b"t" * 32).decode(),
             "POSTERN_STATE_DIR": str(self.folder / "state"),

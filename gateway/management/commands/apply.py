@@ -33,9 +33,8 @@ class Command(BaseCommand):
             count = len(error.problems)
             raise CommandError(f"Nothing was changed: {count} {'error' if count == 1 else 'errors'}.") from error
         except DatabaseError as error:
-            raise CommandError(
-                f"Nothing was changed: {error}. Is the database migrated (manage.py migrate)?"
-            ) from error
+            said = str(error).partition("\n")[0]  # what PostgreSQL adds points into the query
+            raise CommandError(f"Nothing was changed: {said}. Is the database migrated (manage.py migrate)?") from error
         for warning in applied.warnings:
             self.stderr.write(f"warning: {warning}")
         for change in applied.changes:
