@@ -1,0 +1,29 @@
+"""`manage.py restore FILE`."""
+
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from console.backup import archive, rows
+from identity.models import sealing
+
+
+class Command(BaseCommand):
+    help = "Fill an empty database from FILE, which `backup` wrote: all of it, or nothing."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("file", metavar="FILE", help="- reads standard input")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            if options["file"] == "-":
+                head = rows.load(archive.read(sys.stdin.buffer, sealing.vault()))
+            else:
+                with Path(options["file"]).open("rb") as file:
+                    head = rows.load(archive.read(file, sealing.vault()))
+        except (archive.ArchiveError, rows.NotEmpty, OSError) as error:
+            raise CommandError(f"Nothing was restored: {error}") from error
+        self.stdout.write(f"Restored: revision {head['revision']}, as of {head['created']}.")
