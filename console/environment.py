@@ -1,4 +1,4 @@
-"""The secrets of a new installation: `python -m console.environment` writes var/postern.env unless it is there.
+"""Where an installation lies, and its secrets: `postern init` writes them to a file unless it is there.
 
 Knows no Django: without these values the settings cannot be loaded.
 """
@@ -12,7 +12,11 @@ from pathlib import Path
 
 from console.free_ports import free_port
 
-ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parent
+# In a checkout everything lies beside the packages; what is installed brings templates and static files in this one.
+IN_CHECKOUT = (PACKAGE.parent / "manage.py").is_file()
+RESOURCES = PACKAGE.parent if IN_CHECKOUT else PACKAGE
+INSTALLED_HOME = Path("/var/lib/postern")
 CONSOLE_PORT = 8000
 _NEEDED = ("SECRET_KEY", "POSTERN_MASTER_KEY")
 
@@ -21,19 +25,24 @@ class KeysLost(Exception):
     """There is a database, and the keys that open what is sealed in it are gone."""
 
 
-def ensure(root: Path, environ: Mapping[str, str]) -> Path | None:
+def home(environ: Mapping[str, str]) -> Path:
+    """The folder of database, keys and state, unless each is told to lie elsewhere."""
+    return Path(environ.get("POSTERN_HOME") or (PACKAGE.parent / "var" if IN_CHECKOUT else INSTALLED_HOME))
+
+
+def ensure(folder: Path, environ: Mapping[str, str]) -> Path | None:
     """The file that was written; None where there was nothing to do.
 
     Args:
-        root: the folder that holds `var`.
+        folder: the installation's home.
         environ: what is set already goes before the file, and is not asked for in it.
     Raises:
         KeysLost
     """
-    path = Path(environ.get("POSTERN_ENV_FILE") or root / "var" / "postern.env")
+    path = Path(environ.get("POSTERN_ENV_FILE") or folder / "postern.env")
     if path.exists() or all(environ.get(name) or environ.get(f"{name}_FILE") for name in _NEEDED):
         return None
-    database = root / "var" / "db.sqlite3"
+    database = folder / "db.sqlite3"
     if database.exists() and not environ.get("DATABASE_URL"):
         raise KeysLost(
             f"{database} is there, and {path}, which holds the keys to it, is not. Put the file back from your "
@@ -54,7 +63,7 @@ def ensure(root: Path, environ: Mapping[str, str]) -> Path | None:
 
 def main() -> int:
     try:
-        written = ensure(ROOT, os.environ)
+        written = ensure(home(os.environ), os.environ)
     except (KeysLost, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -11,10 +11,11 @@ import environ
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
-BASE_DIR = Path(__file__).resolve().parent.parent
+from console import environment
 
 env = environ.FileAwareEnv()
-_env_file = Path(env.str("POSTERN_ENV_FILE", default=str(BASE_DIR / "var" / "postern.env")))
+HOME_DIR = Path(env.str("POSTERN_HOME", default=str(environment.home({}))))
+_env_file = Path(env.str("POSTERN_ENV_FILE", default=str(HOME_DIR / "postern.env")))
 if _env_file.is_file():
     environ.Env.read_env(str(_env_file))
 
@@ -48,7 +49,7 @@ POSTERN_MASTER_KEY = _master_key(
 POSTERN_MASTER_KEY_PREVIOUS = [
     _master_key("POSTERN_MASTER_KEY_PREVIOUS", text) for text in env.list("POSTERN_MASTER_KEY_PREVIOUS", default=[])
 ]
-POSTERN_STATE_DIR = Path(env.str("POSTERN_STATE_DIR", default=str(BASE_DIR / "var" / "state")))
+POSTERN_STATE_DIR = Path(env.str("POSTERN_STATE_DIR", default=str(HOME_DIR / "state")))
 
 # How nodes run: processes for each, where each tells of itself (node=HOST:PORT), where requests are written to.
 POSTERN_WORKERS = env.int("POSTERN_WORKERS", default=1)
@@ -95,7 +96,7 @@ WSGI_APPLICATION = "console.wsgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "templates"],
+        "DIRS": [environment.RESOURCES / "templates"],
         "APP_DIRS": False,
         "OPTIONS": {
             "context_processors": [
@@ -109,7 +110,7 @@ TEMPLATES = [
     }
 ]
 
-DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{BASE_DIR / 'var' / 'db.sqlite3'}")}
+DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{HOME_DIR / 'db.sqlite3'}")}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # Writers queue instead of failing, readers never wait for them.
     DATABASES["default"].setdefault("OPTIONS", {}).update(
@@ -172,8 +173,13 @@ USE_TZ = True
 TIME_ZONE = env.str("TIME_ZONE", default="UTC")
 
 STATIC_URL = "static/"
-STATIC_ROOT = Path(env.str("STATIC_ROOT", default=str(BASE_DIR / "staticfiles")))
-STATICFILES_DIRS = [BASE_DIR / "static"]
+STATIC_ROOT = Path(
+    env.str(
+        "STATIC_ROOT",
+        default=str(environment.RESOURCES / "staticfiles" if environment.IN_CHECKOUT else HOME_DIR / "static"),
+    )
+)
+STATICFILES_DIRS = [environment.RESOURCES / "static"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},

@@ -69,17 +69,17 @@ def values_of(path: Path) -> dict[str, str]:
 
 
 def test_keys_are_made_once_for_this_account_alone(tmp_path: Path) -> None:
-    path = environment.ensure(tmp_path, {})
+    path = environment.ensure(tmp_path / "var", {})
     assert path == tmp_path / "var" / "postern.env"
     assert (stat.S_IMODE(path.stat().st_mode), stat.S_IMODE(path.parent.stat().st_mode)) == (0o600, 0o700)
     first = path.read_text()
-    assert environment.ensure(tmp_path, {}) is None
+    assert environment.ensure(tmp_path / "var", {}) is None
     assert path.read_text() == first
     assert set(values_of(path)) == {"SECRET_KEY", "POSTERN_MASTER_KEY", "CONSOLE_BIND"}
 
 
 def test_settings_take_what_was_made(tmp_path: Path) -> None:
-    path = environment.ensure(tmp_path, {})
+    path = environment.ensure(tmp_path / "var", {})
     code = "from django.conf import settings; print(len(settings.POSTERN_MASTER_KEY), len(settings.SECRET_KEY) > 50)"
     clean = {"PATH": os.environ["PATH"], "POSTERN_ENV_FILE": str(path), "DJANGO_SETTINGS_MODULE": "console.settings"}
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=clean, capture_output=True, text=True, check=True)
@@ -87,7 +87,7 @@ def test_settings_take_what_was_made(tmp_path: Path) -> None:
 
 
 def test_two_installations_have_different_keys(tmp_path: Path) -> None:
-    paths = [environment.ensure(tmp_path / name, {}) for name in ("one", "other")]
+    paths = [environment.ensure(tmp_path / name / "var", {}) for name in ("one", "other")]
     one, other = (values_of(path) for path in paths if path)
     assert one["SECRET_KEY"] != other["SECRET_KEY"]
     assert one["POSTERN_MASTER_KEY"] != other["POSTERN_MASTER_KEY"]
@@ -97,18 +97,18 @@ def test_no_new_keys_for_a_database_whose_keys_are_gone(tmp_path: Path) -> None:
     (tmp_path / "var").mkdir()
     (tmp_path / "var" / "db.sqlite3").touch()
     with pytest.raises(environment.KeysLost, match=r"db\.sqlite3 is there, and .*postern\.env.* is not"):
-        environment.ensure(tmp_path, {})
+        environment.ensure(tmp_path / "var", {})
     assert not (tmp_path / "var" / "postern.env").exists()
 
 
 def test_nothing_is_made_where_the_keys_come_from_the_environment(tmp_path: Path) -> None:
-    assert environment.ensure(tmp_path, {"SECRET_KEY": "x", "POSTERN_MASTER_KEY_FILE": "/run/key"}) is None
+    assert environment.ensure(tmp_path / "var", {"SECRET_KEY": "x", "POSTERN_MASTER_KEY_FILE": "/run/key"}) is None
     assert not (tmp_path / "var").exists()
 
 
 def test_the_file_may_lie_elsewhere(tmp_path: Path) -> None:
     wanted = tmp_path / "etc" / "keys.env"
-    assert environment.ensure(tmp_path, {"POSTERN_ENV_FILE": str(wanted)}) == wanted
+    assert environment.ensure(tmp_path / "var", {"POSTERN_ENV_FILE": str(wanted)}) == wanted
 
 
 # --- free ports ---

@@ -116,13 +116,11 @@ def _check_not_running(node: str) -> None:
 
 
 def _relay(node: str) -> Program:
-    manage = str(Path(settings.BASE_DIR) / "manage.py")
-    return Program(node, (sys.executable, "-u", manage, "relay", "--node", node))
+    return Program(node, (sys.executable, "-u", "-m", "console", "relay", "--node", node))
 
 
 def _gunicorn(address: tuple[str, int], access_log: bool) -> Program:
     options = {
-        "--chdir": str(settings.BASE_DIR),
         "--bind": join_host_port(*address),
         "--workers": str(WORKERS),
         "--worker-class": "gthread",
