@@ -8,6 +8,7 @@ import sys
 
 
 def main() -> None:
+    os.umask(0o077)  # what is made here, the database first of all, is this account's alone
     if sys.argv[1:] == ["init"]:
         from console import environment
 

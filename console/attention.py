@@ -149,7 +149,7 @@ def concerns(
     states: list[NodeState], tunnels: list[Tunnel], ports: list[PortState], revision: int, now: datetime
 ) -> list[Concern]:
     """What needs somebody, worst first."""
-    found = [*_nodes(states, revision), *_tunnels(tunnels), *_ports(ports), *_expiries(now), *_unmapped(now)]
+    found = [*_nodes(states, revision), *_tunnels(tunnels), *_ports(ports), *expiries(now), *_unmapped(now)]
     return sorted(found, key=lambda concern: concern.kind != "bad")
 
 
@@ -183,7 +183,7 @@ def _ports(ports: list[PortState]) -> Iterable[Concern]:
             yield Concern("bad", f"Port {state.port} does not listen", url_of(state.port), hint)
 
 
-def _expiries(now: datetime) -> Iterable[Concern]:
+def expiries(now: datetime) -> Iterable[Concern]:
     """Whatever has an end, and it is over or near; the nearest first."""
     until = Q(not_after__lt=now + SOON)
     found: list[tuple[datetime, str, Model]] = []

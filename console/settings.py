@@ -15,9 +15,9 @@ from console import environment
 
 env = environ.FileAwareEnv()
 HOME_DIR = Path(env.str("POSTERN_HOME", default=str(environment.home({}))))
-_env_file = Path(env.str("POSTERN_ENV_FILE", default=str(HOME_DIR / "postern.env")))
-if _env_file.is_file():
-    environ.Env.read_env(str(_env_file))
+POSTERN_ENV_FILE = Path(env.str("POSTERN_ENV_FILE", default=str(HOME_DIR / "postern.env")))
+if POSTERN_ENV_FILE.is_file():
+    environ.Env.read_env(str(POSTERN_ENV_FILE))
 
 
 def _master_key(name: str, text: str) -> bytes:
@@ -146,6 +146,10 @@ SESSION_COOKIE_AGE = env.int("CONSOLE_SESSION_SECONDS", default=8 * 3600)
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_HSTS_SECONDS = 31_536_000 if CONSOLE_HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_SSL_REDIRECT = CONSOLE_HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^healthz$"]  # asked on this host, past the proxy
+# Browsers' preload lists take whole domains, which are not ours to put there.
+SILENCED_SYSTEM_CHECKS = ["security.W021"]
 if CONSOLE_HTTPS:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 X_FRAME_OPTIONS = "DENY"

@@ -320,6 +320,7 @@ class RelayNode:
         return {
             "node": self.snapshot.node,
             "revision": self.snapshot.revision,
+            "clock": time.time(),
             "draining": self.draining,
             "requests": self.requests,
             "in_flight": len(self.exchanges),
