@@ -152,6 +152,12 @@ def current_revision() -> int:
     return ChangeSet.objects.filter(configures__in=[True]).aggregate(last=Max("id"))["last"] or 0
 
 
+def changes_between(known: int, revision: int) -> Iterator[Change]:
+    """Changes to the configuration after the revision `known`, up to `revision`, in their order."""
+    changes = Change.objects.filter(change_set__gt=known, change_set__lte=revision, change_set__configures=True)
+    return changes.order_by("id").iterator()
+
+
 # --- watching ---------------------------------------------------------------------------------------------
 
 _PARENT_OF: dict[type[Model], str] = {TrustedCertificate: "truststore", RevocationList: "truststore", Dial: "port"}

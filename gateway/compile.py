@@ -2,19 +2,29 @@
 
 A node's document holds what that node needs to decide, and nothing else: no backend of another node, no key
 but its own, no password hash where it checks no password.
+
+Who keeps a `Compiler` pays for a change what it touches: users, certificates and rules, of which there may be
+100,000, are read once, shared by all nodes, and then followed by what the audit log names.
 """
 
 import base64
-from collections.abc import Iterable
+import hashlib
+import ssl
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from django.conf import settings
 from django.db.models import Model, Q, QuerySet
 
-from gateway.audit import current_revision
+from gateway.audit import changes_between, current_revision
 from gateway.core.addresses import split_host_port
-from gateway.core.snapshot import DEFAULT_ACL, FORMAT, Document
+from gateway.core.difference import Document
+from gateway.core.snapshot import DEFAULT_ACL, FORMAT
 from gateway.models import API, ClientAuth, Dial, Endpoint, Node, Port, PortType, Registration, Service
+from identity.core.names import folded
 from identity.models import ACL, Certificate, Keystore, MappingRule, Truststore, Usage, User
 from identity.models.groups import EVERYBODY
 from identity.models.users import DEFAULT
@@ -24,13 +34,137 @@ class UnknownNode(LookupError):
     """No node of that name is configured."""
 
 
+Section = dict[str, Any]
+AT_ONCE = 500  # rows named in one query; where a change touches more, all are read anew
+
+
 def document_of(node_name: str) -> Document:
     """The document of one node, at the revision in force.
 
     Raises:
         UnknownNode
     """
-    revision = current_revision()  # first: a change in between is then seen as one that is still to come
+    return Compiler().document_of(node_name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """What is of one node alone; and for the sections that nodes share, which reader's it needs, "" for none."""
+
+    sections: Document
+    common: dict[str, str]
+
+
+class Compiler:
+    """Documents of nodes, kept up with the revision in force. A document that it gave is never changed."""
+
+    def __init__(self) -> None:
+        self.revision = -1
+        self._common: dict[str, Section] = {}
+        self._own: dict[str, _Own] = {}
+        self._documents: dict[str, Document] = {}
+
+    def document_of(self, node_name: str) -> Document:
+        """Raises UnknownNode."""
+        while True:
+            revision = self.follow()
+            document = self._documents.get(node_name)
+            if document is not None and document["revision"] == revision:
+                return document
+            document = self._compile(node_name)
+            if current_revision() == revision:  # else rows of two revisions may be in it
+                self._documents[node_name] = document
+                return document
+
+    def _compile(self, node_name: str) -> Document:
+        own = self._own.get(node_name)
+        if own is None:
+            own = self._own[node_name] = _own_sections(node_name)
+        common = {name: self._section(reader) if reader else {} for name, reader in own.common.items()}
+        return own.sections | common | {"revision": self.revision}
+
+    def _section(self, reader: str) -> Section:
+        section = self._common.get(reader)
+        if section is None:
+            section = self._common[reader] = _READERS[reader](None)
+        return section
+
+    def follow(self) -> int:
+        """Take note of what changed since; the revision in force."""
+        revision = current_revision()
+        if revision != self.revision:
+            known, self.revision = self.revision, revision
+            if 0 <= known < revision:
+                self._take_up(_touched_between(known, revision))
+            else:  # nothing was read yet, or the database is another one
+                self._common, self._own, self._documents = {}, {}, {}
+        return revision
+
+    def _take_up(self, touched: "_Touched") -> None:
+        if touched.keys.keys() - {"users", "certificates", "mapping_rules"}:
+            self._own = {}
+        for reader in ("users", "users and hashes"):
+            if touched.group_changed:  # renamed, perhaps, and its name is with each of its users
+                self._common.pop(reader, None)
+            elif touched.keys["users"]:
+                self._replace(reader, touched.keys["users"], touched.user_names)
+        certificates = touched.keys["certificates"]
+        if touched.renamed_users:
+            rows = Certificate.objects.filter(user__in=touched.renamed_users)
+            certificates = certificates | {str(pk) for pk in rows.values_list("pk", flat=True)}
+        if certificates:
+            self._replace("certificates", certificates, touched.fingerprints)
+        if touched.keys["mapping_rules"] or touched.renamed_users:
+            self._common.pop("mapping_rules", None)
+
+    def _replace(self, reader: str, keys: set[str], gone: Iterable[str]) -> None:
+        """Read anew the rows of these keys. The section that documents have stays as it was."""
+        known = self._common.pop(reader, None)
+        if known is None or len(keys) > AT_ONCE:
+            return
+        section = dict(known)
+        for name in gone:
+            section.pop(name, None)
+        section.update(_READERS[reader](keys))
+        self._common[reader] = section
+
+
+@dataclass(slots=True)
+class _Touched:
+    """What changes named: primary keys by kind; and by what users and certificates were known before."""
+
+    keys: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    group_changed: bool = False
+    user_names: set[str] = field(default_factory=set)
+    renamed_users: set[str] = field(default_factory=set)
+    fingerprints: set[str] = field(default_factory=set)
+
+
+def _touched_between(known: int, revision: int) -> _Touched:
+    touched = _Touched()
+    for change in changes_between(known, revision):
+        touched.keys[change.kind].add(change.object_id)
+        if change.before is None:
+            continue
+        match change.kind:
+            case "groups":
+                touched.group_changed = True
+            case "users":
+                touched.user_names.add(change.before["name"])
+                if change.after is not None and change.after["name"] != change.before["name"]:
+                    touched.renamed_users.add(change.object_id)
+            case "certificates":
+                touched.fingerprints.add(_sha256_of(change.before))
+    return touched
+
+
+def _sha256_of(entry: dict[str, Any]) -> str:
+    """Of the certificate in an entry of the audit log."""
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(entry["certificate"])).hexdigest()
+
+
+def _own_sections(node_name: str) -> _Own:
+    """Raises UnknownNode."""
     node = Node.objects.filter(name=node_name).first()
     if node is None:
         known = ", ".join(Node.objects.values_list("name", flat=True)) or "none yet"
@@ -53,7 +187,10 @@ def document_of(node_name: str) -> Document:
         .select_related("port", "node")
         .prefetch_related("may_assert_truststores", "may_assert_groups")
     )
+    dialled = {dial.registration for port in ports for dial in port.connect.all()}
     decides = [port for port in ports if _identifies(port, apis)]
+    by_password = any(port.accepts_basic for port in decides)
+    by_certificate = any(port.client_auth != ClientAuth.PASSWORD for port in decides)
     token = _token(services)
     keystores = {keystore.pk for row in (*ports, *endpoints) if (keystore := _keystore_of(row))}
     if token:
@@ -61,30 +198,32 @@ def document_of(node_name: str) -> Document:
     truststores = {
         store.pk
         for store in (
-            *(port.tls_truststore for port in ports),
+            *(_truststore_of(port) for port in ports),
             *(port.client_truststore for port in ports),
             *(endpoint.truststore for endpoint in endpoints),
-            *(store for r in registrations for store in r.may_assert_truststores.all()),
+            *(store for row in registrations if row in dialled for store in row.may_assert_truststores.all()),
         )
         if store is not None
     }
-    return {
+    sections = {
         "format": FORMAT,
-        "revision": revision,
         "node": {"name": node.name, "role": node.role},
         "ports": {port.name: _port(port) for port in ports},
         "services": {service.name: _service(service) for service in services},
         "apis": {api.name: _api(api) for api in apis},
         "endpoints": {endpoint.name: _endpoint(endpoint) for endpoint in endpoints},
-        "registrations": {registration.name: _registration(registration) for registration in registrations},
-        "users": _users(hashes=any(port.accepts_basic for port in decides)) if decides else {},
+        "registrations": {row.name: _registration(row, believes=row in dialled) for row in registrations},
         "acls": _acls({DEFAULT_ACL, *(_acl_name(guarded) for guarded in (*services, *apis))}),
-        "certificates": _certificates() if decides else {},
-        "mapping_rules": _mapping_rules() if decides else {},
         "truststores": _truststores(Truststore.objects.filter(pk__in=truststores)),
         "keystores": _keystores(Keystore.objects.filter(pk__in=keystores)),
         "token": token,
     }
+    common = {
+        "users": ("users and hashes" if by_password else "users") if decides else "",
+        "certificates": "certificates" if by_certificate else "",
+        "mapping_rules": "mapping_rules" if by_certificate else "",
+    }
+    return _Own(sections, common)
 
 
 def _identifies(port: Port, apis: list[API]) -> bool:
@@ -96,6 +235,11 @@ def _identifies(port: Port, apis: list[API]) -> bool:
 
 def _keystore_of(row: Port | Endpoint) -> Keystore | None:
     return row.tls_keystore if isinstance(row, Port) else row.keystore
+
+
+def _truststore_of(port: Port) -> Truststore | None:
+    """Whom the port believes in its handshakes, where it asks or dials."""
+    return port.tls_truststore if port.client_auth != ClientAuth.PASSWORD or port.connect.all() else None
 
 
 def _name(row: Model | None) -> str:
@@ -113,9 +257,7 @@ def _port(port: Port) -> dict[str, Any]:
         "host": host,
         "number": number,
         "keystore": _name(port.tls_keystore),
-        "truststore": _name(port.tls_truststore)
-        if port.client_auth != ClientAuth.PASSWORD or port.connect.all()
-        else "",
+        "truststore": _name(_truststore_of(port)),
         "server_name": port.tls_server_name,
         "client_auth": port.client_auth,
         "client_truststore": _name(port.client_truststore),
@@ -169,8 +311,9 @@ def _endpoint(endpoint: Endpoint) -> dict[str, Any]:
     }
 
 
-def _registration(registration: Registration) -> dict[str, Any]:
-    limited = registration.limits_assertions
+def _registration(registration: Registration, *, believes: bool) -> dict[str, Any]:
+    """`believes`: this node is the one at the far end, which holds the channel to what it may assert."""
+    limited = believes and registration.limits_assertions
     truststores = [store.name for store in registration.may_assert_truststores.all()]
     groups = [group.name for group in registration.may_assert_groups.all()]
     return {
@@ -186,14 +329,18 @@ def _registration(registration: Registration) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _users(*, hashes: bool) -> dict[str, Any]:
-    groups: dict[Any, list[str]] = {}
-    for user_id, group in User.groups.through.objects.values_list("user_id", "group__name").order_by("group__name"):
-        groups.setdefault(user_id, []).append(group)
+def _users(keys: Collection[str] | None, *, hashes: bool = False) -> Section:
+    """`keys`: of these rows alone."""
+    rows, members = User.objects.all(), User.groups.through.objects.order_by("group__name")
+    if keys is not None:
+        rows, members = rows.filter(pk__in=keys), members.filter(user__in=keys)
+    groups: dict[Any, list[str]] = defaultdict(list)
+    for user_id, group in members.values_list("user_id", "group__name"):
+        groups[user_id].append(group)
     found = {}
-    for pk, name, enabled, password_hash in User.objects.values_list("pk", "name", "enabled", "password_hash"):
+    for pk, name, enabled, password_hash in rows.values_list("pk", "name", "enabled", "password_hash"):
         fixed = [EVERYBODY, "Anonymous"] if name == DEFAULT else [EVERYBODY]
-        found[name] = {"groups": fixed + groups.get(pk, []), "enabled": enabled}
+        found[name] = {"groups": fixed + groups[pk], "enabled": enabled}
         if hashes and password_hash:
             found[name]["password_hash"] = password_hash
     return found
@@ -209,17 +356,16 @@ def _acls(names: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def _certificates() -> dict[str, Any]:
-    rows = Certificate.objects.values_list("sha256", "name", "user__name", "usage", "blocked")
+def _certificates(keys: Collection[str] | None) -> Section:
+    chosen = Certificate.objects.all() if keys is None else Certificate.objects.filter(pk__in=keys)
+    rows = chosen.values_list("sha256", "name", "user__name", "usage", "blocked")
     return {
         sha256: {"name": name, "user": user, "logs_in": usage == Usage.SSL_AUTHENTICATION, "blocked": blocked}
         for sha256, name, user, usage, blocked in rows
     }
 
 
-def _mapping_rules() -> dict[str, Any]:
-    from identity.core.names import folded
-
+def _mapping_rules(_: Collection[str] | None) -> Section:
     return {
         rule.name: {
             "priority": rule.priority,
@@ -231,6 +377,14 @@ def _mapping_rules() -> dict[str, Any]:
         }
         for rule in MappingRule.objects.filter(enabled=True).select_related("user")
     }
+
+
+_READERS: dict[str, Callable[[Collection[str] | None], Section]] = {
+    "users": _users,
+    "users and hashes": partial(_users, hashes=True),
+    "certificates": _certificates,
+    "mapping_rules": _mapping_rules,
+}
 
 
 def _base64(data: bytes | memoryview) -> str:

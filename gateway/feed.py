@@ -1,6 +1,7 @@
 """Runs one node's relay process and feeds it configuration: the one push path from rows to a node in force.
 
-The relay itself knows neither Django nor the database, so compiling a snapshot never costs a request time.
+The relay itself knows neither Django nor the database, so compiling a snapshot never costs a request time. It is
+given the whole document once, and afterwards what differs from the one that it has in force.
 """
 
 import contextlib
@@ -18,7 +19,8 @@ from typing import Any
 from django.db import DatabaseError, close_old_connections
 
 from gateway.audit import current_revision
-from gateway.compile import UnknownNode, document_of
+from gateway.compile import Compiler, UnknownNode
+from gateway.core.difference import Document, difference
 from gateway.relay import frames
 
 log = logging.getLogger(__name__)
@@ -48,9 +50,11 @@ class Feed:
     def __init__(self, node: str, state_dir: Path, options: Options) -> None:
         self.node, self.state_dir, self.options = node, state_dir, options
         self.revision = -1
+        self._compiler = Compiler()
         self._stopping = False
         self._processes: list[subprocess.Popen[bytes]] = []
         self._sockets: list[socket.socket] = []
+        self._in_force: dict[socket.socket, Document] = {}
 
     def run(self) -> int:
         """Until a process ends, which ends the others; the exit status, of the first that failed if any did.
@@ -58,7 +62,7 @@ class Feed:
         Raises:
             UnknownNode
         """
-        document = document_of(self.node)
+        document = self._compiler.document_of(self.node)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._pass_on)
         with contextlib.ExitStack() as stack:
@@ -99,12 +103,14 @@ class Feed:
             if process.poll() is None:
                 process.terminate()
 
-    def _push(self, document: dict[str, Any]) -> bool:
+    def _push(self, document: Document) -> bool:
         """Send a document to each process and wait for its word on it. False when one is gone."""
         for sock in self._sockets:
             sock.settimeout(APPLY_TIMEOUT)
+            before = self._in_force.get(sock)
+            message = {"document": document} if before is None else {"difference": difference(before, document)}
             try:
-                sock.sendall(frames.encode({"document": document}))
+                sock.sendall(frames.encode(message))
                 answer = frames.receive(sock)
             except OSError as error:
                 if not self._stopping:
@@ -112,7 +118,9 @@ class Feed:
                 return False
             if answer is None:
                 return False
-        # What was refused is not tried again until it changes; what is in force stays, and the relay says why.
+            # What was refused is not tried again until it changes; what is in force stays, and the relay says why.
+            if "error" not in answer:
+                self._in_force[sock] = document
         self.revision = document["revision"]
         return True
 
@@ -125,7 +133,7 @@ class Feed:
                 return
             try:
                 close_old_connections()
-                if current_revision() != self.revision and not self._push(document_of(self.node)):
+                if current_revision() != self.revision and not self._push(self._compiler.document_of(self.node)):
                     return
             except UnknownNode as error:
                 log.error("%s It goes on with what it has until it is stopped.", error)

@@ -7,13 +7,15 @@ is not made again.
 """
 
 import base64
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from gateway.core import paths
+from gateway.core import difference, paths
 from gateway.core.addresses import Address, EndpointURL, Network, parse_network, parse_url
+from gateway.core.difference import Difference, Document
 from gateway.core.limits import Limits
 from identity.core.acl import ACL
 from identity.core.certificates import Certificate, from_der, from_file
@@ -23,8 +25,6 @@ from identity.core.mapping import Mappings, OnFile, Rule
 FORMAT = 1
 DEFAULT_USER, DEFAULT_ACL = "Default", "Default"
 EVERYBODY, ANONYMOUS, ADMINISTRATORS = "Everybody", "Anonymous", "Administrators"
-
-Document = dict[str, Any]
 
 
 class Role(StrEnum):
@@ -260,6 +260,7 @@ class Snapshot:
     registrations: Mapping[str, Registration]
     users: Mapping[str, User]
     acls: Mapping[str, ACL]
+    mapping_rules: Mapping[str, Rule]
     mappings: Mappings
     truststores: Mapping[str, Truststore]
     keystores: Mapping[str, Keystore]
@@ -277,37 +278,60 @@ T = TypeVar("T")
 
 
 class _Builder:
-    """Turns sections into values, taking over what has not changed."""
+    """Turns sections into values, taking over what has not changed.
 
-    def __init__(self, document: Document, before: Snapshot | None) -> None:
-        self.document = document
-        self.before = before
+    `change`: what made `document` of the one of `before`; without a `before`, everything is new.
+    """
 
-    def section(self, name: str, make: Callable[[str, Any], T], *, depends_on: tuple[bool, ...] = ()) -> dict[str, T]:
+    def __init__(self, document: Document, before: Snapshot | None, change: Difference | None) -> None:
+        self.document, self.before = document, before
+        self._put: Mapping[str, Mapping[str, Any]] = change["put"] if change else {}
+        self._removed: Mapping[str, list[str]] = change["removed"] if change else {}
+
+    def section(
+        self, name: str, make: Callable[[str, Any], T], *, depends_on: tuple[bool, ...] = ()
+    ) -> Mapping[str, T]:
         """`make(name, entry)` for each entry; an unchanged entry's value is the one from before.
 
-        `depends_on`: whether sections that values here refer to stayed the same, value by value.
+        `depends_on`: whether sections that values here refer to stayed the same, value by value. Where they did
+        not, all are made again, and those that come out equal are the ones from before all the same.
         """
-        entries = self.document.get(name, {})
-        old_entries = self.before.document.get(name, {}) if self.before and all(depends_on) else {}
-        old_values: Mapping[str, T] = getattr(self.before, name, {}) if old_entries else {}
-        made: dict[str, T] = {}
-        for key, entry in entries.items():
-            if key in old_values and old_entries.get(key) == entry:
-                made[key] = old_values[key]
-                continue
-            try:
-                made[key] = make(key, entry)
-            except (ValueError, KeyError, TypeError) as error:
-                raise SnapshotError(f"{name}[{key}]: {error}") from error
-        return made
+        if self.before is None:
+            return {key: self._made(name, key, entry, make) for key, entry in self.document.get(name, {}).items()}
+        old: Mapping[str, T] = getattr(self.before, name)
+        if all(depends_on):
+            if self.untouched(name):
+                return old
+            made, touched = dict(old), self._put.get(name, {})
+            gone = [made.pop(key) for key in self._removed.get(name, ())]
+            changed = bool(gone)
+        else:
+            made, touched = {}, self.document[name]
+            changed = len(touched) != len(old)
+        for key, entry in touched.items():
+            value, was = self._made(name, key, entry, make), old.get(key)
+            made[key] = was if was is not None and was == value else value
+            changed = changed or made[key] is not was
+        return made if changed else old
+
+    @staticmethod
+    def _made(name: str, key: str, entry: Any, make: Callable[[str, Any], T]) -> T:
+        try:
+            return make(key, entry)
+        except (ValueError, KeyError, TypeError) as error:
+            raise SnapshotError(f"{name}[{key}]: {error}") from error
+
+    def untouched(self, name: str) -> bool:
+        """Whether no entry of the section came, changed or went."""
+        return self.before is not None and name not in self._put and name not in self._removed
+
+    def put(self, name: str) -> Mapping[str, Any]:
+        """The section's entries that are new or changed."""
+        return self.document.get(name, {}) if self.before is None else self._put.get(name, {})
 
     def unchanged(self, name: str, made: Mapping[str, object]) -> bool:
         """Whether every value of the section is the very one from before."""
-        if self.before is None:
-            return False
-        old: Mapping[str, object] = getattr(self.before, name)
-        return len(old) == len(made) and all(old.get(key) is value for key, value in made.items())
+        return self.before is not None and made is getattr(self.before, name)
 
 
 def from_document(document: Document, before: Snapshot | None = None) -> Snapshot:
@@ -318,16 +342,39 @@ def from_document(document: Document, before: Snapshot | None = None) -> Snapsho
     """
     if document.get("format") != FORMAT:
         raise SnapshotError(f"format {document.get('format')!r}; this node reads format {FORMAT}")
+    if missing := [section for section in difference.SECTIONS if not isinstance(document.get(section), dict)]:
+        raise SnapshotError(f"the document lacks {', '.join(missing)}")
+    with _as_snapshot_errors():
+        if before is None:
+            return _build(document, None, None)
+        change = difference.difference(before.document, document)
+        return _build(difference.patched(before.document, change), before, change)
+
+
+def amended(before: Snapshot, change: Difference) -> Snapshot:
+    """`before` with a difference: it costs what it changes.
+
+    Raises:
+        SnapshotError: it stands on another revision, or what comes of it contradicts itself.
+    """
+    with _as_snapshot_errors():
+        return _build(difference.patched(before.document, change), before, change)
+
+
+@contextlib.contextmanager
+def _as_snapshot_errors() -> Iterator[None]:
     try:
-        return _build(document, before)
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, SnapshotError):
-            raise
+        yield
+    except SnapshotError:
+        raise
+    except difference.DifferenceError as error:
+        raise SnapshotError(str(error)) from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SnapshotError(f"the document lacks {error}, or has it in another form") from error
 
 
-def _build(document: Document, before: Snapshot | None) -> Snapshot:
-    build = _Builder(document, before)
+def _build(document: Document, before: Snapshot | None, change: Difference | None) -> Snapshot:
+    build = _Builder(document, before, change)
     truststores = build.section("truststores", _truststore)
     keystores = build.section("keystores", _keystore)
     acls = build.section("acls", lambda name, e: ACL(name, frozenset(e["allowed"]), frozenset(e["denied"])))
@@ -349,8 +396,13 @@ def _build(document: Document, before: Snapshot | None) -> Snapshot:
         depends_on=(*stores, build.unchanged("registrations", registrations)),
     )
     token = document.get("token")
-    by_path: dict[str, Service | API] = {service.path: service for service in services.values()}
-    api_paths: dict[str, Service | API] = {api.path: api for api in apis.values()}
+    rules = build.section("mapping_rules", _rule)
+    if before is not None and services is before.services and apis is before.apis:
+        api_routes, all_routes = before.api_routes, before.all_routes
+    else:
+        api_routes = Routes({api.path: api for api in apis.values()})
+        by_path: dict[str, Service | API] = {service.path: service for service in services.values()}
+        all_routes = Routes(by_path | {api.path: api for api in apis.values()})
     return Snapshot(
         revision=document["revision"],
         node=document["node"]["name"],
@@ -362,14 +414,15 @@ def _build(document: Document, before: Snapshot | None) -> Snapshot:
         registrations=registrations,
         users=users,
         acls=acls,
-        mappings=_mappings(document, before),
+        mapping_rules=rules,
+        mappings=_mappings(build, rules),
         truststores=truststores,
         keystores=keystores,
         token=TokenSettings(keystores[token["keystore"]], token["issuer"], token["audience"], token["lifetime"])
         if token
         else None,
-        api_routes=Routes(api_paths),
-        all_routes=Routes(by_path | api_paths),
+        api_routes=api_routes,
+        all_routes=all_routes,
         document=document,
     )
 
@@ -468,25 +521,56 @@ def _port(
     )
 
 
-def _mappings(document: Document, before: Snapshot | None) -> Mappings:
-    exact, rules = document.get("certificates", {}), document.get("mapping_rules", {})
-    if before and before.document.get("certificates") == exact and before.document.get("mapping_rules") == rules:
-        return before.mappings
-    try:
-        return Mappings.of(
-            {sha256: OnFile(e["name"], e["user"], e["logs_in"], e["blocked"]) for sha256, e in exact.items()},
-            [
-                Rule(
-                    name=name,
-                    priority=e["priority"],
-                    issuer_spki_sha256=e["issuer_spki_sha256"],
-                    subject=tuple((kind, tuple(values)) for kind, values in sorted(e["subject"].items())),
-                    san=e["san"],
-                    user=e["user"],
-                    user_from=e["user_from"],
-                )
-                for name, e in rules.items()
-            ],
+def _rule(name: str, entry: Any) -> Rule:
+    return Rule(
+        name=name,
+        priority=entry["priority"],
+        issuer_spki_sha256=entry["issuer_spki_sha256"],
+        subject=tuple((kind, tuple(values)) for kind, values in sorted(entry["subject"].items())),
+        san=entry["san"],
+        user=entry["user"],
+        user_from=entry["user_from"],
+    )
+
+
+def _on_file(entry: Any) -> OnFile:
+    return OnFile(entry["name"], entry["user"], entry["logs_in"], entry["blocked"])
+
+
+class _Certificates(Mapping[str, OnFile]):
+    """Certificates on file, each made of its entry when it is asked for: 100,000 cost a start nothing, and are there
+    once."""
+
+    __slots__ = ("_entries",)
+
+    def __init__(self, entries: Mapping[str, Any]) -> None:
+        self._entries = entries
+
+    def __getitem__(self, sha256: str) -> OnFile:
+        return _on_file(self._entries[sha256])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def _mappings(build: _Builder, rules: Mapping[str, Rule]) -> Mappings:
+    for sha256, entry in build.put("certificates").items():
+        if not entry.keys() >= _ON_FILE:
+            raise SnapshotError(f"certificates[{sha256}]: it lacks {', '.join(sorted(_ON_FILE - entry.keys()))}")
+    entries, before = build.document["certificates"], build.before
+    if before is None:
+        return Mappings.of(_Certificates(entries), rules.values())
+    mappings = before.mappings
+    if not build.unchanged("mapping_rules", rules):
+        old = before.mapping_rules
+        mappings = mappings.with_rules(
+            removed=[rule for name, rule in old.items() if rules.get(name) is not rule],
+            added=[rule for name, rule in rules.items() if old.get(name) is not rule],
         )
-    except (KeyError, TypeError) as error:
-        raise SnapshotError(f"certificates or mapping_rules: {error}") from error
+    return mappings if build.untouched("certificates") else replace(mappings, exact=_Certificates(entries))
+
+
+_ON_FILE = {"name", "user", "logs_in", "blocked"}

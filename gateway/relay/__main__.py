@@ -1,7 +1,7 @@
 """`python -m gateway.relay --node NAME --state DIR --feed FD`: a process of one node, without Django.
 
-Its configuration comes over the feed, a socket that it inherits: documents in, acknowledgements out. The
-first document starts it; the end of the feed, like SIGTERM, makes it finish what is in flight and stop.
+Its configuration comes over the feed, a socket that it inherits: documents and differences in, acknowledgements
+out. The first document starts it; the end of the feed, like SIGTERM, makes it finish what is in flight and stop.
 """
 
 import argparse
@@ -77,9 +77,13 @@ async def _take_documents(
         while True:
             message = await frames.read(reader)
             try:
-                await node.apply(message["document"])
+                if "difference" in message:
+                    await node.amend(message["difference"])
+                else:
+                    await node.apply(message["document"])
             except SnapshotError as error:
-                log.error("revision %s is refused: %s", message["document"].get("revision"), error)
+                refused = message.get("difference") or message["document"]
+                log.error("revision %s is refused: %s", refused.get("revision"), error)
                 writer.write(frames.encode({"error": str(error)}))
             else:
                 writer.write(frames.encode({"revision": node.snapshot.revision}))

@@ -15,10 +15,10 @@ from typing import Any
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from gateway.core.decision import Identity
+from gateway.core.difference import Difference, Document
 from gateway.core.explain import lane
 from gateway.core.snapshot import (
     Dial,
-    Document,
     Endpoint,
     Keystore,
     Port,
@@ -26,6 +26,7 @@ from gateway.core.snapshot import (
     Service,
     Snapshot,
     SnapshotError,
+    amended,
     from_document,
 )
 from gateway.relay.access_log import AccessLog
@@ -91,8 +92,20 @@ class RelayNode:
         Raises:
             SnapshotError: it cannot be; the one in force stays.
         """
+        await self._put_in_force(from_document(document, self.snapshot))
+
+    async def amend(self, difference: Difference) -> None:
+        """Put what a difference makes of the document in force in its place: whole, or not at all.
+
+        Raises:
+            SnapshotError: it cannot be; the one in force stays.
+        """
+        if self.snapshot is None:
+            raise SnapshotError("there is nothing in force that a difference could stand on")
+        await self._put_in_force(amended(self.snapshot, difference))
+
+    async def _put_in_force(self, snapshot: Snapshot) -> None:
         before = self.snapshot
-        snapshot = from_document(document, before)
         await self._open_listeners(snapshot)
         self.snapshot = snapshot
         self._swap_listeners(snapshot)

@@ -85,6 +85,23 @@ class Mappings:
             count += 1
         return cls(exact, buckets, count)
 
+    def with_rules(self, *, removed: Iterable[Rule], added: Iterable[Rule]) -> "Mappings":
+        """The same with other rules; it costs what changes, and a copy of the index."""
+        buckets, count = dict(self.buckets), self.rules
+        for rule in removed:
+            key = _bucket(rule)
+            left = tuple(other for other in buckets[key] if other is not rule)
+            count -= len(buckets[key]) - len(left)
+            if left:
+                buckets[key] = left
+            else:
+                del buckets[key]
+        for rule in added:
+            key = _bucket(rule)
+            buckets[key] = (*buckets.get(key, ()), rule)
+            count += 1
+        return Mappings(self.exact, buckets, count)
+
     def tiers(self, certificate: Certificate, chain: tuple[Certificate, ...]) -> list[tuple[int, list[Rule]]]:
         """The rules that match, by ascending priority, and by name within one. Remembered, for they never change."""
         index = certificate.sha256, chain

@@ -3,6 +3,7 @@
 import base64
 import os
 import signal
+import socket
 import ssl
 import threading
 from collections.abc import Callable
@@ -213,3 +214,24 @@ def test_a_restart_under_load_loses_nothing_where_two_share_the_work(fresh: Fres
     for worker in workers:
         worker.join()
     assert set(statuses) == {200} and len(statuses) > 100
+
+
+def test_after_a_change_that_cannot_be_in_force_the_next_one_is(fresh: Fresh) -> None:
+    """A difference stands on what is in force, not on what was sent."""
+    installation = fresh()
+    ports = {port["name"]: port for port in installation.topology["ports"]}
+    free, before = ports["ext"]["bind"], installation.state("edge")["revision"]
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ports["ext"]["bind"] = f"127.0.0.1:{taken.getsockname()[1]}"
+        ports["ext"]["wait"] = "2s"
+        installation.apply()
+        installation.until(lambda: "is refused" in (installation.folder / "edge.log").read_text(), "it is refused")
+        assert installation.state("edge")["revision"] == before
+    ports["ext"]["bind"] = free
+    assert installation.request("ext", "/orders", "alice").status == 200, "where the port was, it still is"
+    ports["ext"]["service_access"] = {"default": "deny"}
+    installation.apply()
+    installation.until(lambda: installation.state("edge")["revision"] > before, "the next change is in force")
+    assert installation.request("ext", "/orders", "alice").json["reason"] == "service_not_on_port"

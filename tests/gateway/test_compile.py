@@ -1,0 +1,213 @@
+"""A document that was followed from change to change is the one that reading everything gives; and who knows what."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from gateway.audit import change_set
+from gateway.compile import Compiler, document_of
+from gateway.core.difference import difference
+from gateway.core.snapshot import amended, from_document
+from gateway.models import Node
+from identity.models import Certificate, Group, MappingRule, User
+from tests.factories import (
+    ACLFactory,
+    APIFactory,
+    CertificateFactory,
+    EndpointFactory,
+    ExternalPortFactory,
+    GroupFactory,
+    InternalPortFactory,
+    KeystoreFactory,
+    MappingRuleFactory,
+    NodeFactory,
+    RegistrationFactory,
+    RegistrationPortFactory,
+    RegularPortFactory,
+    ServiceFactory,
+    TruststoreFactory,
+    UserFactory,
+    partner_ca,
+)
+from tests.minting import mint
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def pair() -> dict[str, Any]:
+    """An edge that only passes on, an internal node behind it that decides, and one beside it."""
+    group = GroupFactory(name="Partners")
+    users = [UserFactory(groups=[group], password="correct horse"), UserFactory(groups=[group]), UserFactory()]
+    reg = RegistrationPortFactory()
+    ext = ExternalPortFactory(registration_port=reg)
+    registration = RegistrationFactory(port=reg)
+    dial = InternalPortFactory(registration=registration)
+    acl = ACLFactory(allowed=[group])
+    ServiceFactory(node=dial.node, execute_acl=acl)
+    beside = RegularPortFactory(client_auth="password")
+    for user in users:
+        CertificateFactory(user=user)
+    MappingRuleFactory(user=users[0])
+    return {"edge": ext.node, "inside": dial.node, "beside": beside.node, "ext": ext, "reg": reg, "group": group,
+            "users": users, "dial": dial, "registration": registration}  # fmt: skip
+
+
+def changed(row: Any, **fields: Any) -> None:
+    with change_set("test", "a change"):
+        for name, value in fields.items():
+            setattr(row, name, value)
+        row.save()
+
+
+def replace_certificate(chance: random.Random) -> None:
+    row = chance.choice(list(Certificate.objects.all()))
+    row.set_certificate(mint(f"CN=renewed {chance.random()}", partner_ca()).certificate)
+    changed(row)
+
+
+def swap_names(chance: random.Random) -> None:
+    one, other = chance.sample(list(User.objects.filter(predefined=False)), 2)
+    first, second = one.name, other.name
+    with change_set("test", "two users swap names"):
+        for row, name in ((one, "between"), (other, first), (one, second)):
+            row.name = name
+            row.save()
+
+
+def swap_members(chance: random.Random) -> None:
+    with change_set("test", "members"):
+        chance.choice(list(User.objects.filter(predefined=False))).groups.set(
+            chance.sample(list(Group.objects.exclude(name__in=["Everybody", "Anonymous"])), 1)
+        )
+
+
+def renew_on_file(chance: random.Random) -> None:
+    """One certificate goes, and another comes in one change set."""
+    with change_set("test", "out with the old"):
+        chance.choice(list(Certificate.objects.all())).delete()
+        CertificateFactory()
+
+
+MOVES: list[Callable[[random.Random], Any]] = [
+    lambda chance: CertificateFactory(user=chance.choice(list(User.objects.filter(predefined=False)))),
+    renew_on_file,
+    lambda chance: changed(chance.choice(list(Certificate.objects.all())), blocked=chance.random() < 0.5),
+    replace_certificate,
+    swap_names,
+    lambda chance: changed(chance.choice(list(User.objects.filter(predefined=False))), name=f"u{chance.random()}"),
+    swap_members,
+    lambda chance: changed(chance.choice(list(User.objects.filter(predefined=False))), enabled=chance.random() < 0.5),
+    lambda chance: changed(chance.choice(list(Group.objects.filter(name__startswith="P"))), name=f"P{chance.random()}"),
+    lambda chance: UserFactory(groups=[chance.choice(list(Group.objects.filter(name__startswith="P")))]),
+    lambda chance: MappingRuleFactory(user=chance.choice(list(User.objects.filter(predefined=False)))),
+    lambda chance: changed(chance.choice(list(MappingRule.objects.all())), priority=chance.randrange(100)),
+    lambda chance: ServiceFactory(node=chance.choice(list(Node.objects.filter(role="internal")))),
+    lambda chance: TruststoreFactory(),
+]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_followed_documents_are_those_that_reading_everything_gives(pair: dict[str, Any], seed: int) -> None:
+    chance, compiler = random.Random(seed), Compiler()
+    nodes = [pair[name].name for name in ("edge", "inside", "beside")]
+    snapshot = from_document(compiler.document_of(nodes[1]))
+    for _ in range(12):
+        for _ in range(chance.randint(1, 3)):
+            chance.choice(MOVES)(chance)
+        before, kept = compiler.document_of(nodes[1]), document_of(nodes[1])
+        for node in nodes:
+            assert compiler.document_of(node) == document_of(node)
+        snapshot = amended(snapshot, difference(snapshot.document, before))
+        assert snapshot.document == before == kept, "what was given stays as it was"
+
+
+def test_one_change_reads_what_it_touches(pair: dict[str, Any]) -> None:
+    compiler = Compiler()
+    nodes = [pair[name].name for name in ("edge", "inside")]
+    before = {node: compiler.document_of(node) for node in nodes}
+    row = Certificate.objects.first()
+    assert row is not None
+    changed(row, blocked=True)
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        after = {node: compiler.document_of(node) for node in nodes}
+    assert len(queries) <= 6, [query["sql"] for query in queries]
+    edge, inside = (difference(before[node], after[node]) for node in nodes)
+    assert edge["put"] == edge["removed"] == {}, "the edge has no business with it"
+    assert inside["put"].keys() == {"certificates"} and inside["put"]["certificates"].keys() == {row.sha256}
+    assert after[nodes[1]]["users"] is before[nodes[1]]["users"]
+
+
+def test_nodes_share_what_is_the_same_for_all(pair: dict[str, Any]) -> None:
+    other = InternalPortFactory()
+    compiler = Compiler()
+    one, two = compiler.document_of(pair["inside"].name), compiler.document_of(other.node.name)
+    assert one["certificates"] is two["certificates"] and one["users"] is two["users"]
+
+
+def test_a_database_that_went_back_is_read_anew(pair: dict[str, Any]) -> None:
+    compiler = Compiler()
+    compiler.document_of(pair["inside"].name)
+    compiler.revision += 1000
+    assert compiler.document_of(pair["inside"].name) == document_of(pair["inside"].name)
+
+
+# --- least knowledge ---
+
+
+def test_an_edge_that_passes_on_knows_nobody(pair: dict[str, Any]) -> None:
+    document = document_of(pair["edge"].name)
+    assert document["users"] == document["certificates"] == document["mapping_rules"] == document["services"] == {}
+    assert document["keystores"].keys() == {pair["ext"].tls_keystore.name, pair["reg"].tls_keystore.name}
+
+
+def test_an_edge_that_asks_for_certificates_alone_has_no_password(pair: dict[str, Any]) -> None:
+    changed(pair["ext"], authenticate=True, accept_basic=False)
+    document = document_of(pair["edge"].name)
+    assert document["certificates"] and document["users"]
+    assert not any("password_hash" in entry for entry in document["users"].values())
+
+
+def test_an_edge_that_takes_passwords_has_the_hashes_that_it_checks(pair: dict[str, Any]) -> None:
+    changed(pair["ext"], authenticate=True)
+    assert any("password_hash" in entry for entry in document_of(pair["edge"].name)["users"].values())
+
+
+def test_a_node_that_asks_for_no_certificate_has_none_on_file(pair: dict[str, Any]) -> None:
+    document = document_of(pair["beside"].name)
+    assert document["users"] and not document["certificates"] and not document["mapping_rules"]
+
+
+def test_what_a_channel_may_assert_is_known_at_its_far_end_alone(pair: dict[str, Any]) -> None:
+    store = TruststoreFactory(name="of-the-channel")
+    with change_set("test", "limits"):
+        pair["registration"].limits_assertions = True
+        pair["registration"].save()
+        pair["registration"].may_assert_truststores.set([store])
+        pair["registration"].may_assert_groups.set([pair["group"]])
+    edge, inside = document_of(pair["edge"].name), document_of(pair["inside"].name)
+    name = pair["registration"].name
+    assert edge["registrations"][name]["may_assert"] == {"truststores": None, "groups": None}
+    assert "of-the-channel" not in edge["truststores"]
+    assert inside["registrations"][name]["may_assert"] == {"truststores": [store.name], "groups": ["Partners"]}
+    assert "of-the-channel" in inside["truststores"]
+
+
+def test_a_truststore_of_a_port_that_asks_nobody_stays_behind(pair: dict[str, Any]) -> None:
+    changed(pair["ext"], client_auth="password")
+    assert pair["ext"].tls_truststore.name not in document_of(pair["edge"].name)["truststores"]
+
+
+def test_an_edge_has_the_key_of_its_endpoint_and_no_other(pair: dict[str, Any]) -> None:
+    KeystoreFactory(name="of-nobody")
+    keystore = KeystoreFactory(name="of-the-endpoint")
+    APIFactory(node=pair["edge"], endpoint=EndpointFactory(keystore=keystore))
+    APIFactory(node=NodeFactory(), endpoint=EndpointFactory(keystore=KeystoreFactory(name="of-another-node")))
+    keys = document_of(pair["edge"].name)["keystores"].keys()
+    assert keys == {pair["ext"].tls_keystore.name, pair["reg"].tls_keystore.name, "of-the-endpoint"}
