@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, path
 
-from console.views import account, certificates, changes, invoke, jwks, overview, trust, where, who
+from console.views import account, certificates, changes, invoke, jwks, overview, trust, undo, where, who
 
 urlpatterns: list[URLPattern] = [
     *overview.urls,
@@ -12,6 +12,7 @@ urlpatterns: list[URLPattern] = [
     *where.urls,
     *trust.urls,
     *changes.urls,
+    *undo.urls,
     *account.urls,
     path(".well-known/jwks.json", jwks.jwks, name="jwks"),
 ]

@@ -5,7 +5,7 @@ write outside of one is refused, so nothing changes unseen; one that would leave
 object is refused too.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -14,11 +14,14 @@ from django.db import connection, transaction
 from django.db.models import Max, Model
 from django.db.models.signals import m2m_changed, pre_delete, pre_save
 
-from gateway.models import Action, Change, ChangeSet, Dial, Registration
+from gateway import chain
+from gateway.models import Action, Change, ChangeSet, Dial, KeptSecret, Registration
 from gateway.topology import consistency
 from gateway.topology.consistency import Touched
 from gateway.topology.entries import KIND_OF, Entry, record_of, stored
-from identity.models import ACL, RevocationList, TrustedCertificate, User
+from gateway.topology.secrets import open_secret, secret_columns
+from identity.core.vault import VaultError
+from identity.models import ACL, RevocationList, TrustedCertificate, User, sealing
 
 _CHUNK = 500  # rows in one query; SQLite's oldest limit on parameters is 999
 _LOCK = 0x506F737465726E  # of PostgreSQL's advisory locks: "Postern"
@@ -38,7 +41,9 @@ class Recorder:
     def __init__(self) -> None:
         self.revision: int | None = None
         self.changes: list[Change] = []
+        self.secrets: list[dict[str, bytes]] = []  # of each change: the secrets that it replaced or removed
         self._before: dict[tuple[type[Model], Any], Entry | None] = {}
+        self._secrets: dict[tuple[type[Model], Any], Model] = {}  # rows as they were, of the kinds that hold secrets
 
     def touch(self, row: Model) -> None:
         """Note an object before its first change."""
@@ -46,6 +51,8 @@ class Recorder:
         if key not in self._before:
             was = None if row._state.adding else stored(type(row)).filter(pk=row.pk).first()
             self._before[key] = record_of(was) if was is not None else None
+            if was is not None and secret_columns(was):
+                self._secrets[key] = was
 
     def close(self) -> None:
         """Compare what was touched with what is stored now. Raises Inconsistent."""
@@ -59,6 +66,20 @@ class Recorder:
             change = Change(action=action, kind=KIND_OF[each.model], name=entry["name"])
             change.object_id, change.before, change.after = str(each.pk), each.before, each.after
             self.changes.append(change)
+            self.secrets.append(self._given_up(each))
+
+    def _given_up(self, touched: Touched) -> dict[str, bytes]:
+        """Column → secret, of those that are stored no longer. One that does not open could not be used again."""
+        was = self._secrets.get((touched.model, touched.pk))
+        found: dict[str, bytes] = {}
+        for column in secret_columns(was) if was is not None else ():
+            try:
+                secret = open_secret(was, column)
+                if secret and (touched.row is None or open_secret(touched.row, column) != secret):
+                    found[column] = secret
+            except VaultError:
+                continue
+        return found
 
     def _touched(self) -> list[Touched]:
         now: dict[tuple[type[Model], Any], Model] = {}
@@ -105,7 +126,7 @@ def change_set(actor: str, message: str, address: str | None = None, *, dry_run:
             if dry_run:
                 transaction.set_rollback(True)
             elif recorder.changes:
-                recorder.revision = _record(actor, message, address, recorder.changes, configures=True)
+                recorder.revision = _record(actor, message, address, recorder.changes, recorder.secrets)
     finally:
         _current.reset(token)
 
@@ -120,11 +141,17 @@ def _one_at_a_time() -> None:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
 
 
+def record_event(actor: str, message: str, address: str | None, change: Change) -> None:
+    """What is no change of the configuration, and is recorded like one: a test, a login, another operator."""
+    with transaction.atomic():
+        _one_at_a_time()
+        _record(actor, message, address, [change], configures=False)
+
+
 def record_test(actor: str, message: str, address: str | None, name: str, details: dict[str, Any]) -> None:
     """A test invoke is recorded like a change, and makes no revision of the configuration."""
-    with transaction.atomic():
-        change = Change(action=Action.TESTED, kind="test_invoke", name=name, before=None, after=details)
-        _record(actor, message, address, [change], configures=False)
+    change = Change(action=Action.TESTED, kind="test_invoke", name=name, before=None, after=details)
+    record_event(actor, message, address, change)
 
 
 def record_operators(
@@ -132,17 +159,29 @@ def record_operators(
 ) -> None:
     """Who may use the console changed; that is recorded too, and configures no node."""
     action = Action.ADDED if before is None else Action.REMOVED if after is None else Action.CHANGED
-    message = f"operator {name} {action.value}"
-    with transaction.atomic():
-        change = Change(action=action, kind="operators", name=name, before=before, after=after)
-        _record(actor, message, address, [change], configures=False)
+    change = Change(action=action, kind="operators", name=name, before=before, after=after)
+    record_event(actor, f"operator {name} {action.value}", address, change)
 
 
-def _record(actor: str, message: str, address: str | None, changes: list[Change], *, configures: bool) -> int:
+def _record(
+    actor: str,
+    message: str,
+    address: str | None,
+    changes: list[Change],
+    secrets: Sequence[dict[str, bytes]] = (),
+    *,
+    configures: bool = True,
+) -> int:
     made = ChangeSet.objects.create(actor=actor, message=message[:1000], address=address, configures=configures)
     for change in changes:
         change.change_set = made
         change.save()
+    for change, found in zip(changes, secrets, strict=False):
+        for column, secret in found.items():
+            kept = KeptSecret(pk=f"{change.pk}:{column}", change=change, column=column)
+            sealing.seal(kept, "value", secret)
+            kept.save(force_insert=True)
+    chain.link(made, changes)
     return made.id
 
 

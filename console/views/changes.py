@@ -9,10 +9,10 @@ from django.shortcuts import get_object_or_404, render
 from django.urls import path
 
 from console.differences import differences
-from console.nouns import TITLES, url_of
+from console.nouns import TITLES, permission_of, url_of
 from console.permissions import permission_required
 from console.views.pages import PAGE
-from gateway.models import Action, Change, ChangeSet
+from gateway.models import Action, Change, ChangeSet, Link
 from gateway.topology.entries import SECTIONS
 
 _TONES = {Action.ADDED: "ok", Action.CHANGED: "warn", Action.REMOVED: "bad"}
@@ -49,6 +49,18 @@ def _touching(**condition: Any) -> Any:
 def change(request: HttpRequest, pk: int) -> HttpResponse:
     row = get_object_or_404(ChangeSet, pk=pk)
     stored = list(row.changes.all()[:SHOWN])
+    context = {
+        "row": row,
+        "changes": described(stored),
+        "more": row.changes.count() - len(stored),
+        "link": Link.objects.filter(pk=row.pk).first(),
+        "may_undo": row.configures and all(request.user.may(permission_of(each.kind)) for each in stored),  # type: ignore[union-attr]
+    }
+    return render(request, "changes/detail.html", context)
+
+
+def described(stored: list[Change]) -> list[dict[str, Any]]:
+    """What the templates show of each change."""
     pages = _pages(stored)
     found = []
     for each in stored:
@@ -63,8 +75,7 @@ def change(request: HttpRequest, pk: int) -> HttpResponse:
                 "unchanged": [field for field in fields if not field.changed],
             }
         )
-    more = row.changes.count() - len(stored)
-    return render(request, "changes/detail.html", {"row": row, "changes": found, "more": more})
+    return found
 
 
 def _pages(stored: list[Change]) -> dict[tuple[str, str], str | None]:

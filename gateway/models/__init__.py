@@ -1,7 +1,7 @@
 """WHERE, as rows: one noun a module."""
 
 from gateway.models.apis import API
-from gateway.models.audit import Action, AppendOnlyError, Change, ChangeSet
+from gateway.models.audit import Action, AppendOnlyError, Change, ChangeSet, Head, KeptSecret, Link
 from gateway.models.endpoints import Endpoint, EndpointIdentity
 from gateway.models.nodes import Node, Role
 from gateway.models.ports import ClientAuth, Dial, Port, PortType
@@ -19,6 +19,9 @@ __all__ = [
     "Dial",
     "Endpoint",
     "EndpointIdentity",
+    "Head",
+    "KeptSecret",
+    "Link",
     "Node",
     "Port",
     "PortType",

@@ -65,3 +65,50 @@ class Change(AppendOnly):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name} {self.action}"
+
+
+class Link(AppendOnly):
+    """A change set's place in the chain. Written last, when all that it is computed from is there.
+
+    No two can stand on the same hash: two writers never fork the chain, whatever the database lets in at once.
+    """
+
+    change_set = models.OneToOneField(ChangeSet, primary_key=True, on_delete=models.PROTECT, related_name="link")
+    previous = models.CharField(max_length=64, unique=True, help_text="The hash that it stands on")
+    hash = models.CharField(max_length=64, unique=True)
+
+    class Meta:
+        ordering = ["change_set"]
+
+    def __str__(self) -> str:
+        return f"{self.change_set_id}: {self.hash}"
+
+
+class Head(models.Model):
+    """Where the chain ends, sealed: who takes its last links away cannot say that it ended before them."""
+
+    SEALED = ("end",)
+
+    id = models.PositiveSmallIntegerField(primary_key=True, editable=False)
+    end = models.BinaryField(editable=False, help_text="Number and hash of the last change set, sealed")
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=models.Q(id=1), name="head_is_one")]
+
+    def __str__(self) -> str:
+        return "the end of the chain"
+
+
+class KeptSecret(models.Model):
+    """A secret that a change replaced or removed, sealed, so that undoing it brings back the very same."""
+
+    SEALED = ("value",)
+
+    # The change's id and the column's name: what is sealed opens as the secret of this change alone.
+    id = models.CharField(primary_key=True, max_length=100, editable=False)
+    change = models.ForeignKey(Change, on_delete=models.PROTECT, related_name="secrets")
+    column = models.CharField(max_length=64)
+    value = models.BinaryField(editable=False)
+
+    def __str__(self) -> str:
+        return f"{self.column} of change {self.change_id}"

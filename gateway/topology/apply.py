@@ -1,7 +1,7 @@
 """File → rows: all of it, or nothing."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from typing import Any
@@ -38,7 +38,7 @@ class Applied:
 
 
 @dataclass(slots=True)
-class _Step:
+class Step:
     """One object to write, or, without an entry, to delete."""
 
     section: str
@@ -62,7 +62,7 @@ def apply(
     """
     try:
         with change_set(actor, message, dry_run=dry_run) as recorder:
-            _Application(topology, recorder).carry_out(_steps(topology, prune))
+            Application(topology, recorder).carry_out(_steps(topology, prune))
             warnings = oddities()
     except Inconsistent as error:
         found = [each for row, reason in error.found for each in _of_validation(*_place(row), reason)]
@@ -73,18 +73,18 @@ def apply(
     return Applied(changes, warnings, recorder.revision)
 
 
-def _steps(topology: Topology, prune: bool) -> list[_Step]:
-    steps: list[_Step] = []
+def _steps(topology: Topology, prune: bool) -> list[Step]:
+    steps: list[Step] = []
     for part in _ORDER:
         section = part.removeprefix("registration ") if part == "registration ports" else part
         for entry in topology.sections.get(section, []):
             if section == "ports" and (entry.get("type") == PortType.REGISTRATION) != (part == "registration ports"):
                 continue
-            steps.append(_Step(section, entry["name"], entry))
+            steps.append(Step(section, entry["name"], entry))
     if prune:
         for section in reversed(SECTIONS):
             kept = {entry["name"] for entry in topology.sections.get(section, [])}
-            steps += [_Step(section, name, None) for name in _removable(SECTIONS[section]) if name not in kept]
+            steps += [Step(section, name, None) for name in _removable(SECTIONS[section]) if name not in kept]
     return steps
 
 
@@ -95,15 +95,15 @@ def _removable(model: type[Model]) -> Iterable[str]:
     return rows.values_list("name", flat=True)  # type: ignore[no-any-return]
 
 
-class _Application:
-    """One run over the steps of one file."""
+class Application:
+    """One run over steps: those of one file, or those that undo a change set."""
 
     def __init__(self, topology: Topology, recorder: Recorder) -> None:
         self._topology, self._recorder = topology, recorder
         self._rows = Rows()
         self._parked: set[tuple[type[Model], Any]] = set()
 
-    def carry_out(self, steps: list[_Step]) -> None:
+    def carry_out(self, steps: Sequence[Step]) -> None:
         """Try the steps until all are done or none of the rest can be: what stands in one's way may yet move.
 
         A port that was renamed leaves its address to the next; a group is gone once no ACL names it.
@@ -112,7 +112,7 @@ class _Application:
             self._rows.prime(SECTIONS[section], (entry["name"] for entry in entries))
         pending = steps
         while pending:
-            left = []
+            left: list[Step] = []
             for step in pending:
                 step.problems = self._attempt(step)
                 if step.problems:
@@ -122,7 +122,7 @@ class _Application:
             self._rows.clear()  # what was read along with a row may have changed since
             pending = left
 
-    def _attempt(self, step: _Step) -> list[Problem]:
+    def _attempt(self, step: Step) -> list[Problem]:
         """What stood in the way; nothing was changed then."""
         section, name = step.section, step.name
         try:
@@ -146,23 +146,32 @@ class _Application:
         self._rows.reread(SECTIONS[section], name)  # the one in memory may be half written
         return problems
 
-    def _write(self, step: _Step, entry: dict[str, Any]) -> None:
-        model = SECTIONS[step.section]
-        row = self._rows.get(model, step.name)
+    def _write(self, step: Step, entry: dict[str, Any]) -> None:
+        row = self._find(step)
         if row is None:
-            row = model(name=step.name)
-        READERS[step.section](row, Fields(step.section, entry, self._topology.folder, self._rows))
-        if (model, row.pk) in self._parked:
+            row = SECTIONS[step.section](name=step.name)
+        READERS[step.section](row, self._fields(step.section, entry))
+        if self._is_parked(row):
             row.save()  # what its placeholder stands in for may follow from another column
         self._rows.put(row)
 
-    def _delete(self, step: _Step) -> None:
-        row = self._rows.get(SECTIONS[step.section], step.name)
+    def _find(self, step: Step) -> Any:
+        """The row that the step is about; None where there is none yet."""
+        return self._rows.get(SECTIONS[step.section], step.name)
+
+    def _fields(self, section: str, entry: dict[str, Any]) -> Fields:
+        return Fields(section, entry, self._topology.folder, self._rows)
+
+    def _is_parked(self, row: Model) -> bool:
+        return (type(row), row.pk) in self._parked
+
+    def _delete(self, step: Step) -> None:
+        row = self._find(step)
         if row is not None:
             row.delete()
             self._rows.reread(SECTIONS[step.section], step.name)
 
-    def _park(self, steps: list[_Step]) -> bool:
+    def _park(self, steps: Sequence[Step]) -> bool:
         """Move the rows that stand in each other's way aside: two ports change addresses, or one with another name
         takes the place of one that others name until they are changed too.
 
@@ -170,14 +179,14 @@ class _Application:
         """
         for step in steps:
             model = SECTIONS[step.section]
-            row: Any = self._rows.get(model, step.name) if model in _UNIQUE else None
+            row: Any = self._find(step) if model in _UNIQUE else None
             if row is not None and getattr(row, _UNIQUE[model]):
                 self._recorder.touch(row)
                 model._default_manager.filter(pk=row.pk).update(**{_UNIQUE[model]: _placeholder(model)})
                 self._parked.add((model, row.pk))
         return bool(self._parked)
 
-    def _told(self, steps: list[_Step]) -> list[Problem]:
+    def _told(self, steps: Sequence[Step]) -> list[Problem]:
         """In the file's order; without what only follows from another entry's problem."""
         failing = {(step.section, step.name) for step in steps}
         problems = [problem for step in steps for problem in step.problems]

@@ -10,7 +10,7 @@ from django.urls import URLPattern, get_resolver, reverse
 
 from console.models import PERMISSIONS, Role
 from console.nouns import permission_of
-from gateway.models import ChangeSet
+from gateway.models import Change, ChangeSet
 from gateway.topology.entries import SECTIONS
 from tests.console.conftest import PASSWORD
 
@@ -21,6 +21,7 @@ PAGES = {
     "invoke": "test_invoke",
     "changes": "view",
     "changes-detail": "view",
+    "changes-undo": "change_identity",  # of the change that `address` picks
     "account": None,
     "operators": "change_operators",
     "operators-add": "change_operators",
@@ -49,6 +50,8 @@ def needed(name: str) -> str | None:
 def address(name: str, world: dict[str, Model]) -> str:
     kind, _, _ = name.rpartition("-")
     match name:
+        case "changes-undo":
+            return reverse(name, args=[Change.objects.filter(kind="users").latest("id").change_set_id])
         case "changes-detail":
             return reverse(name, args=[ChangeSet.objects.latest("id").pk])
         case "operators-edit":

@@ -113,3 +113,45 @@ def test_the_queries_of_a_large_change_do_not_grow(owner: Client, django_assert_
         assert owner.get(url).status_code == 200
     with django_assert_max_num_queries(9):
         assert owner.get("/changes/").status_code == 200
+
+
+# --- undo ---
+
+
+def undo_url(made: ChangeSet) -> str:
+    return reverse("changes-undo", args=[made.pk])
+
+
+def test_an_undo_is_shown_before_it_is_done(owner: Client, changed: ChangeSet) -> None:
+    assert f'href="{undo_url(changed)}"' in owner.get(reverse("changes-detail", args=[changed.pk])).content.decode()
+    page = owner.get(undo_url(changed)).content.decode()
+    assert "<del>new words</del><ins>old words</ins>" in page
+    assert User.objects.get(name="alice").description == "new words", "shown alone"
+    answer = owner.post(undo_url(changed), follow=True)
+    assert "is undone" in answer.content.decode()
+    assert User.objects.get(name="alice").description == "old words"
+    made = ChangeSet.objects.latest("id")
+    assert (made.actor, made.address) == ("olivia-owner", "127.0.0.1")
+    assert made.message == f"undo of change {changed.pk}: new words for alice"
+
+
+def test_an_undo_that_is_barred_says_by_what(owner: Client, changed: ChangeSet) -> None:
+    with change_set("victor", "newest words"):
+        alice = User.objects.get(name="alice")
+        alice.description = "newest"
+        alice.save()
+    answer = owner.post(undo_url(changed))
+    assert answer.status_code == 409
+    assert f"by change {ChangeSet.objects.latest('id').pk} (newest words): undo that first." in answer.content.decode()
+
+
+def test_an_undo_takes_what_the_change_took(as_role: Any, changed: ChangeSet) -> None:
+    operator = as_role("operator")
+    assert "Undo…" not in operator.get(reverse("changes-detail", args=[changed.pk])).content.decode()
+    assert operator.post(undo_url(changed)).status_code == 403
+    assert User.objects.get(name="alice").description == "new words"
+
+
+def test_a_test_is_not_undone(owner: Client) -> None:
+    record_test("victor", "test invoke: GET / at ext", None, "ext", {"status": 200})
+    assert "there is nothing to undo" in owner.get(undo_url(ChangeSet.objects.latest("id"))).content.decode()

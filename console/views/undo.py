@@ -1,0 +1,45 @@
+"""Undoing a change: first shown as what would come of it, then done as a change of its own."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import path
+from django.views.decorators.http import require_http_methods
+
+from console.nouns import permission_of
+from console.permissions import require
+from console.views.changes import described
+from console.views.pages import address_of, operator_of
+from gateway.models import ChangeSet
+from gateway.topology.entries import SECTIONS
+from gateway.topology.undo import CannotUndo, undo
+
+MOST = 500  # objects of one change that a page undoes; beyond, `manage.py undo`
+
+
+@require_http_methods(["GET", "POST"])
+def undo_page(request: HttpRequest, pk: int) -> HttpResponse:
+    """It takes what the change itself took."""
+    require(request, "view")
+    made = get_object_or_404(ChangeSet, pk=pk)
+    for kind in made.changes.values_list("kind", flat=True).distinct():
+        require(request, permission_of(kind) if kind in SECTIONS else "change_gateway")
+    context: dict[str, Any] = {"row": made, "reasons": [], "changes": []}
+    if made.changes.count() > MOST:
+        context["reasons"] = [f"This many objects are undone on the host: manage.py undo {made.pk}"]
+        return render(request, "changes/undo.html", context, status=409)
+    try:
+        asked = request.method != "POST"
+        recorder = undo(made, operator_of(request), address_of(request), dry_run=asked)
+    except CannotUndo as error:
+        context["reasons"] = error.reasons
+        return render(request, "changes/undo.html", context, status=409 if request.method == "POST" else 200)
+    if asked:
+        return render(request, "changes/undo.html", context | {"changes": described(recorder.changes)})
+    messages.success(request, f"Change {made.pk} is undone.")
+    return redirect("changes-detail", recorder.revision) if recorder.revision else redirect("changes")
+
+
+urls = [path("changes/<int:pk>/undo/", undo_page, name="changes-undo")]
