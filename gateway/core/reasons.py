@@ -31,6 +31,7 @@ class GatewayReason(StrEnum):
     NO_INTERNAL_CONNECTION = "no_internal_connection"
     OVERLOADED = "overloaded"
     BACKEND_TIMEOUT = "backend_timeout"
+    CLIENT_GONE = "client_gone"
 
 
 Reason = IdentityReason | GatewayReason
@@ -249,6 +250,12 @@ REASONS: dict[Reason, ReasonInfo] = {
         "The service took too long",
         "The backend sent no answer in time.",
         "Look at the backend; raise the service's timeout if it is slow by nature.",
+    ),
+    _G.CLIENT_GONE: ReasonInfo(
+        499,  # stands in log and metrics alone: nobody is there to be told
+        "The caller is gone",
+        "The caller broke off, or did not read, before its answer was whole.",
+        "Look at the client and the network between; its own timeout may be shorter than the service's.",
     ),
 }
 

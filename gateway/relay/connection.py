@@ -19,6 +19,7 @@ from gateway.relay.channel import Credential, Witness
 from gateway.relay.exchange import Exchange
 from gateway.relay.http1 import NOTHING, ON_TUNNEL, Head, RequestParser, read_head
 from gateway.relay.memo import Memo
+from gateway.relay.tls import end_with_reset
 from identity.core.assertions import Proof
 from identity.core.certificates import Certificate
 
@@ -216,10 +217,7 @@ class ServerConnection:
         filling = self._filling
         if isinstance(filling, Exchange) and not filling.done:
             # Its body is broken: what was sent on must not look whole to anybody.
-            if filling.answered:
-                self.abort()
-            else:
-                filling.refuse(error.reason, error.words)
+            filling.refuse(error.reason, error.words)
             return
         head = _malformed_head(self.port.limits)
         if isinstance(filling, _Queued):
@@ -398,6 +396,7 @@ class ServerConnection:
         if not self.over:
             self.over = True
             self._out.clear()
+            end_with_reset(self.transport)
             self.transport.abort()
             self._gone()
 

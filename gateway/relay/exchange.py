@@ -669,13 +669,10 @@ class Exchange:
         if self.done:
             return None
         if self.answered:
-            return self._cut(words(detail))
+            return self._cut(reason, detail)
         info = REASONS[reason]
-        self.reason = reason
-        decision = self.decision
-        if decision is not None and decision.reason is not reason:
-            self.decision = decision = _with_failure(decision, reason, detail)
-        connection = self.connection
+        self._failed(reason, detail)
+        decision, connection = self.decision, self.connection
         document: dict[str, Any] = {
             "type": "about:blank",
             "title": info.title,
@@ -707,26 +704,29 @@ class Exchange:
             connection.write(body)
         return self._finish()
 
-    def _cut(self, why: str) -> None:
+    def _failed(self, reason: Reason, detail: Words) -> None:
+        self.reason = reason
+        decision = self.decision
+        if decision is not None and decision.reason is not reason:
+            self.decision = _with_failure(decision, reason, detail)
+
+    def _cut(self, reason: Reason, why: Words) -> None:
         """The answer has begun and cannot be ended: the connection is cut, so that nobody takes it for whole."""
-        log.info("trace %s: answer cut: %s", self.trace_id, why)
+        log.info("trace %s: answer cut: %s", self.trace_id, words(why))
+        self._failed(reason, why)
         self._drop_upstream()
         self.done = True
+        self.connection.abort()  # first: one that is done with ends its connection as if all were well
         self.connection.exchange_done(self)
-        self.connection.abort()
 
     def upstream_lost(self, why: str) -> None:
         """The connection that the request went on by is gone."""
         self.upstream = None
         if self.done:
             return
+        reason = GatewayReason.TUNNEL_LOST if self._through_tunnel else GatewayReason.BACKEND_PROTOCOL_ERROR
         with self.connection.node.cork:
-            if self.answered:
-                self._cut(why)
-            else:
-                self.refuse(
-                    GatewayReason.TUNNEL_LOST if self._through_tunnel else GatewayReason.BACKEND_PROTOCOL_ERROR, why
-                )
+            self.refuse(reason, why)
 
     def overdue(self, clock: float) -> bool:
         """Whether it has taken longer than the port allows in all. `clock`: as `started`, of `perf_counter`."""
@@ -749,6 +749,9 @@ class Exchange:
             if self.connection.switched and self.upstream is not None:
                 upstream, self.upstream = self.upstream, None
                 upstream.close()
+            if not self.connection.switched:  # whose end is an end like any other
+                self.status = self.status or REASONS[GatewayReason.CLIENT_GONE].status
+                self._failed(GatewayReason.CLIENT_GONE, "the connection ended before the answer was whole")
             self._drop_upstream()
             self.done = True
             self.connection.exchange_done(self)

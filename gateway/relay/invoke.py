@@ -67,7 +67,7 @@ async def invoke(node: "RelayNode", asked: Invoke) -> dict[str, Any]:
         async with asyncio.timeout(asked.timeout):
             await collector.done
     except TimeoutError:
-        connection.abort()
+        connection.eof_received()  # nobody waits for it any more
         return {"error": f"No answer within {asked.timeout:.0f} s."}
     except MessageError as error:
         return {"error": f"The answer cannot be read: {error.words}"}
@@ -161,6 +161,9 @@ class _Collector:
         if not self.done.done():
             self.done.set_exception(MessageError("the connection was cut in the middle of it"))
             self.done.exception()  # looked at, for nobody may be waiting any more
+
+    def get_extra_info(self, name: str) -> None:
+        """There is no socket to tell of."""
 
     def is_closing(self) -> bool:
         return self.done.done()

@@ -385,8 +385,8 @@ class RelayNode:
         end = asyncio.get_running_loop().time() + grace
         while self._unfinished() and asyncio.get_running_loop().time() < end:
             await asyncio.sleep(0.05)
-        for exchange in list(self.exchanges):  # 3. only what is past the grace is cut
-            exchange.connection.abort()
+        for exchange in list(self.exchanges):  # 3. only what is past the grace is given up, and told so
+            exchange.timed_out()
         for dialler in list(self.diallers.values()):
             dialler.cut()
         for pool in self.tunnels.values():

@@ -73,7 +73,9 @@ class Mappings:
     exact: Mapping[str, OnFile]
     buckets: Mapping[tuple[object, ...], tuple[Rule, ...]] = field(default_factory=dict)
     rules: int = 0
-    _known: dict[object, list[tuple[int, list[Rule]]]] = field(default_factory=dict, compare=False, repr=False)
+    _known: dict[str, tuple[tuple[Certificate, ...], list[tuple[int, list[Rule]]]]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     @classmethod
     def of(cls, exact: Mapping[str, OnFile], rules: Iterable[Rule]) -> "Mappings":
@@ -104,13 +106,13 @@ class Mappings:
 
     def tiers(self, certificate: Certificate, chain: tuple[Certificate, ...]) -> list[tuple[int, list[Rule]]]:
         """The rules that match, by ascending priority, and by name within one. Remembered, for they never change."""
-        index = certificate.sha256, chain
-        known = self._known.get(index)
-        if known is None:
+        known = self._known.get(certificate.sha256)
+        # A verdict is remembered too, so the chain is most often the very one: a hash of it would cost the most here.
+        if known is None or (known[0] is not chain and known[0] != chain):
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
-            known = self._known[index] = self._find(certificate, chain)
-        return known
+            known = self._known[certificate.sha256] = chain, self._find(certificate, chain)
+        return known[1]
 
     def _find(self, certificate: Certificate, chain: tuple[Certificate, ...]) -> list[tuple[int, list[Rule]]]:
         found: dict[int, list[Rule]] = {}
@@ -186,7 +188,9 @@ def resolve(
     else:
         steps = []
     for priority, matching in mappings.tiers(certificate, chain):
-        users = frozenset[str]().union(*(rule.users(certificate, known) for rule in matching))
+        users = matching[0].users(certificate, known)
+        for rule in matching[1:]:
+            users |= rule.users(certificate, known)
         if len(users) > 1:  # refused, never guessed: rows carry no order
             named: Words = ("rules {0} of priority {1}", tuple(rule.name for rule in matching), priority)
             steps.append(Step("mapping", False, named, ("they name different users: {0}", users)))

@@ -54,3 +54,11 @@ def test_the_rules_that_match_are_those_that_miss_nothing(rules: list[Rule], cha
                 expected.setdefault(rule.priority, []).append(rule)
         found = mappings.tiers(certificate, chain)
         assert found == [(p, sorted(expected[p], key=lambda rule: rule.name)) for p in sorted(expected)]
+
+
+def test_what_is_remembered_of_a_certificate_holds_for_the_chain_that_it_was_found_with() -> None:
+    alice = partners()[0].certificate
+    one, two = (authority.certificate for authority in CAS)
+    mappings = Mappings.of({}, [Rule("by-one", 1, issuer_spki_sha256=one.spki_sha256, user="alice")])
+    for chain, found in (((one,), 1), ((two,), 0), ((one,), 1), ((two, one), 1), ((), 0)):
+        assert len(mappings.tiers(alice, chain)) == found

@@ -64,7 +64,11 @@ class Backend:
                         self.rfile.readline()
                     self.rfile.readline()
                 while size < length:
-                    size += len(self.rfile.read(min(65536, length - size)))
+                    piece = self.rfile.read(min(65536, length - size))
+                    if not piece:  # whoever sent it is gone
+                        self.close_connection = True
+                        return
+                    size += len(piece)
                 outer.seen.append({"method": self.command, "path": self.path, "size": size,
                                    "headers": [(k.lower(), v) for k, v in self.headers.items()]})  # fmt: skip
                 outer.answer(self)
@@ -231,7 +235,8 @@ class Installation:
         context = self.context(who)
         with socket.create_connection(self.address(port), 10) as plain:
             plain.settimeout(15)
-            with context.wrap_socket(plain, server_hostname="localhost") as sock:
+            # A connection that is cut is none that ended.
+            with context.wrap_socket(plain, server_hostname="localhost", suppress_ragged_eofs=False) as sock:
                 yield sock
 
     def request(
