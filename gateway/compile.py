@@ -53,6 +53,7 @@ def document_of(node_name: str) -> Document:
         .select_related("port", "node")
         .prefetch_related("may_assert_truststores", "may_assert_groups")
     )
+    blocked = list(Certificate.objects.filter(blocked=True).order_by("sha256").values_list("sha256", flat=True))
     decides = [port for port in ports if _identifies(port, apis)]
     token = _token(services)
     keystores = {keystore.pk for row in (*ports, *endpoints) if (keystore := _keystore_of(row))}
@@ -76,7 +77,7 @@ def document_of(node_name: str) -> Document:
         "services": {service.name: _service(service) for service in services},
         "apis": {api.name: _api(api) for api in apis},
         "endpoints": {endpoint.name: _endpoint(endpoint) for endpoint in endpoints},
-        "registrations": {registration.name: _registration(registration) for registration in registrations},
+        "registrations": {each.name: _registration(each, set(blocked)) for each in registrations},
         "users": _users(hashes=any(port.accepts_basic for port in decides)) if decides else {},
         "acls": _acls({DEFAULT_ACL, *(_acl_name(guarded) for guarded in (*services, *apis))}),
         "certificates": _certificates() if decides else {},
@@ -84,6 +85,7 @@ def document_of(node_name: str) -> Document:
         "truststores": _truststores(Truststore.objects.filter(pk__in=truststores)),
         "keystores": _keystores(Keystore.objects.filter(pk__in=keystores)),
         "token": token,
+        "blocked": {"certificates": blocked, "of_disabled_users": _of_disabled_users()},
     }
 
 
@@ -169,7 +171,8 @@ def _endpoint(endpoint: Endpoint) -> dict[str, Any]:
     }
 
 
-def _registration(registration: Registration) -> dict[str, Any]:
+def _registration(registration: Registration, blocked: set[str]) -> dict[str, Any]:
+    """`blocked`: certificates; a node that is known by one of them registers nowhere."""
     limited = registration.limits_assertions
     truststores = [store.name for store in registration.may_assert_truststores.all()]
     groups = [group.name for group in registration.may_assert_groups.all()]
@@ -177,7 +180,7 @@ def _registration(registration: Registration) -> dict[str, Any]:
         "port": registration.port.name,
         "node": registration.node.name,
         "certificate_sha256": registration.sha256,
-        "enabled": registration.enabled,
+        "enabled": registration.enabled and registration.sha256 not in blocked,
         "allow_test": registration.allow_test,
         "paths": registration.paths,
         # Where a limit is set and one of its two lists is left empty, that half is not limited.
@@ -191,9 +194,10 @@ def _users(*, hashes: bool) -> dict[str, Any]:
     for user_id, group in User.groups.through.objects.values_list("user_id", "group__name").order_by("group__name"):
         groups.setdefault(user_id, []).append(group)
     found = {}
-    for pk, name, enabled, password_hash in User.objects.values_list("pk", "name", "enabled", "password_hash"):
+    rows = User.objects.values_list("pk", "name", "enabled", "password_hash", "ports")
+    for pk, name, enabled, password_hash, ports in rows:
         fixed = [EVERYBODY, "Anonymous"] if name == DEFAULT else [EVERYBODY]
-        found[name] = {"groups": fixed + groups.get(pk, []), "enabled": enabled}
+        found[name] = {"groups": fixed + groups.get(pk, []), "enabled": enabled, **_limit(ports)}
         if hashes and password_hash:
             found[name]["password_hash"] = password_hash
     return found
@@ -210,11 +214,22 @@ def _acls(names: Iterable[str]) -> dict[str, Any]:
 
 
 def _certificates() -> dict[str, Any]:
-    rows = Certificate.objects.values_list("sha256", "name", "user__name", "usage", "blocked")
+    rows = Certificate.objects.values_list("sha256", "name", "user__name", "usage", "blocked", "ports")
     return {
-        sha256: {"name": name, "user": user, "logs_in": usage == Usage.SSL_AUTHENTICATION, "blocked": blocked}
-        for sha256, name, user, usage, blocked in rows
-    }
+        sha256: {"name": name, "user": user, "logs_in": usage == Usage.SSL_AUTHENTICATION, "blocked": blocked,
+                 **_limit(ports)}
+        for sha256, name, user, usage, blocked, ports in rows
+    }  # fmt: skip
+
+
+def _limit(ports: list[str]) -> dict[str, list[str]]:
+    """Left out where there is none, so that a hundred thousand entries do not say so."""
+    return {"ports": ports} if ports else {}
+
+
+def _of_disabled_users() -> list[str]:
+    rows = Certificate.objects.filter(user__enabled=False).order_by("sha256")
+    return list(rows.values_list("sha256", flat=True))
 
 
 def _mapping_rules() -> dict[str, Any]:
@@ -228,6 +243,7 @@ def _mapping_rules() -> dict[str, Any]:
             "san": rule.san,
             "user": rule.user.name if rule.user else None,
             "user_from": rule.user_from or None,
+            **_limit(rule.ports),
         }
         for rule in MappingRule.objects.filter(enabled=True).select_related("user")
     }
