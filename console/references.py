@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from django.db.models import Model
 
 from console.nouns import TITLES, label_of, url_of
-from gateway.models import API, Dial, Service
-from gateway.models.guards import ports_naming
+from gateway.models import API, Dial, Port, Service
+from gateway.models.guards import limited_to_ports, ports_naming
 from gateway.topology.entries import KIND_OF
 
 SHOWN = 12  # referrers of one kind that are named
@@ -46,4 +46,6 @@ def _referrers(row: Model) -> list[Model]:
         found += [other.port if isinstance(other, Dial) else other for other in others]
     if isinstance(row, Service | API):
         found += ports_naming(row.name)
+    elif isinstance(row, Port):
+        found += limited_to_ports(row.name)
     return found

@@ -1,9 +1,12 @@
-"""What names an object by text follows when the object is renamed: ports' lists of services, endpoints' URLs."""
+"""What names an object by text follows when the object is renamed.
+
+Ports' lists of services, endpoints' URLs, the ports where alone a user may be used.
+"""
 
 from typing import Any
 
 from gateway.models import API, Endpoint, Port, Service
-from gateway.models.guards import ports_naming
+from gateway.models.guards import limited_to_ports, ports_naming
 
 
 def stored_name(row: Any) -> str:
@@ -25,6 +28,9 @@ def follow(row: Any, old: str) -> None:
         for endpoint in Endpoint.objects.filter(registration_port=row):
             endpoint.url = f"reverse://{row.name}{endpoint.url.removeprefix(f'reverse://{old}')}"
             endpoint.save()
+        for limited in limited_to_ports(old):
+            limited.ports = sorted(_renamed(limited.ports, old, row.name))
+            limited.save()
 
 
 def _renamed(entries: list[str], old: str, new: str) -> list[str]:

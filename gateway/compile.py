@@ -101,8 +101,10 @@ class Compiler:
         return revision
 
     def _take_up(self, touched: "_Touched") -> None:
-        if touched.keys.keys() - {"users", "certificates", "mapping_rules"}:
+        if touched.keys.keys() - {"users", "certificates", "mapping_rules"} or touched.block_changed:
             self._own = {}
+        if touched.keys["users"] or touched.keys["certificates"]:
+            self._common.pop("blocked", None)
         for reader in ("users", "users and hashes"):
             if touched.group_changed:  # renamed, perhaps, and its name is with each of its users
                 self._common.pop(reader, None)
@@ -138,12 +140,15 @@ class _Touched:
     user_names: set[str] = field(default_factory=set)
     renamed_users: set[str] = field(default_factory=set)
     fingerprints: set[str] = field(default_factory=set)
+    block_changed: bool = False
 
 
 def _touched_between(known: int, revision: int) -> _Touched:
     touched = _Touched()
     for change in changes_between(known, revision):
         touched.keys[change.kind].add(change.object_id)
+        if change.kind == "certificates" and _is_blocked(change.before) != _is_blocked(change.after):
+            touched.block_changed = True  # a registration may be known by it
         if change.before is None:
             continue
         match change.kind:
@@ -156,6 +161,10 @@ def _touched_between(known: int, revision: int) -> _Touched:
             case "certificates":
                 touched.fingerprints.add(_sha256_of(change.before))
     return touched
+
+
+def _is_blocked(entry: dict[str, Any] | None) -> bool:
+    return bool(entry and entry.get("blocked"))
 
 
 def _sha256_of(entry: dict[str, Any]) -> str:
@@ -188,6 +197,8 @@ def _own_sections(node_name: str) -> _Own:
         .prefetch_related("may_assert_truststores", "may_assert_groups")
     )
     dialled = {dial.registration for port in ports for dial in port.connect.all()}
+    known_by = [registration.sha256 for registration in registrations]
+    blocked = set(Certificate.objects.filter(blocked=True, sha256__in=known_by).values_list("sha256", flat=True))
     decides = [port for port in ports if _identifies(port, apis)]
     by_password = any(port.accepts_basic for port in decides)
     by_certificate = any(port.client_auth != ClientAuth.PASSWORD for port in decides)
@@ -212,13 +223,17 @@ def _own_sections(node_name: str) -> _Own:
         "services": {service.name: _service(service) for service in services},
         "apis": {api.name: _api(api) for api in apis},
         "endpoints": {endpoint.name: _endpoint(endpoint) for endpoint in endpoints},
-        "registrations": {row.name: _registration(row, believes=row in dialled) for row in registrations},
+        "registrations": {
+            row.name: _registration(row, believes=row in dialled, blocked=row.sha256 in blocked)
+            for row in registrations
+        },
         "acls": _acls({DEFAULT_ACL, *(_acl_name(guarded) for guarded in (*services, *apis))}),
         "truststores": _truststores(Truststore.objects.filter(pk__in=truststores)),
         "keystores": _keystores(Keystore.objects.filter(pk__in=keystores)),
         "token": token,
     }
     common = {
+        "blocked": "blocked",
         "users": ("users and hashes" if by_password else "users") if decides else "",
         "certificates": "certificates" if by_certificate else "",
         "mapping_rules": "mapping_rules" if by_certificate else "",
@@ -311,8 +326,13 @@ def _endpoint(endpoint: Endpoint) -> dict[str, Any]:
     }
 
 
-def _registration(registration: Registration, *, believes: bool) -> dict[str, Any]:
-    """`believes`: this node is the one at the far end, which holds the channel to what it may assert."""
+def _registration(registration: Registration, *, believes: bool, blocked: bool) -> dict[str, Any]:
+    """One registration.
+
+    Args:
+        believes: this node is the one at the far end, which holds the channel to what it may assert.
+        blocked: the certificate that its node is known by is; it registers nowhere then.
+    """
     limited = believes and registration.limits_assertions
     truststores = [store.name for store in registration.may_assert_truststores.all()]
     groups = [group.name for group in registration.may_assert_groups.all()]
@@ -320,7 +340,7 @@ def _registration(registration: Registration, *, believes: bool) -> dict[str, An
         "port": registration.port.name,
         "node": registration.node.name,
         "certificate_sha256": registration.sha256,
-        "enabled": registration.enabled,
+        "enabled": registration.enabled and not blocked,
         "allow_test": registration.allow_test,
         "paths": registration.paths,
         # Where a limit is set and one of its two lists is left empty, that half is not limited.
@@ -338,9 +358,9 @@ def _users(keys: Collection[str] | None, *, hashes: bool = False) -> Section:
     for user_id, group in members.values_list("user_id", "group__name"):
         groups[user_id].append(group)
     found = {}
-    for pk, name, enabled, password_hash in rows.values_list("pk", "name", "enabled", "password_hash"):
+    for pk, name, enabled, password_hash, ports in rows.values_list("pk", "name", "enabled", "password_hash", "ports"):
         fixed = [EVERYBODY, "Anonymous"] if name == DEFAULT else [EVERYBODY]
-        found[name] = {"groups": fixed + groups[pk], "enabled": enabled}
+        found[name] = {"groups": fixed + groups[pk], "enabled": enabled, **_limit(ports)}
         if hashes and password_hash:
             found[name]["password_hash"] = password_hash
     return found
@@ -358,10 +378,25 @@ def _acls(names: Iterable[str]) -> dict[str, Any]:
 
 def _certificates(keys: Collection[str] | None) -> Section:
     chosen = Certificate.objects.all() if keys is None else Certificate.objects.filter(pk__in=keys)
-    rows = chosen.values_list("sha256", "name", "user__name", "usage", "blocked")
+    rows = chosen.values_list("sha256", "name", "user__name", "usage", "blocked", "ports")
     return {
-        sha256: {"name": name, "user": user, "logs_in": usage == Usage.SSL_AUTHENTICATION, "blocked": blocked}
-        for sha256, name, user, usage, blocked in rows
+        sha256: {"name": name, "user": user, "logs_in": usage == Usage.SSL_AUTHENTICATION, "blocked": blocked,
+                 **_limit(ports)}
+        for sha256, name, user, usage, blocked, ports in rows
+    }  # fmt: skip
+
+
+def _limit(ports: list[str]) -> dict[str, list[str]]:
+    """Left out where there is none, so that a hundred thousand entries do not say so."""
+    return {"ports": ports} if ports else {}
+
+
+def _blocked(_: Collection[str] | None) -> Section:
+    """What every node refuses, and whose connections it closes: also one that has no users and no certificates."""
+    rows = Certificate.objects.order_by("sha256").values_list("sha256", flat=True)
+    return {
+        "certificates": list(rows.filter(blocked=True)),
+        "of_disabled_users": list(rows.filter(user__enabled=False)),
     }
 
 
@@ -374,12 +409,14 @@ def _mapping_rules(_: Collection[str] | None) -> Section:
             "san": rule.san,
             "user": rule.user.name if rule.user else None,
             "user_from": rule.user_from or None,
+            **_limit(rule.ports),
         }
         for rule in MappingRule.objects.filter(enabled=True).select_related("user")
     }
 
 
 _READERS: dict[str, Callable[[Collection[str] | None], Section]] = {
+    "blocked": _blocked,
     "users": _users,
     "users and hashes": partial(_users, hashes=True),
     "certificates": _certificates,

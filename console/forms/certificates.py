@@ -5,7 +5,7 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 
-from console.forms.fields import NounForm, PemField
+from console.forms.fields import NounForm, PemField, PortsField
 from identity.core import certificates
 from identity.core.certificates import CertificateError
 from identity.models import Certificate, User
@@ -33,9 +33,15 @@ class UploadForm(forms.Form):
 class CertificateForm(NounForm):
     """What is said of a certificate; the certificate itself never changes."""
 
+    ports = PortsField(
+        label="Logs in at",
+        help_text="None chosen: at every port. Otherwise at these alone, and elsewhere by no mapping rule either.",
+    )
+    groups = [("Limit to ports", ["ports"], True)]
+
     class Meta:
         model = Certificate
-        fields = ["name", "user", "usage", "description"]
+        fields = ["name", "user", "usage", "ports", "description"]
         labels = {"user": "Runs as user"}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

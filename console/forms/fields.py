@@ -10,6 +10,7 @@ from django.forms.utils import flatatt
 from django.template.loader import render_to_string
 
 from gateway.core.paths import is_normal
+from gateway.models import Port, PortType
 from identity.core import certificates
 from identity.core.certificates import CertificateError
 
@@ -49,6 +50,20 @@ class LinesField(forms.CharField):
         if problems:
             raise ValidationError(problems[:MAX_PROBLEMS])
         return lines
+
+
+class PortsField(forms.MultipleChoiceField):
+    """Ports, by name, where alone something may be used; none chosen: everywhere."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(required=False, widget=forms.CheckboxSelectMultiple, **kwargs)
+
+    def offer_ports(self) -> None:
+        rows = Port.objects.exclude(type=PortType.REGISTRATION).select_related("node").order_by("node__name", "name")
+        self.choices = [(row.name, f"{row.name} — {row.type}, on {row.node}") for row in rows]
+
+    def clean(self, value: Any) -> list[str]:
+        return sorted(super().clean(value))
 
 
 def check_path(text: str) -> None:
@@ -132,6 +147,8 @@ class NounForm(forms.ModelForm):  # type: ignore[type-arg]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for field in self.fields.values():
+            if isinstance(field, PortsField):
+                field.offer_ports()
             widget = field.widget
             if isinstance(widget, forms.TextInput | forms.NumberInput):
                 widget.attrs.setdefault("autocomplete", "off")

@@ -5,7 +5,7 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 
-from console.forms.fields import LinesField, NounForm
+from console.forms.fields import LinesField, NounForm, PortsField
 from gateway.core import paths
 from gateway.models import API, Endpoint, EndpointIdentity, Node, Service
 from gateway.models.services import IDENTITY_HEADERS, METHODS, Builtin
@@ -37,12 +37,20 @@ class UserForm(NounForm):
         required=False, widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}), label="Password again"
     )
     remove_password = forms.BooleanField(required=False, help_text="The user can then log in by certificate alone.")
+    ports = PortsField(
+        label="Usable at",
+        help_text="None chosen: at every port. Otherwise at these alone, by certificate or password. An internal port "
+        "counts by its own name.",
+    )
     shown_at = {"password_hash": "password"}
-    groups = [("Password", ["password", "password_again", "remove_password"], True)]
+    groups = [
+        ("Password", ["password", "password_again", "remove_password"], True),
+        ("Limit to ports", ["ports"], True),
+    ]
 
     class Meta:
         model = User
-        fields = ["name", "enabled", "groups", "description"]
+        fields = ["name", "enabled", "groups", "ports", "description"]
         widgets = {"groups": forms.CheckboxSelectMultiple}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -52,7 +60,7 @@ class UserForm(NounForm):
         if not self.instance.password_hash:
             del self.fields["remove_password"]
         if self.instance.name == DEFAULT:
-            for name in ("enabled", "groups", "password", "password_again"):
+            for name in ("enabled", "groups", "ports", "password", "password_again"):
                 del self.fields[name]
         if self.instance.predefined:
             self.fields["name"].disabled = True
@@ -227,14 +235,16 @@ class MappingRuleForm(NounForm):
         required=False,
         label="Or the user that the certificate names by its",
     )
+    ports = PortsField(label="Counts at", help_text="None chosen: at every port. Elsewhere the rule does not match.")
     groups = [
         ("Certificates that match: each condition that is given must hold", ["issuer", "subject", "san"], False),
         ("Run as", ["user", "user_from"], False),
+        ("Limit to ports", ["ports"], True),
     ]
 
     class Meta:
         model = MappingRule
-        fields = ["name", "enabled", "priority", "issuer", "subject", "san", "user", "user_from"]
+        fields = ["name", "enabled", "priority", "issuer", "subject", "san", "user", "user_from", "ports"]
         labels = {"san": "Alternative name (SAN)"}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -30,6 +30,7 @@ from identity.core import chains, mapping
 from identity.core.acl import ACL, admits
 from identity.core.assertions import Proof
 from identity.core.certificates import Certificate
+from identity.core.mapping import usable_at
 from identity.core.reasons import IdentityReason
 from identity.core.trace import Step, Words
 
@@ -322,6 +323,9 @@ def _by_certificate(
         return _refuse(decision, verdict.reason, "certificate", found, verdict.words)
     decision.chain = verdict.chain
     decision.steps.append(Step("certificate", True, found, verdict.words))
+    if certificate.sha256 in snapshot.blocked:  # of all nodes, those that map nobody too
+        against = "it is blocked, and logs nobody in by a rule either"
+        return _refuse(decision, IdentityReason.CERTIFICATE_UNMAPPED, "mapping", found, against)
     if registration is not None and registration.truststores is not None:
         allowed = [chains.judge(certificate, facts.intermediates, store, now) for store in registration.truststores]
         decision.until = min([decision.until, *(verdict.until for verdict in allowed)])
@@ -333,7 +337,7 @@ def _by_certificate(
         decision.outcome = Outcome.PASS
         decision.steps.append(Step("authentication", True, "certificate handed on", "the internal node maps it"))
         return True
-    resolution = mapping.resolve(certificate, verdict.chain, snapshot.mappings, snapshot.users)
+    resolution = mapping.resolve(certificate, verdict.chain, snapshot.mappings, snapshot.users, port.name)
     decision.steps.extend(resolution.steps)
     if resolution.reason is not None or resolution.user is None:
         decision.outcome, decision.reason = Outcome.REFUSE, resolution.reason
@@ -374,23 +378,35 @@ def _by_password(facts: Facts, snapshot: Snapshot, decision: Decision, passing: 
         against: Words = "too many wrong passwords for this user from this address; refused for a while"
         return _refuse(decision, invalid, "password", ("user {0}", name), against)
     user = snapshot.users.get(name)
+    barred = _why_barred(user, facts.port)
     if facts.password is PasswordVerdict.UNKNOWN:
-        # An unknown user takes as long as a known one: there is always something to verify.
+        # There is always something to verify, and it takes as long. Of a user who may not log in here it is what
+        # nobody's password is: whether his was right shows in nothing, not in what is remembered or counted either.
         decision.outcome = Outcome.VERIFY
-        decision.user = user or User(name, frozenset(), False)
+        decision.user = user if user is not None and not barred else User(name, frozenset(), False)
         return True
-    if facts.password is PasswordVerdict.WRONG or user is None or user.name == DEFAULT_USER:
-        return _refuse(decision, invalid, "password", ("user {0}", name), "user or password is wrong")
-    if not user.enabled:
-        return _refuse(decision, invalid, "password", ("user {0}", name), "the user is disabled")
+    wrong = "user or password is wrong"
+    if user is None or user.name == DEFAULT_USER or barred or facts.password is PasswordVerdict.WRONG:
+        _refuse(decision, invalid, "password", ("user {0}", name), barred or wrong)
+        decision.detail = wrong  # to the caller each of these is the same; the trace knows better
+        return True
     decision.steps.append(Step("password", True, ("user {0}", name), "the password is right"))
     return _as_user(name, facts, snapshot, decision, passing)
 
 
+def _why_barred(user: User | None, port: Port) -> Words:
+    """Why a user's password counts for nothing at a port, right or wrong; "" where it may count."""
+    if user is None or user.name == DEFAULT_USER:
+        return ""
+    if not user.enabled:
+        return "the user is disabled"
+    if not usable_at(user.ports, port.name):
+        return "the user is for ports {0} only, and this is port {1}", user.ports, port.name
+    return ""
+
+
 def _as_user(name: str, facts: Facts, snapshot: Snapshot, decision: Decision, passing: bool) -> bool:
-    user = snapshot.users.get(name)
-    if user is None or not user.enabled:
-        return _refuse(decision, IdentityReason.USER_DISABLED, "user", ("user {0}", name), "disabled")
+    user = snapshot.users[name]
     groups, registration = user.groups, facts.registration
     if registration is not None:
         if registration.groups is None:

@@ -20,7 +20,7 @@ from gateway.core.limits import Limits
 from identity.core.acl import ACL
 from identity.core.certificates import Certificate, from_der, from_file
 from identity.core.chains import Truststore, load_crl
-from identity.core.mapping import Mappings, OnFile, Rule
+from identity.core.mapping import ANYWHERE, Mappings, OnFile, Rule
 
 FORMAT = 1
 DEFAULT_USER, DEFAULT_ACL = "Default", "Default"
@@ -55,12 +55,19 @@ class EndpointIdentity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """`groups`: all that count, the fixed ones too. `password_hash`: "" where this node has no business with it."""
+    """Whom requests run as.
+
+    Attributes:
+        groups: all that count, the fixed ones too.
+        password_hash: "" where this node has no business with it.
+        ports: where alone he may be used; empty: everywhere.
+    """
 
     name: str
     groups: frozenset[str]
     enabled: bool
     password_hash: str = field(default="", repr=False)
+    ports: frozenset[str] = ANYWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +255,13 @@ class Routes:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that one node decides by. `revision` is that of the configuration it was made from."""
+    """All that one node decides by.
+
+    Attributes:
+        revision: of the configuration that it was made from.
+        blocked: certificates that are, by SHA-256: every node refuses them, whether it maps or not.
+        of_disabled: certificates on file of users that are disabled: what a node knows of them that has no users.
+    """
 
     revision: int
     node: str
@@ -265,6 +278,8 @@ class Snapshot:
     truststores: Mapping[str, Truststore]
     keystores: Mapping[str, Keystore]
     token: TokenSettings | None
+    blocked: frozenset[str]
+    of_disabled: frozenset[str]
     api_routes: Routes
     all_routes: Routes
     document: Document = field(repr=False, compare=False)
@@ -378,9 +393,7 @@ def _build(document: Document, before: Snapshot | None, change: Difference | Non
     truststores = build.section("truststores", _truststore)
     keystores = build.section("keystores", _keystore)
     acls = build.section("acls", lambda name, e: ACL(name, frozenset(e["allowed"]), frozenset(e["denied"])))
-    users = build.section(
-        "users", lambda name, e: User(name, frozenset(e["groups"]), e["enabled"], e.get("password_hash", ""))
-    )
+    users = build.section("users", _user)
     stores = build.unchanged("truststores", truststores), build.unchanged("keystores", keystores)
     endpoints = build.section("endpoints", lambda n, e: _endpoint(n, e, keystores, truststores), depends_on=stores)
     services = build.section("services", lambda n, e: _service(n, e, acls), depends_on=(build.unchanged("acls", acls),))
@@ -395,7 +408,7 @@ def _build(document: Document, before: Snapshot | None, change: Difference | Non
         lambda n, e: _port(n, e, keystores, truststores, registrations),
         depends_on=(*stores, build.unchanged("registrations", registrations)),
     )
-    token = document.get("token")
+    token, blocked = document.get("token"), document.get("blocked", {})
     rules = build.section("mapping_rules", _rule)
     if before is not None and services is before.services and apis is before.apis:
         api_routes, all_routes = before.api_routes, before.all_routes
@@ -421,10 +434,21 @@ def _build(document: Document, before: Snapshot | None, change: Difference | Non
         token=TokenSettings(keystores[token["keystore"]], token["issuer"], token["audience"], token["lifetime"])
         if token
         else None,
+        blocked=frozenset(blocked.get("certificates", ())),
+        of_disabled=frozenset(blocked.get("of_disabled_users", ())),
         api_routes=api_routes,
         all_routes=all_routes,
         document=document,
     )
+
+
+def _user(name: str, entry: Any) -> User:
+    return User(name, frozenset(entry["groups"]), entry["enabled"], entry.get("password_hash", ""), _ports(entry))
+
+
+def _ports(entry: Any) -> frozenset[str]:
+    """Where alone something counts; an entry that names none counts everywhere."""
+    return frozenset(entry["ports"]) if "ports" in entry else ANYWHERE
 
 
 def _truststore(name: str, entry: Any) -> Truststore:
@@ -530,11 +554,12 @@ def _rule(name: str, entry: Any) -> Rule:
         san=entry["san"],
         user=entry["user"],
         user_from=entry["user_from"],
+        ports=_ports(entry),
     )
 
 
 def _on_file(entry: Any) -> OnFile:
-    return OnFile(entry["name"], entry["user"], entry["logs_in"], entry["blocked"])
+    return OnFile(entry["name"], entry["user"], entry["logs_in"], entry["blocked"], _ports(entry))
 
 
 class _Certificates(Mapping[str, OnFile]):

@@ -1,7 +1,8 @@
 """What names a changed object must still be valid: a model's `clean` sees its own row alone.
 
 A node that becomes internal still has its external port; a registration port that is turned into another kind still
-has its registrations; an authority that is gone from every truststore is still the issuer of a mapping rule.
+has its registrations; an authority that is gone from every truststore is still the issuer of a mapping rule;
+a port that is gone is still the one where alone a user may be used.
 """
 
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import Model
 
 from gateway.models import API, Dial, Endpoint, Node, Port, Registration
+from gateway.models.guards import LIMITED_TO_PORTS, limited_to_ports
 from identity.models import MappingRule, TrustedCertificate, Truststore
 
 
@@ -42,6 +44,7 @@ class Touched:
 
 def check(touched: Iterable[Touched]) -> None:
     """Raises Inconsistent where a change left something invalid that names what was changed."""
+    touched = list(touched)
     found: dict[Model, ValidationError] = {}
     stores_changed = False
     for each in touched:
@@ -52,6 +55,7 @@ def check(touched: Iterable[Touched]) -> None:
                     row.full_clean()
                 except ValidationError as error:
                     found[_owner(row)] = error
+    found |= _unknown_ports(touched)
     if stores_changed:
         found |= _rules_without_issuer()
     if found:
@@ -79,6 +83,24 @@ def _dependents(touched: Touched) -> Iterable[Model]:
 
 def _owner(row: Model) -> Model:
     return row.port if isinstance(row, Dial) else row
+
+
+def _unknown_ports(touched: list[Touched]) -> dict[Model, ValidationError]:
+    """What is limited to a port that there is not: it would be usable nowhere, or where the next of that name is."""
+    rows: dict[Model, None] = {}
+    if any(each.model is Port and (each.differs("name") or each.after is None) for each in touched):
+        rows = dict.fromkeys(limited_to_ports())
+    for each in touched:
+        if each.model in LIMITED_TO_PORTS and each.after is not None and each.after.get("ports"):
+            rows[each.row] = None
+    if not rows:
+        return {}
+    known = set(Port.objects.values_list("name", flat=True))
+    return {
+        row: ValidationError({"ports": f"There is no port {', '.join(unknown)}; name another, or take it off."})
+        for row in rows
+        if (unknown := [name for name in row.ports if name not in known])  # type: ignore[attr-defined]
+    }
 
 
 def _rules_without_issuer() -> dict[Model, ValidationError]:

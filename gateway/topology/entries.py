@@ -126,7 +126,13 @@ def _group(row: Group) -> Entry:
 
 def _user(row: User) -> Entry:
     password = kept_password(row) if row.password_hash else None
-    entry = _filled(name=row.name, groups=_names(row.groups), password=password, description=row.description)
+    entry = _filled(
+        name=row.name,
+        groups=_names(row.groups),
+        password=password,
+        ports=sorted(row.ports),
+        description=row.description,
+    )
     return entry if row.enabled else entry | {"enabled": False}
 
 
@@ -161,6 +167,7 @@ def _certificate(row: Certificate) -> Entry:
         certificate=row.certificate.pem(),
         user=_name(row.user),
         usage=row.usage,
+        ports=sorted(row.ports),
         description=row.description,
     )
     return entry | {"blocked": True} if row.blocked else entry
@@ -175,6 +182,7 @@ def _mapping_rule(row: MappingRule) -> Entry:
         san=row.san,
         user=_name(row.user),
         user_from=row.user_from,
+        ports=sorted(row.ports),
     )
     return entry if row.enabled else entry | {"enabled": False}
 

@@ -65,6 +65,15 @@ def _link(manager: Any, rows: Iterable[Model]) -> None:
         manager.set(wanted)
 
 
+def _ports(fields: Fields, names: list[str]) -> list[str]:
+    """Names of ports, in one order; those that there are not are noted against the field."""
+    for name in names:
+        fields.find("ports", name, Port)
+    if fields.given("ports") and not names and not fields.problems:
+        fields.complain("ports", "an empty list would mean nowhere; name some, or leave it out")
+    return sorted(names)
+
+
 def node(row: Node, fields: Fields) -> None:
     _set(row, fields, role=fields.choice("role", Role.values), description=fields.text("description"))
 
@@ -78,6 +87,7 @@ def user(row: User, fields: Fields) -> None:
     enabled = fields.boolean("enabled", True)
     description = fields.text("description", row.description if row.predefined else "")
     groups = fields.references("groups", Group)
+    ports = _ports(fields, fields.texts("ports"))
     if isinstance(secret, Kept) and (not row.password_hash or kept_password(row)["kept"] != secret.fingerprint):
         fields.complain("password", "another password is stored, or none; give it in the clear")
     fields.check()  # before anything is hashed, which is slow on purpose
@@ -87,7 +97,7 @@ def user(row: User, fields: Fields) -> None:
     elif isinstance(secret, str) and not (row.password_hash and row.has_password(secret)):
         row.set_password(secret)
         other_password = True
-    _set(row, fields, changed=other_password, enabled=enabled, description=description)
+    _set(row, fields, changed=other_password, enabled=enabled, ports=ports, description=description)
     _link(row.groups, groups)
 
 
@@ -190,6 +200,7 @@ def certificate(row: Certificate, fields: Fields) -> None:
         user=fields.reference("user", User),
         usage=fields.choice("usage", Usage.values, default_of(Certificate, "usage")),
         blocked=fields.boolean("blocked"),
+        ports=_ports(fields, fields.texts("ports")),
         description=fields.text("description"),
     )
 
@@ -209,6 +220,7 @@ def mapping_rule(row: MappingRule, fields: Fields) -> None:
         san=fields.text("san"),
         user=fields.reference("user", User),
         user_from=fields.choice("user_from", ["", *UserFrom.values], ""),
+        ports=_ports(fields, fields.texts("ports")),
         enabled=fields.boolean("enabled", True),
     )
 

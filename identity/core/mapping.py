@@ -2,23 +2,62 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from identity.core.certificates import Certificate
-from identity.core.names import folded, san_matches
+from identity.core.names import DistinguishedName, folded, san_matches
 from identity.core.reasons import IdentityReason
 from identity.core.trace import Step, Words
 
 USER_FROM = ("cn", "san_dns", "san_email", "san_uri")
+ANYWHERE: frozenset[str] = frozenset()  # as `ports`: no limit is given
+
+
+def usable_at(ports: frozenset[str], port: str) -> bool:
+    """Whether a user, a certificate or a rule that is limited to `ports` counts at `port`; none given: everywhere."""
+    return not ports or port in ports
+
+
+class Account(Protocol):
+    """What mapping has to know of a user."""
+
+    @property
+    def enabled(self) -> bool: ...
+    @property
+    def ports(self) -> frozenset[str]: ...
+
+
+class Chained(Protocol):
+    """An issuer in a verified chain, known by its key."""
+
+    @property
+    def spki_sha256(self) -> str: ...
+
+
+class Bearer(Protocol):
+    """What mapping reads of a certificate."""
+
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def subject(self) -> DistinguishedName: ...
+    @property
+    def alternative_names(self) -> tuple[str, ...]: ...
+    @property
+    def title(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
 class OnFile:
-    """What is known of a certificate on file: `user` is None when it is mapped to nobody."""
+    """What is known of a certificate on file: `user` is None when it is mapped to nobody.
+
+    `ports`: where alone it logs anybody in, by a rule too; empty: everywhere.
+    """
 
     name: str
     user: str | None
     logs_in: bool  # usage ssl_authentication
     blocked: bool
+    ports: frozenset[str] = ANYWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +68,7 @@ class Rule:
         issuer_spki_sha256: of the key of the authority at the top of the verified chain or in it, hex; "" for any.
         subject: (kind, its exact values folded and sorted) for each kind that the rule names.
         san: a pattern as `names.san_matches` reads it; "" for any.
+        ports: where alone the rule counts; empty: everywhere.
     """
 
     name: str
@@ -38,8 +78,9 @@ class Rule:
     san: str = ""
     user: str | None = None
     user_from: str | None = None
+    ports: frozenset[str] = ANYWHERE
 
-    def misses(self, certificate: Certificate, chain: tuple[Certificate, ...]) -> str | None:
+    def misses(self, certificate: Bearer, chain: tuple[Chained, ...]) -> str | None:
         """The first condition that does not hold, in words; None when all hold. `chain`: issuers, leaf not in it."""
         if self.issuer_spki_sha256 and all(above.spki_sha256 != self.issuer_spki_sha256 for above in chain):
             return "issuer"
@@ -50,7 +91,7 @@ class Rule:
             return "san"
         return None
 
-    def users(self, certificate: Certificate, known: Mapping[str, object]) -> frozenset[str]:
+    def users(self, certificate: Bearer, known: Mapping[str, Account]) -> frozenset[str]:
         """Whom the rule means for a certificate that it matches; only users of `known`, never `Default`."""
         if self.user is not None:
             return frozenset({self.user})
@@ -73,7 +114,7 @@ class Mappings:
     exact: Mapping[str, OnFile]
     buckets: Mapping[tuple[object, ...], tuple[Rule, ...]] = field(default_factory=dict)
     rules: int = 0
-    _known: dict[str, tuple[tuple[Certificate, ...], list[tuple[int, list[Rule]]]]] = field(
+    _known: dict[str, tuple[tuple[Chained, ...], list[tuple[int, list[Rule]]]]] = field(
         default_factory=dict, compare=False, repr=False
     )
 
@@ -104,7 +145,7 @@ class Mappings:
             count += 1
         return Mappings(self.exact, buckets, count)
 
-    def tiers(self, certificate: Certificate, chain: tuple[Certificate, ...]) -> list[tuple[int, list[Rule]]]:
+    def tiers(self, certificate: Bearer, chain: tuple[Chained, ...]) -> list[tuple[int, list[Rule]]]:
         """The rules that match, by ascending priority, and by name within one. Remembered, for they never change."""
         known = self._known.get(certificate.sha256)
         # A verdict is remembered too, so the chain is most often the very one: a hash of it would cost the most here.
@@ -114,7 +155,7 @@ class Mappings:
             known = self._known[certificate.sha256] = chain, self._find(certificate, chain)
         return known[1]
 
-    def _find(self, certificate: Certificate, chain: tuple[Certificate, ...]) -> list[tuple[int, list[Rule]]]:
+    def _find(self, certificate: Bearer, chain: tuple[Chained, ...]) -> list[tuple[int, list[Rule]]]:
         found: dict[int, list[Rule]] = {}
         for key in _buckets_of(certificate, chain):
             for rule in self.buckets.get(key, ()):
@@ -146,7 +187,7 @@ def _bucket(rule: Rule) -> tuple[object, ...]:
 _TELLING = ("CN", "serialNumber", "UID", "emailAddress", "OU")  # kinds of attributes, the most telling first
 
 
-def _buckets_of(certificate: Certificate, chain: tuple[Certificate, ...]) -> set[tuple[object, ...]]:
+def _buckets_of(certificate: Bearer, chain: tuple[Chained, ...]) -> set[tuple[object, ...]]:
     """Each bucket that may hold a rule for the certificate."""
     keys: set[tuple[object, ...]] = {_ANY, *(("issuer", above.spki_sha256) for above in chain)}
     subject = certificate.subject
@@ -167,41 +208,78 @@ class Resolution:
 
 
 def resolve(
-    certificate: Certificate, chain: tuple[Certificate, ...], mappings: Mappings, known: Mapping[str, object]
+    certificate: Bearer, chain: tuple[Chained, ...], mappings: Mappings, known: Mapping[str, Account], port: str
 ) -> Resolution:
-    """The one user that `certificate` runs as, or the reason why nobody. Total: never raises.
+    """The one user that `certificate` runs as at `port`, or the reason why nobody. Total: never raises.
 
     Args:
         chain: the verified issuers of the certificate, nearest first.
         known: users that exist, by name: what `user_from` may yield.
+        port: the name of the port where the request entered this node.
     """
+    steps: list[Step] = []
     on_file = mappings.exact.get(certificate.sha256)
     if on_file is not None:
         found: Words = ("certificate …{0} is on file as {1}", certificate.sha256[-8:], on_file.name)
-        if on_file.blocked or not on_file.logs_in:
-            why = "blocked" if on_file.blocked else "there for another use than logging in"
-            step = Step("mapping", False, found, ("it is {0}, and logs nobody in by a rule either", why))
-            return Resolution(None, IdentityReason.CERTIFICATE_UNMAPPED, [step])
+        why = _why_not(on_file, port)
+        if why:
+            return _nobody(Step("mapping", False, found, why))
         if on_file.user is not None:
-            return Resolution(on_file.user, None, [Step("mapping", True, found, ("mapped to user {0}", on_file.user))])
-        steps = [Step("mapping", True, found, "mapped to nobody; rules are tried next")]
-    else:
-        steps = []
+            steps.append(Step("mapping", True, found, ("mapped to user {0}", on_file.user)))
+            return _as(on_file.user, known, port, steps)
+        steps.append(Step("mapping", True, found, "mapped to nobody; rules are tried next"))
+    elsewhere: list[str] = []
     for priority, matching in mappings.tiers(certificate, chain):
-        users = matching[0].users(certificate, known)
-        for rule in matching[1:]:
+        counting = [rule for rule in matching if usable_at(rule.ports, port)]
+        if len(counting) != len(matching):
+            elsewhere += (rule.name for rule in matching if rule not in counting)
+            if not counting:
+                continue
+        users = counting[0].users(certificate, known)
+        for rule in counting[1:]:
             users |= rule.users(certificate, known)
         if len(users) > 1:  # refused, never guessed: rows carry no order
-            named: Words = ("rules {0} of priority {1}", tuple(rule.name for rule in matching), priority)
+            named: Words = ("rules {0} of priority {1}", tuple(rule.name for rule in counting), priority)
             steps.append(Step("mapping", False, named, ("they name different users: {0}", users)))
             return Resolution(None, IdentityReason.MAPPING_AMBIGUOUS, steps)
         if users:
             (user,) = users
-            chosen: Words = ("rule {0} of priority {1}", tuple(rule.name for rule in matching), priority)
+            chosen: Words = ("rule {0} of priority {1}", tuple(rule.name for rule in counting), priority)
             steps.append(Step("mapping", True, chosen, ("runs as user {0}", user)))
-            return Resolution(user, None, steps)
-    against = (
+            return _as(user, known, port, steps)
+    against: Words = (
         ("not mapped on file; none of {0} rules matches", mappings.rules) if mappings.rules else "not mapped on file"
     )
-    steps.append(Step("mapping", False, ("certificate …{0}, {1}", certificate.sha256[-8:], certificate.title), against))
-    return Resolution(None, IdentityReason.CERTIFICATE_UNMAPPED, steps)
+    if elsewhere:
+        against = ("not mapped on file; rules {0} match, and are not for port {1}", tuple(elsewhere), port)
+    return _nobody(
+        *steps, Step("mapping", False, ("certificate …{0}, {1}", certificate.sha256[-8:], certificate.title), against)
+    )
+
+
+def _nobody(*steps: Step) -> Resolution:
+    return Resolution(None, IdentityReason.CERTIFICATE_UNMAPPED, list(steps))
+
+
+def _why_not(on_file: OnFile, port: str) -> Words:
+    """Why a certificate on file logs nobody in at `port`, whatever it or a rule says; "" where it may."""
+    if on_file.blocked:
+        return "it is blocked, and logs nobody in by a rule either"
+    if not on_file.logs_in:
+        return "it is there for another use than logging in, and logs nobody in by a rule either"
+    if not usable_at(on_file.ports, port):
+        return "it is for ports {0} only, and logs nobody in at port {1}, by a rule either", on_file.ports, port
+    return ""
+
+
+def _as(name: str, known: Mapping[str, Account], port: str, steps: list[Step]) -> Resolution:
+    """The user that was found, if he is there, enabled, and for this port. No other rule is asked in his place: to
+    block a user must never make his certificate run as somebody else."""
+    user, found = known.get(name), ("user {0}", name)
+    if user is None or not user.enabled:
+        steps.append(Step("user", False, found, "disabled"))
+        return Resolution(None, IdentityReason.USER_DISABLED, steps)
+    if not usable_at(user.ports, port):
+        against: Words = ("the user is for ports {0} only, and this is port {1}", user.ports, port)
+        return _nobody(*steps, Step("user", False, found, against))
+    return Resolution(name, None, steps)

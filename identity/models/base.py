@@ -6,13 +6,30 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Value
 
-from identity.core.names import NAME_PATTERN
+from identity.core.names import NAME_PATTERN, is_name
 
 name_validator = RegexValidator(
     rf"\A{NAME_PATTERN}\Z", "Use letters, digits and _ . - : @ only, 1 to 255 of them.", code="name"
 )
+
+
+class PortNames(models.JSONField):  # type: ignore[type-arg]
+    """Names of the ports where alone something may be used; none: everywhere.
+
+    What a port is, and whether there is one of that name, is not known here: `gateway.topology.consistency` sees to it.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**({"default": list, "db_default": Value([], models.JSONField()), "blank": True} | kwargs))
+
+    def validate(self, value: Any, model_instance: Any) -> None:
+        super().validate(value, model_instance)
+        if not isinstance(value, list) or not all(isinstance(name, str) and is_name(name) for name in value):
+            raise ValidationError("Give a list of names of ports.")
+        if len(set(value)) != len(value):
+            raise ValidationError("A port is named twice; once is enough.")
 
 
 class PredefinedError(ValidationError):

@@ -9,7 +9,7 @@ from django.db.models import Q
 
 from identity.core.certificates import Certificate as Parsed
 from identity.core.certificates import CertificateError, from_der
-from identity.models.base import Named, name_is_safe
+from identity.models.base import Named, PortNames, name_is_safe
 from identity.models.users import DEFAULT, User
 
 
@@ -85,6 +85,7 @@ class Certificate(Described, Named):
     )
     usage = models.CharField(max_length=32, choices=Usage.choices, default=Usage.SSL_AUTHENTICATION)
     blocked = models.BooleanField(default=False, help_text="A blocked certificate logs nobody in, by no rule either.")
+    ports = PortNames(help_text="Where alone it logs anybody in, by a mapping rule too; none: everywhere.")
     description = models.CharField(max_length=255, blank=True)
 
     objects = CertificateQuerySet.as_manager()

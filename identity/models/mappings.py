@@ -5,7 +5,7 @@ from django.db import models
 from django.db.models import Q
 
 from identity.core.names import ATTRIBUTE_KINDS, check_san_pattern
-from identity.models.base import Named, name_is_safe
+from identity.models.base import Named, PortNames, name_is_safe
 from identity.models.users import DEFAULT, User
 
 
@@ -32,6 +32,7 @@ class MappingRule(Named):
     san = models.CharField(max_length=255, blank=True, help_text="dns:*.partner.example; * is one DNS label")
     user = models.ForeignKey(User, null=True, blank=True, on_delete=models.PROTECT, related_name="mapping_rules")
     user_from = models.CharField(max_length=16, blank=True, choices=UserFrom.choices)
+    ports = PortNames(help_text="Where alone the rule counts; none: everywhere.")
     enabled = models.BooleanField(default=True)
 
     class Meta(Named.Meta):

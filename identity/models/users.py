@@ -7,7 +7,7 @@ from django.db import models
 from django.db.models import Q
 
 from identity.core.passwords import MAX_LENGTH, hash_password, verify_password
-from identity.models.base import Named, name_is_safe
+from identity.models.base import Named, PortNames, name_is_safe
 from identity.models.groups import ANONYMOUS, EVERYBODY, Group
 
 DEFAULT = "Default"
@@ -27,6 +27,7 @@ class User(Named):
     enabled = models.BooleanField(default=True, help_text="A disabled user is refused, whatever credential is shown.")
     groups = models.ManyToManyField(Group, blank=True, related_name="users")
     password_hash = models.CharField(max_length=255, blank=True, editable=False)
+    ports = PortNames(help_text="Where alone the user may be used, by certificate or password; none: everywhere.")
     description = models.CharField(max_length=255, blank=True)
     predefined = models.BooleanField(default=False, editable=False)
 
@@ -42,6 +43,11 @@ class User(Named):
                 "cannot be disabled. Keep it out with an ACL.",
             ),
         ]
+
+    def clean(self) -> None:
+        super().clean()
+        if self.name == DEFAULT and self.ports:
+            raise ValidationError({"ports": "Default stands for callers without a credential; an ACL keeps them out."})
 
     def set_password(self, password: str) -> None:
         """Raises ValidationError for one that is too short, too long, or for `Default`. "" takes it away."""

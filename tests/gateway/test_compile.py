@@ -12,7 +12,7 @@ from gateway.audit import change_set
 from gateway.compile import Compiler, document_of
 from gateway.core.difference import difference
 from gateway.core.snapshot import amended, from_document
-from gateway.models import Node
+from gateway.models import Node, Registration
 from identity.models import Certificate, Group, MappingRule, User
 from tests.factories import (
     ACLFactory,
@@ -132,14 +132,12 @@ def test_one_change_reads_what_it_touches(pair: dict[str, Any]) -> None:
     before = {node: compiler.document_of(node) for node in nodes}
     row = Certificate.objects.first()
     assert row is not None
-    changed(row, blocked=True)
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
+    changed(row, usage="verify")
+    with CaptureQueriesContext(connection) as queries:
         after = {node: compiler.document_of(node) for node in nodes}
-    assert len(queries) <= 6, [query["sql"] for query in queries]
+    assert len(queries) <= 8, [query["sql"] for query in queries]
     edge, inside = (difference(before[node], after[node]) for node in nodes)
-    assert edge["put"] == edge["removed"] == {}, "the edge has no business with it"
+    assert edge["put"] == edge["removed"] == edge["values"] == {}, "the edge has no business with it"
     assert inside["put"].keys() == {"certificates"} and inside["put"]["certificates"].keys() == {row.sha256}
     assert after[nodes[1]]["users"] is before[nodes[1]]["users"]
 
@@ -211,3 +209,21 @@ def test_an_edge_has_the_key_of_its_endpoint_and_no_other(pair: dict[str, Any]) 
     APIFactory(node=NodeFactory(), endpoint=EndpointFactory(keystore=KeystoreFactory(name="of-another-node")))
     keys = document_of(pair["edge"].name)["keystores"].keys()
     assert keys == {pair["ext"].tls_keystore.name, pair["reg"].tls_keystore.name, "of-the-endpoint"}
+
+
+def test_a_certificate_that_is_blocked_is_so_on_every_node_at_once(pair: dict[str, Any]) -> None:
+    """On nodes that map nobody, too; and a node that is known by it registers nowhere."""
+    compiler = Compiler()
+    nodes = [pair[name].name for name in ("edge", "inside")]
+    registration = Registration.objects.get(node=pair["inside"])
+    assert all(compiler.document_of(node)["registrations"][registration.name]["enabled"] for node in nodes)
+    row = Certificate(name="the-node-itself", der=registration.der)
+    with change_set("tests", "the node's certificate is put on file"):
+        row.save()
+    assert all(not compiler.document_of(node)["blocked"]["certificates"] for node in nodes)
+    changed(row, blocked=True)
+    for node in nodes:
+        document = compiler.document_of(node)
+        assert document["blocked"]["certificates"] == [row.sha256]
+        assert not document["registrations"][registration.name]["enabled"]
+        assert document == document_of(node)

@@ -45,7 +45,7 @@ def everything(pki: dict[str, minting.Minted]) -> Topology:
     entries["nodes", "edge"]["description"] = "In the DMZ: 'quoted', #1, *2"
     entries["groups", "Staff"]["description"] = "Two\nlines"
     entries["users", "bob"].update(
-        groups=["Partners", "Staff"], enabled=False, description="Bob", password="bob's own one"
+        groups=["Partners", "Staff"], enabled=False, description="Bob", password="bob's own one", ports=["dial", "ext"]
     )
     entries["acls", "PartnerApi"].update(description="yes")
     crl = minting.crl_pem(pki["partner-ca"]).decode()
@@ -53,10 +53,10 @@ def everything(pki: dict[str, minting.Minted]) -> Topology:
         certificates=["pki/partner-ca.pem", "pki/server-ca.pem"], crls=[crl], revocation="soft", description="null"
     )
     entries["keystores", "server"]["description"] = "shown"
-    entries["certificates", "bob"].update(usage="verify", blocked=True, description="1.0")
+    entries["certificates", "bob"].update(usage="verify", blocked=True, ports=["dial"], description="1.0")
     topology["mapping_rules"] = [
         {"name": "one", "priority": 7, "issuer": "CN=Partner CA,O=Acme", "subject": {"O": ["Acme"], "OU": ["x", "y"]},
-         "san": "dns:*.a.example", "user": "alice", "enabled": False},
+         "san": "dns:*.a.example", "user": "alice", "enabled": False, "ports": ["ext"]},
         {"name": "two", "san": "email:a@b.example", "user_from": "san_email"},
     ]  # fmt: skip
     entries["services", "orders"].update(methods=["GET", "POST"], description="orders")

@@ -105,7 +105,11 @@ NEEDED_BY = {
 def without(topology: Topology, section: str) -> Topology:
     gone = {section} | NEEDED_BY.get(section, set())
     gone |= {each for one in list(gone) for each in NEEDED_BY.get(one, set())}
-    return {"version": 1} | {name: found for name, found in topology.items() if name not in gone}
+    left = {name: found for name, found in topology.items() if name not in gone}
+    if "ports" in gone:  # what was limited to one of them is so no more
+        for name in left.keys() & {"users", "certificates", "mapping_rules"}:
+            left[name] = [{field: value for field, value in each.items() if field != "ports"} for each in left[name]]
+    return {"version": 1} | left
 
 
 def predefined() -> set[tuple[str, Any]]:
