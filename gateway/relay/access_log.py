@@ -1,5 +1,6 @@
 """One line of JSON for each request, to a file or to standard output."""
 
+import contextlib
 import json
 import os
 import sys
@@ -24,7 +25,12 @@ class AccessLog:
     def _open(self) -> IO[str]:
         if self._path == STANDARD_OUTPUT:
             return sys.stdout
-        # 0640: it tells who called, and when.
+        with contextlib.suppress(FileExistsError):
+            # It tells who called, and when: for this account, and for the group's collector of logs. Said after it is
+            # made, for the account's umask keeps the group out of all else.
+            handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
+            os.fchmod(handle, 0o640)
+            os.close(handle)
         return os.fdopen(os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640), "a", encoding="utf-8")
 
     def note(self, node: str, exchange: "Exchange") -> None:
