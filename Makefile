@@ -28,6 +28,8 @@ test: lint types imports migrations test-sqlite test-postgresql ## everything: s
 
 test-sqlite: $(VENV)/.test ## all tests, in a real browser too, on SQLite
 	@tools/need-package chromium chromium chromium-browser
+	@[ "$$(id -u)" != 0 ] || tools/need-package iproute2 ip # without root there is no network to drop packets in
+	@[ "$$(id -u)" != 0 ] || tools/need-package nftables nft
 	@mkdir -p staticfiles # WhiteNoise warns where it is missing, and in tests a warning is an error
 	$(python) -m pytest --numprocesses auto $(PYTEST)
 

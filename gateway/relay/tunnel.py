@@ -24,9 +24,11 @@ from identity.core.certificates import Certificate
 
 log = logging.getLogger(__name__)
 
-PING_SECONDS = 2.0  # an idle tunnel is pinged this often
-PING_TIMEOUT = 2.0  # seconds within which a ping is answered
+PING_SECONDS = 1.0  # an idle tunnel is pinged this often
+DOUBT_SECONDS = 0.5  # a node that leaves a ping unanswered for so long is passed over, where there is another
+PING_TIMEOUT = 2.0  # seconds within which a ping is answered, or the node is given up
 PING = b"OPTIONS * HTTP/1.1\r\nHost: tunnel\r\n\r\n"
+_DOUBTED = 1 << 20  # weighs more than all that can be in flight
 _STATEMENTS = 4096  # kept per member
 
 
@@ -35,6 +37,7 @@ class Member:
 
     Attributes:
         clock: seconds to add to this node's wall clock to get the internal node's.
+        doubt: 0, or a weight that passes the node over for as long as it owes an answer to a ping.
     """
 
     def __init__(self, registration: Registration, nonce: str, clock: float, peer: str) -> None:
@@ -43,11 +46,17 @@ class Member:
         self.idle: deque[Tunnel] = deque()
         self.tunnels: set[Tunnel] = set()
         self.last_seen = time.time()
+        self.doubt = 0
         self._statements: dict[tuple[str, tuple[str, ...], Proof, int], tuple[bytes, float]] = {}
 
     @property
     def busy(self) -> int:
         return len(self.tunnels) - len(self.idle)
+
+    @property
+    def load(self) -> int:
+        """What the next request is given by: who has least gets it."""
+        return len(self.tunnels) - len(self.idle) + self.doubt
 
     def statement(
         self, certificate: Certificate, chain: tuple[Certificate, ...], proof: Proof, key: Any
@@ -164,10 +173,13 @@ class TunnelPool:
     # --- using ---
 
     def free(self, path: str) -> Tunnel | None:
-        """A free tunnel that may carry `path`, of the member with least in flight; whoever takes it releases it."""
+        """A free tunnel that may carry `path`, of the member with least in flight; whoever takes it releases it.
+
+        A member that is silent gets nothing where there is another.
+        """
         best: Member | None = None
         for member in self.members.values():
-            if member.idle and (best is None or member.busy < best.busy) and member.registration.carries(path):
+            if member.idle and (best is None or member.load < best.load) and member.registration.carries(path):
                 best = member
         if best is None:
             return None
@@ -198,6 +210,7 @@ class TunnelPool:
         assert isinstance(upstream, Tunnel)
         member = upstream.member
         member.last_seen = time.time()
+        member.doubt = 0
         for waiter in self._waiters:
             if member.registration.carries(waiter.path):
                 self._waiters.remove(waiter)
@@ -225,6 +238,8 @@ class TunnelPool:
             self._waiters.remove(waiter)
             waiter.failed(NotSent(GatewayReason.NO_INTERNAL_CONNECTION, self._why_none(waiter.path)))
         for tunnel, since in list(self._pings.items()):
+            if now - since > DOUBT_SECONDS:
+                tunnel.member.doubt = _DOUBTED
             if now - since > PING_TIMEOUT and tunnel in self._pings:
                 self._give_up(tunnel.member)
         for member in self.members.values():

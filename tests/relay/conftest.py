@@ -85,16 +85,24 @@ def forum_topology(backend: int) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def backend() -> Iterator[Backend]:
+def shared_backend() -> Iterator[Backend]:
     running = Backend()
     yield running
     running.close()
 
 
+@pytest.fixture
+def backend(shared_backend: Backend) -> Iterator[Backend]:
+    """What hangs in it hangs until this test lets it go, or is over; whatever the tests before did."""
+    yield shared_backend
+    shared_backend.release.set()
+    shared_backend.release.clear()
+
+
 @pytest.fixture(scope="session")
-def forum(tmp_path_factory: pytest.TempPathFactory, backend: Backend) -> Iterator[Installation]:
+def forum(tmp_path_factory: pytest.TempPathFactory, shared_backend: Backend) -> Iterator[Installation]:
     """Both nodes run, and are registered. Nothing may be changed in it."""
-    installation = Installation(tmp_path_factory.mktemp("forum"), forum_pki(), forum_topology(backend.port))
+    installation = Installation(tmp_path_factory.mktemp("forum"), forum_pki(), forum_topology(shared_backend.port))
     try:
         installation.start("edge", "inside")
         yield installation.ready()
@@ -104,7 +112,7 @@ def forum(tmp_path_factory: pytest.TempPathFactory, backend: Backend) -> Iterato
 
 @pytest.fixture
 def fresh(tmp_path: Path, backend: Backend) -> Iterator[Callable[..., Installation]]:
-    """Makes an installation of this test's own, both nodes running."""
+    """Makes an installation of this test's own, all nodes running."""
     made: list[Installation] = []
 
     def make(change: Callable[[dict[str, Any]], None] = lambda topology: None) -> Installation:
@@ -112,7 +120,7 @@ def fresh(tmp_path: Path, backend: Backend) -> Iterator[Callable[..., Installati
         change(topology)
         installation = Installation(tmp_path, forum_pki(), topology)
         made.append(installation)
-        installation.start("edge", "inside")
+        installation.start(*(node["name"] for node in topology["nodes"]))
         return installation.ready()
 
     yield make

@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,18 +33,23 @@ def liar() -> Iterator[Liar]:
     backend.close()
 
 
-@pytest.fixture(scope="module")
-def standing(tmp_path_factory: pytest.TempPathFactory, liar: Liar) -> Iterator[Installation]:
-    """Both nodes, with short timeouts and access logs. Whoever ends a node starts it again."""
+def installed(folder: Path, liar: Liar) -> Installation:
+    """Short timeouts, and a port without TLS or certificates beside the usual ones. Nothing runs yet."""
     topology = forum_topology(liar.port)
     topology["services"][2]["timeout"] = "1s"
-    ports = {port["name"]: port for port in topology["ports"]}
-    ports["ext"]["limits"] = {"header_timeout": 1.0, "body_timeout": 1.0}
-    plain = ports["ext"] | {"name": "plain", "bind": f"127.0.0.1:{free_port()}", "client_auth": "password"}
+    ext = next(port for port in topology["ports"] if port["name"] == "ext")
+    ext["limits"] = {"header_timeout": 1.0, "body_timeout": 1.0}
+    plain = ext | {"name": "plain", "bind": f"127.0.0.1:{free_port()}", "client_auth": "password"}
     del plain["tls"]
     topology["ports"].append(plain)
     topology["services"].append(topology["services"][2] | {"name": "lies", "path": "/lies", "execute_acl": "Anonymous"})
-    installation = Installation(tmp_path_factory.mktemp("breaks"), forum_pki(), topology)
+    return Installation(folder, forum_pki(), topology)
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory, liar: Liar) -> Iterator[Installation]:
+    """Both nodes, with access logs. Whoever ends a node starts it again."""
+    installation = installed(tmp_path_factory.mktemp("breaks"), liar)
     try:
         for node in NODES:
             start(installation, node)

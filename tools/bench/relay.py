@@ -18,8 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,11 @@ http {{
   server {{
     listen 127.0.0.1:{nginx} ssl; ssl_certificate {d}/server.pem; ssl_certificate_key {d}/server.key;
     ssl_client_certificate {d}/ca.pem; ssl_verify_client on;
-    location / {{ proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection "";
-                  proxy_set_header X-Forwarded-Client-Cert Hash=$ssl_client_fingerprint; }}
+    proxy_http_version 1.1; proxy_set_header Connection "";
+    proxy_set_header X-Forwarded-Client-Cert Hash=$ssl_client_fingerprint;
+    client_max_body_size 0; proxy_request_buffering off; proxy_max_temp_file_size 0;
+    location / {{ proxy_pass http://backend; }}
+    location /bulk {{ proxy_pass http://127.0.0.1:{bulk}; }}
   }}
 }}
 """
@@ -83,8 +87,9 @@ def topology(ports: dict[str, int]) -> dict[str, Any]:
         "users": [{"name": "alice", "groups": ["Partners"]}],
         "acls": [{"name": "Partners", "allowed": ["Partners"]}],
         "certificates": [{"name": "alice", "certificate": "alice.pem", "user": "alice"}],
-        "services": [{"name": "bench:x", "node": "inside", "path": "/x", "execute_acl": "Partners",
-                      "backend": f"http://127.0.0.1:{ports['backend']}", "identity_headers": ["xfcc"]}],
+        "services": [{"name": f"bench:{path}", "node": "inside", "path": f"/{path}", "execute_acl": "Partners",
+                      "backend": f"http://127.0.0.1:{ports[backend]}", "identity_headers": ["xfcc"]}
+                     for path, backend in (("x", "backend"), ("bulk", "bulk"))],
         "ports": [
             {"name": "ext", "node": "edge", "type": "external", "bind": f"127.0.0.1:{ports['ext']}", "tls": tls,
              "client_auth": "require", "registration_port": "reg", "service_access": {"default": "allow"}},
@@ -98,12 +103,32 @@ def topology(ports: dict[str, int]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Running:
+    """`ports`: to call, by name of who listens. `parents`: of each node's processes, by name."""
+
+    folder: Path
+    ports: dict[str, int]
+    parents: dict[str, int]
+
+    def pids(self, node: str) -> list[int]:
+        """The processes that serve: children of the one that feeds them."""
+        parent = self.parents[node]
+        return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+
 @contextmanager
-def running(folder: Path, workers: int) -> Iterator[dict[str, int]]:
-    """Everything started; the ports to call, by name of who listens."""
-    ports = {name: free_port() for name in ("backend", "nginx", "ext", "reg")}
+def running(
+    folder: Path,
+    workers: dict[str, int],
+    change: Callable[[dict[str, Any], dict[str, int]], None] = lambda topology, ports: None,
+) -> Iterator[Running]:
+    """Everything started. `workers`: by node, else one. `change`: of the topology, given the ports, before that."""
+    ports = {name: free_port() for name in ("backend", "nginx", "ext", "reg", "bulk")}
     write_pki(folder)
-    (folder / "topology.yaml").write_text(yaml.safe_dump(topology(ports), sort_keys=False))
+    configured = topology(ports)
+    change(configured, ports)
+    (folder / "topology.yaml").write_text(yaml.safe_dump(configured, sort_keys=False))
     (folder / "nginx.conf").write_text(NGINX.format(d=folder, **ports))
     env = os.environ | {
         "DATABASE_URL": f"sqlite:///{folder}/db.sqlite3", "POSTERN_STATE_DIR": f"{folder}/state",
@@ -113,9 +138,16 @@ def running(folder: Path, workers: int) -> Iterator[dict[str, int]]:
     for command in (["migrate", "--noinput"], ["apply", str(folder / "topology.yaml")]):
         subprocess.run([*manage, *command], env=env, cwd=ROOT, check=True, capture_output=True)
     with ExitStack() as stack, (folder / "log").open("wb") as log:
-        nodes = [[*manage, "relay", "--node", node, "--workers", str(workers)] for node in ("edge", "inside")]
-        for command in (["nginx", "-c", str(folder / "nginx.conf")], *nodes):
+        commands = {
+            node: [*manage, "relay", "--node", node, "--workers", str(workers.get(node, 1))]
+            for node in ("edge", "inside")
+        }
+        commands["bulk"] = [sys.executable, "-m", "tools.bench.backend", str(ports["bulk"])]
+        commands["nginx"] = ["nginx", "-c", str(folder / "nginx.conf")]
+        parents = {}
+        for name, command in commands.items():
             process = subprocess.Popen(command, env=env, cwd=ROOT, stdout=log, stderr=log)
+            parents[name] = process.pid
             stack.callback(process.wait, 20)
             stack.callback(process.terminate)
         end = time.monotonic() + 30
@@ -123,7 +155,7 @@ def running(folder: Path, workers: int) -> Iterator[dict[str, int]]:
             if time.monotonic() > end:
                 sys.exit((folder / "log").read_text()[-2000:])
             time.sleep(0.2)
-        yield ports
+        yield Running(folder, ports, parents)
 
 
 def run_ab(folder: Path, port: int, requests: int, connections: int, *, keep: bool) -> dict[str, float] | None:
@@ -148,8 +180,11 @@ def main() -> None:
     if missing:
         sys.exit(f"{' and '.join(missing)} not found: apt-get install nginx-light apache2-utils")
     found: dict[tuple[str, bool], list[dict[str, float]]] = {}
-    with tempfile.TemporaryDirectory() as name, running(Path(name), options.workers) as ports:
-        subjects = {"nginx, direct": ports["nginx"], "Postern, reverse invoke": ports["ext"]}
+    with (
+        tempfile.TemporaryDirectory() as name,
+        running(Path(name), dict.fromkeys(("edge", "inside"), options.workers)) as stand,
+    ):
+        subjects = {"nginx, direct": stand.ports["nginx"], "Postern, reverse invoke": stand.ports["ext"]}
         for keep in (True, False):
             count, connections = (options.requests, KEPT) if keep else (options.requests // 10, FRESH)
             for _ in range(options.rounds):
