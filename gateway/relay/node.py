@@ -280,7 +280,7 @@ class RelayNode:
         route = decision.route.name if decision is not None and decision.route is not None else ""
         reason = exchange.reason
         metrics.requests[port, route, exchange.status, reason.value if reason is not None else ""] += 1
-        metrics.durations[port].note(time.perf_counter() - exchange.started)
+        exchange.connection.durations.note(time.perf_counter() - exchange.started)
         if exchange.received:
             metrics.received[port] += exchange.received
         if exchange.sent:

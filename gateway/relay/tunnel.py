@@ -42,7 +42,6 @@ class Member:
         self.audience = assertions.audience(registration.name, nonce)
         self.idle: deque[Tunnel] = deque()
         self.tunnels: set[Tunnel] = set()
-        self.last_seen = time.time()
         self._statements: dict[tuple[str, tuple[str, ...], Proof, int], tuple[bytes, float]] = {}
 
     @property
@@ -91,7 +90,8 @@ class Tunnel(Upstream):
         self, transport: Any, owner: "TunnelPool", cork: Cork, heads: Memo, member: Member, gone: Callable[[], None]
     ) -> None:
         super().__init__(transport, owner, cork, heads)
-        self.member, self.gone = member, gone
+        self.party = self.member = member
+        self.gone = gone
 
 
 class _Ping(Unheard):
@@ -195,15 +195,14 @@ class TunnelPool:
 
     def released(self, upstream: Upstream) -> None:
         """Called for a new tunnel too."""
-        assert isinstance(upstream, Tunnel)
-        member = upstream.member
-        member.last_seen = time.time()
-        for waiter in self._waiters:
-            if member.registration.carries(waiter.path):
-                self._waiters.remove(waiter)
-                waiter.got(upstream)
-                return
-        member.idle.append(upstream)
+        member: Member = upstream.member  # type: ignore[attr-defined]
+        if self._waiters and upstream.usable:
+            for waiter in self._waiters:
+                if member.registration.carries(waiter.path):
+                    self._waiters.remove(waiter)
+                    waiter.got(upstream)  # type: ignore[arg-type]
+                    return
+        member.idle.append(upstream)  # type: ignore[arg-type]
 
     def lost(self, upstream: Upstream) -> None:
         assert isinstance(upstream, Tunnel)
@@ -261,6 +260,7 @@ class TunnelPool:
                 self._end(tunnel, "the node stops")
 
     def state(self) -> list[dict[str, Any]]:
+        since = time.time() - asyncio.get_running_loop().time()  # to tell a loop's time as the wall's
         return [
             {
                 "registration": member.registration.name,
@@ -269,7 +269,7 @@ class TunnelPool:
                 "peer": member.peer,
                 "idle": len(member.idle),
                 "busy": member.busy,
-                "last_seen": member.last_seen,
+                "last_seen": since + max(tunnel.used_at for tunnel in member.tunnels),
             }
             for member in self.members.values()
         ]
