@@ -487,7 +487,7 @@ class TunnelConnection(ServerConnection):
         self.caller = self._witness = witness
         self._owner, self.worker = owner, worker
         self._credential: Credential | None = None
-        self.born = self.heard = self.now()
+        self.born = self.heard = self.used = self.now()
         self.served = False  # whether a request or a ping has come by it
 
     @property
@@ -552,6 +552,7 @@ class TunnelConnection(ServerConnection):
 
     def exchange_done(self, exchange: Exchange) -> None:
         if self.exchange is exchange:
+            self.used = self.now()
             self._owner.freed(self)
         ServerConnection.exchange_done(self, exchange)
 

@@ -437,7 +437,8 @@ class Exchange:
                 message += b"".join(self._pending)
                 self._pending = []
             upstream.start_whole(self, head.method, message)
-            self._watch()
+            if self._answer_timeout != FOREVER:
+                self._watch()
             if self._request_paused:
                 self._resume_request()
         else:

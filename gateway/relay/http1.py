@@ -7,6 +7,7 @@ What goes on is written anew from what was parsed, never copied through.
 import re
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
+from itertools import chain
 from random import randbytes
 from typing import Protocol
 
@@ -630,10 +631,14 @@ def random_digits(count: int) -> Iterator[str]:
 
     Drawn many at a time, for a draw and its formatting for each request cost more than reading its head does.
     """
-    zeros = "0" * count
-    while True:
-        digits = randbytes(128 * count).hex()  # noqa: S311 - ids, not secrets
-        yield from [part for at in range(0, len(digits), count) if (part := digits[at : at + count]) != zeros]
+
+    def draw() -> Iterator[list[str]]:
+        zeros = "0" * count
+        while True:
+            digits = randbytes(128 * count).hex()  # noqa: S311 - ids, not secrets
+            yield [part for at in range(0, len(digits), count) if (part := digits[at : at + count]) != zeros]
+
+    return chain.from_iterable(draw())
 
 
 def status_line(status: int) -> bytes:
