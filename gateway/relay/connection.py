@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-import time
 from collections import deque
+from time import time, time_ns
 from typing import TYPE_CHECKING, Any
 
 from gateway.core.addresses import parse_address
@@ -13,7 +13,7 @@ from gateway.core.explain import lane
 from gateway.core.headers import Fields
 from gateway.core.limits import Limits
 from gateway.core.reasons import GatewayReason
-from gateway.core.snapshot import Port, Registration, Snapshot
+from gateway.core.snapshot import Endpoint, Port, Registration, Snapshot
 from gateway.relay import builtin
 from gateway.relay.channel import Credential, Witness
 from gateway.relay.exchange import Exchange
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 LINGER = 2.0  # seconds that a client may go on sending a body after its answer, before the connection is closed
 MAX_LINGER = 16 * 1024 * 1024  # bytes of it
+PARTIES = 8  # for which one head is remembered; of a registration port that is the internal nodes that share its work
 MEMORABLE = 1024  # bytes of a target whose decision is remembered
 PONG = b"HTTP/1.1 204 No Content\r\n"
 
@@ -41,17 +42,28 @@ class Prepared:
     Good while `snapshot` is in force and until `until` (seconds since 1970-01-01 UTC).
 
     Attributes:
-        owner, written, written_until: the head as it goes on, but for its last line; for whom it was written (a
-            member at a registration port, or a pool), and until when it may be used.
+        head: that they have; None where it holds for several.
+        pool, path: whose connections they go on by, and by what path; None where none has gone on yet.
+        endpoint, answer_timeout: as the exchange has them.
+        written: the head as it goes on, but for its last line, and until when it may be used, by the party whom it is
+            written for: the same of `Upstream`.
     """
 
-    __slots__ = ("decision", "owner", "snapshot", "until", "written", "written_until")
+    __slots__ = ("answer_timeout", "decision", "endpoint", "head", "path", "pool", "snapshot", "until", "written")
 
-    def __init__(self, decision: Decision, snapshot: Snapshot, until: float) -> None:
-        self.decision, self.snapshot, self.until = decision, snapshot, until
-        self.owner: object = None
-        self.written = b""
-        self.written_until = 0.0
+    def __init__(self, decision: Decision, snapshot: Snapshot, until: float, head: Head | None = None) -> None:
+        self.decision, self.snapshot, self.until, self.head = decision, snapshot, until, head
+        self.pool: Any = None
+        self.path = ""
+        self.endpoint: Endpoint | None = None
+        self.answer_timeout = 0.0
+        self.written: dict[object, tuple[bytes, float]] = {}
+
+    def keep(self, party: object, written: bytes, until: float) -> None:
+        """How the head goes on to `party`, and until when (as `until`)."""
+        if len(self.written) >= PARTIES:
+            self.written.clear()
+        self.written[party] = written, until
 
 
 class ServerConnection:
@@ -91,6 +103,8 @@ class ServerConnection:
         self._lingering = 0  # bytes discarded since the answer
         self._linger_until = float("inf")
         self._snapshot = node.snapshot
+        self._before: Prepared | None = None  # what the request before this one came to
+        self.durations = node.metrics.durations[port.name]
         self.now = asyncio.get_running_loop().time  # seconds; bound once, for every request asks
         self._since = self.now()  # of the head that is awaited
         node.connections.add(self)
@@ -122,27 +136,30 @@ class ServerConnection:
 
     def recall(self, head: Head) -> Prepared | None:
         """What such a request came to before, if that still holds."""
-        prepared: Prepared | None = self.node.memory.get((self.caller, head))
-        if prepared is not None and prepared.snapshot is self._snapshot and time.time() < prepared.until:
+        prepared = self._before
+        if prepared is None or prepared.head is not head:
+            self._before = prepared = self.node.memory.get((self.caller, head))
+        if prepared is not None and prepared.snapshot is self._snapshot and time() < prepared.until:
             return prepared
         return None
 
     def prepare(self, head: Head, decision: Decision) -> Prepared:
         """Remember what the request comes to, where that may be."""
-        prepared = Prepared(decision, self._snapshot, decision.until)
-        if head.recurs and self._decides_alike(head) and decision.outcome is not Outcome.VERIFY:
+        prepared = Prepared(decision, self._snapshot, decision.until, head)
+        if head.known_by and self._decides_alike(head) and decision.outcome is not Outcome.VERIFY:
             self.node.memory.put((self.caller, head), prepared)
+            self._before = prepared
         return prepared
 
     def decide(self, head: Head, password: PasswordVerdict = PasswordVerdict.UNKNOWN) -> Decision:
         """The decision on a request, remembered where nothing in it can change but the snapshot and the time."""
         if not self._decides_alike(head) or len(head.target) > MEMORABLE:
-            return decide(self._facts(head, password), self._snapshot, time.time())
+            return decide(self._facts(head, password), self._snapshot, time())
         key = self._who(head), head.method, head.target
         known: Prepared | None = self.node.memory.get(key)
-        if known is not None and known.snapshot is self._snapshot and time.time() < known.until:
+        if known is not None and known.snapshot is self._snapshot and time() < known.until:
             return known.decision
-        decision = decide(self._facts(head, password), self._snapshot, time.time())
+        decision = decide(self._facts(head, password), self._snapshot, time())
         self.node.memory.put(key, Prepared(decision, self._snapshot, decision.until))
         return decision
 
@@ -202,8 +219,8 @@ class ServerConnection:
     def request(self, head: Head, trace_id: str, body: bytes) -> None:
         """A whole request, its head known from before."""
         if self.exchange is None and not self.last and not self.over:
-            self._begin(head, trace_id, body)
             self._since = self.now()
+            self._begin(head, trace_id, body)
             return
         self.request_head(head, trace_id)
         if body:
@@ -228,7 +245,7 @@ class ServerConnection:
             self._refuse_outright(head, error)
 
     def _refuse_outright(self, head: Head, error: MessageError) -> None:
-        self.exchange = exchange = Exchange(self, head, f"{time.time_ns():032x}")
+        self.exchange = exchange = Exchange(self, head, f"{time_ns():032x}")
         self.node.exchanges.add(exchange)
         exchange.refuse(error.reason, error.words)
 
@@ -333,7 +350,7 @@ class ServerConnection:
         if self.last or not exchange.head.keep_alive or self.node.draining:
             return False
         # An answer of our own to a request that is still arriving: its rest would have to be read for nothing.
-        return not (exchange.awaits_request and exchange.upstream is None)
+        return exchange.request_ended or exchange.upstream is not None
 
     def trace_line(self, exchange: Exchange) -> bytes:
         """A header line that carries this node's trace back; b"" where nobody asked, or nobody may."""
@@ -347,7 +364,7 @@ class ServerConnection:
         self._since = self.now()
         if not exchange.answered or self.over:
             return
-        if exchange.awaits_request:
+        if not exchange.request_ended:
             self._filling = None
             self._linger()
         elif self.last or not exchange.head.keep_alive or self.node.draining:
@@ -470,7 +487,7 @@ class TunnelConnection(ServerConnection):
         self.caller = self._witness = witness
         self._owner, self.worker = owner, worker
         self._credential: Credential | None = None
-        self.born = self.heard = self.now()
+        self.born = self.heard = self.used = self.now()
         self.served = False  # whether a request or a ping has come by it
 
     @property
@@ -481,10 +498,12 @@ class TunnelConnection(ServerConnection):
     def registration(self) -> Registration:
         return self._witness.registration
 
+    # Named, for `super()` costs more than what it finds does here, and all of it happens for each request.
+
     def data_received(self, data: bytes) -> None:
         self.heard = self.now()
         self.served = True
-        super().data_received(data)
+        ServerConnection.data_received(self, data)
 
     def request_head(self, head: Head, trace_id: str = "") -> None:
         if head.target == "*" and head.method == "OPTIONS":
@@ -496,10 +515,10 @@ class TunnelConnection(ServerConnection):
     def _begin(self, head: Head, trace_id: str, body: bytes | None = None) -> None:
         self.tracing = b"postern-trace" in head.spoken and self.registration.allow_test
         self._owner.taken(self)
-        super()._begin(head, trace_id, body)
+        ServerConnection._begin(self, head, trace_id, body)
 
     def decide(self, head: Head, password: PasswordVerdict = PasswordVerdict.UNKNOWN) -> Decision:
-        self._credential = self._witness.credential(head.spoken, time.time())
+        self._credential = self._witness.credential(head.spoken, time())
         return super().decide(head, password)
 
     def _who(self, head: Head) -> object:
@@ -522,7 +541,7 @@ class TunnelConnection(ServerConnection):
     def keeps_alive(self, exchange: Exchange) -> bool:
         # Surplus tunnels are told at their next ping, when they have been idle for a while, and not here: under
         # load that would close and dial without end.
-        return super().keeps_alive(exchange) and not self._owner.stopped
+        return ServerConnection.keeps_alive(self, exchange) and not self._owner.stopped
 
     def trace_line(self, exchange: Exchange) -> bytes:
         if not self.tracing or exchange.decision is None:
@@ -533,8 +552,9 @@ class TunnelConnection(ServerConnection):
 
     def exchange_done(self, exchange: Exchange) -> None:
         if self.exchange is exchange:
+            self.used = self.now()
             self._owner.freed(self)
-        super().exchange_done(exchange)
+        ServerConnection.exchange_done(self, exchange)
 
     def _gone(self) -> None:
         if self in self.node.connections:

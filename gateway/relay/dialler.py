@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 DIAL_TIMEOUT = 10.0  # seconds until a tunnel is registered
 STANDS = 1.0  # seconds after which a tunnel that ends is one that had come about
+# Callers come in waves. A tunnel that had a request within so many seconds is kept for the next one: to dial it anew
+# costs each node a handshake, which all requests of that moment wait for.
+KEPT = 20.0
 FIRST_DELAY, LAST_DELAY = 0.1, 2.0  # seconds before dialling again: doubling, with jitter
 
 
@@ -117,6 +120,8 @@ class Dialler:
         """Whether the edge is to be asked to close this idle tunnel."""
         if self.stopped or self.node.draining:
             return True
+        if tunnel.now() - tunnel.used < KEPT:
+            return False
         have = sum(other.worker == tunnel.worker for other in self.tunnels)
         busy = sum(other.worker == tunnel.worker for other in self._working)
         idle_without = have - busy - (tunnel not in self._working)

@@ -6,10 +6,9 @@ is done in the callbacks of those two; there is no task and no queue of its own.
 
 import json
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import replace
-from random import getrandbits
+from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
 from gateway.core import headers, paths
@@ -26,6 +25,7 @@ from gateway.relay.http1 import (
     Head,
     chunk,
     last_chunk,
+    random_digits,
     request_line,
     status_line,
     trace_line,
@@ -48,7 +48,9 @@ MAX_TRACE = 16 * 1024  # bytes of a trace that comes back through a tunnel
 # Refusals that are about who asked; behind an endpoint with an identity of its own the gateway is to blame.
 IDENTITY_REFUSALS = frozenset(IdentityReason)
 FOREVER = float("inf")
+NEVER_WRITTEN = (b"", 0.0)
 KEEP_ALIVE = b"Connection: keep-alive\r\n"
+_trace_ids, _parent_ids = random_digits(32), random_digits(16)
 
 
 class Exchange:
@@ -56,16 +58,16 @@ class Exchange:
 
     Attributes:
         received, sent: bytes of the request's body and of the answer's, so far.
+        request_ended: whether all of the request has come from the client.
         started: seconds of `perf_counter` when its head had come.
         deadline: loop time at which whatever is awaited has taken too long, seconds.
         lanes: what the far side told of its own decision, for a test.
     """
 
     __slots__ = (
-        "_answer_timeout", "_cancel_wait", "_chunked_answer", "_endpoint", "_pending", "_prepared",
-        "_rebased", "_request_ended", "_request_paused", "_trailers", "_waits_for", "answered", "connection",
-        "deadline", "decision", "done", "head", "lanes", "link", "reason", "received", "sent", "started", "status",
-        "trace_id", "upstream",
+        "_answer_timeout", "_cancel_wait", "_chunked_answer", "_endpoint", "_pending", "_prepared", "_request_paused",
+        "_trailers", "answered", "connection", "deadline", "decision", "done", "head", "lanes", "link", "reason",
+        "received", "request_ended", "sent", "started", "status", "trace_id", "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -76,13 +78,13 @@ class Exchange:
         self.upstream: Upstream | builtin.Builtin | None = None
         self.decision: Decision | None = None
         self.deadline = FOREVER
-        self.started = time.perf_counter()
+        self.started = perf_counter()
         self.link = ""
         self.status = 0
         self.reason: Reason | None = None
         self.answered = self.done = False
         self.lanes: list[dict[str, Any]] = []
-        self._request_ended = body is not None or head.length == 0
+        self.request_ended = body is not None or head.length == 0
         self._pending: list[bytes] = [body] if body else []  # body that came before there was somewhere to send it
         self._trailers: Fields = []
         self.received = len(body) if body else 0
@@ -90,13 +92,15 @@ class Exchange:
         self._request_paused = False
         self._chunked_answer = False
         self._cancel_wait: Callable[[], None] | None = None
-        self._waits_for = ""
         self._answer_timeout = FOREVER  # seconds from the request's end to the answer's first byte
         self._endpoint: Endpoint | None = None
-        self._rebased = ""
         self._prepared: Prepared | None = None
-        if not trace_id:
-            self._take_trace_id()
+        if trace_id:
+            return
+        if head.traceparent:
+            self._take_trace_id(head.traceparent)
+        else:
+            self.trace_id = next(_trace_ids)
 
     # --- deciding ---
 
@@ -112,25 +116,40 @@ class Exchange:
             self._pause_request()
         if len(connection.node.exchanges) > limits.requests:
             return self.refuse(GatewayReason.OVERLOADED, "too many requests in flight")
-        prepared = connection.recall(head) if head.recurs else None
+        prepared = connection.recall(head) if head.known_by else None
         if prepared is None:
             decision = connection.decide(head)
-            if head.recurs:
+            if head.known_by:
                 prepared = connection.prepare(head, decision)
+            self._prepared = prepared
         else:
-            decision = prepared.decision
-        self._prepared = prepared
+            decision = self.decision = prepared.decision
+            self._prepared = prepared
+            if prepared.pool is not None and self._goes_as_before(prepared):
+                return None
         self._decided(decision)
         return None
 
-    def _take_trace_id(self) -> None:
+    def _goes_as_before(self, prepared: "Prepared") -> bool:
+        """Send the request on as such a one went before; False where that takes more than sending."""
+        upstream = prepared.pool.free(prepared.path)
+        if upstream is None:
+            return False
+        written, until = prepared.written.get(upstream.party, NEVER_WRITTEN)
+        if time() >= until:
+            upstream.release()
+            return False
+        self._endpoint, self._answer_timeout = prepared.endpoint, prepared.answer_timeout
+        self._start(upstream, written)
+        return True
+
+    def _take_trace_id(self, traceparent: bytes) -> None:
         """Always the edge's own: taken over on a tunnel and from trusted proxies alone."""
-        traceparent = self.head.traceparent
-        came = headers.parse_traceparent(traceparent) if traceparent else None
+        came = headers.parse_traceparent(traceparent)
         if came and self.connection.believes_trace:
             self.trace_id = came[0]
         else:
-            self.trace_id = f"{getrandbits(128):032x}"
+            self.trace_id = next(_trace_ids)
             self.link = traceparent.decode("latin-1") if came else ""
 
     def _decided(self, decision: Decision) -> None:
@@ -169,9 +188,7 @@ class Exchange:
     # --- going on ---
 
     def _pass_through(self, decision: Decision) -> None:
-        port = self.connection.port
-        self._rebased = decision.path
-        self._to_tunnel(port.registration_port, decision.path)
+        self._to_tunnel(self.connection.port.registration_port, decision.path)
 
     def _execute(self, decision: Decision) -> None:
         service = decision.route
@@ -181,8 +198,6 @@ class Exchange:
             stand_in.begin()
             self._start_body(stand_in)
             return
-        self._rebased = paths.rebase(decision.path, service.path, service.backend.base)
-        self._waits_for = f"backend of service {service.name}"
         self._answer_timeout = service.timeout
         self._to_backend(self.connection.node.backend(service))
 
@@ -190,11 +205,9 @@ class Exchange:
         api = decision.route
         assert isinstance(api, API)
         endpoint = self._endpoint = api.endpoint
-        self._rebased = paths.rebase(decision.path, api.path, endpoint.url.base)
         if endpoint.url.scheme == "reverse":
-            self._to_tunnel(endpoint.url.host, self._rebased)
+            self._to_tunnel(endpoint.url.host, self._path_there())
         else:
-            self._waits_for = f"endpoint {endpoint.name}"
             self._answer_timeout = endpoint.timeout
             self._to_backend(self.connection.node.endpoint(endpoint))
 
@@ -213,23 +226,22 @@ class Exchange:
             return self.refuse(
                 GatewayReason.NO_INTERNAL_CONNECTION, f"there is no registration port {registration_port}"
             )
-        self._waits_for = f"a tunnel at {registration_port}"
         upstream = pool.free(path)
         if upstream is not None:
             self._got_tunnel(upstream)
             return None
-        waits, since = node.metrics.waits[self.connection.port.name], time.perf_counter()
+        waits, since = node.metrics.waits[self.connection.port.name], perf_counter()
 
         def got(tunnel: "Tunnel") -> None:
-            waits.note(time.perf_counter() - since)
+            waits.note(perf_counter() - since)
             self._got_tunnel(tunnel)
 
         def failed(error: NotSent) -> None:
-            waits.note(time.perf_counter() - since)
+            waits.note(perf_counter() - since)
             self._not_sent(error)
 
         self._cancel_wait = pool.wait(path, self.connection.port.wait, got, failed)
-        if not self._request_ended:
+        if not self.request_ended:
             self._pause_request()
         return None
 
@@ -240,40 +252,44 @@ class Exchange:
                 self.refuse(error.reason, error.words)
 
     def _target(self) -> str:
-        decision = self.decision
+        decision, path = self.decision, self._path_there()
         assert decision is not None
-        return self._rebased if decision.query is None else f"{self._rebased}?{decision.query}"
+        return path if decision.query is None else f"{path}?{decision.query}"
+
+    def _path_there(self) -> str:
+        """The path by which the request goes on."""
+        decision, endpoint = self.decision, self._endpoint
+        assert decision is not None
+        route = decision.route
+        if endpoint is not None:
+            assert isinstance(route, API)
+            return paths.rebase(decision.path, route.path, endpoint.url.base)
+        if isinstance(route, Service) and route.backend is not None:
+            return paths.rebase(decision.path, route.path, route.backend.base)
+        return decision.path
 
     def _got_tunnel(self, upstream: "Tunnel") -> None:
         self._cancel_wait = None
         if self.done:
             return upstream.release()
-        member = upstream.member
-        written = self._written_for(member)
-        if written is None:
-            try:
-                written, until = self._write_for_tunnel(member)
-            except AssertionInvalid as error:
-                upstream.release()
-                return self.refuse(GatewayReason.ENDPOINT_REFUSED, f"the statement cannot be signed: {error}")
-            self._keep(member, written, until)
         if self._endpoint is not None:  # the internal node's own word, 504 or better, comes first
             self._answer_timeout = self._endpoint.timeout + 5.0
-        self._start(upstream, written)
-        return None
+        try:
+            written, until = self._write_for_tunnel(upstream.member)
+        except AssertionInvalid as error:
+            upstream.release()
+            return self.refuse(GatewayReason.ENDPOINT_REFUSED, f"the statement cannot be signed: {error}")
+        self._keep(upstream, written, until)
+        return self._start(upstream, written)
 
-    def _written_for(self, owner: object) -> bytes | None:
-        """The head as it went on before, but for its last line, where it would be the same now."""
-        prepared = self._prepared
-        if prepared is not None and prepared.owner is owner and time.time() < prepared.written_until:
-            return prepared.written
-        return None
-
-    def _keep(self, owner: object, written: bytes, until: float) -> None:
+    def _keep(self, upstream: Upstream, written: bytes, until: float) -> None:
+        """Remember how the request goes on, for others with the same head."""
         prepared = self._prepared
         # A password may be another's tomorrow, and what was verified for one request is not for the next.
         if prepared is not None and prepared.decision is self.decision:
-            prepared.owner, prepared.written, prepared.written_until = owner, written, until
+            prepared.pool, prepared.path = upstream.owner, self._path_there()
+            prepared.endpoint, prepared.answer_timeout = self._endpoint, self._answer_timeout
+            prepared.keep(upstream.party, written, until)
 
     def _write_for_tunnel(self, member: "Member") -> tuple[bytes, float]:
         """The head for a tunnel but for its last line, and until when (seconds since 1970-01-01 UTC) it is good.
@@ -334,12 +350,9 @@ class Exchange:
         self._cancel_wait = None
         if self.done:
             return upstream.release()
-        written = self._written_for(upstream.owner)
-        if written is None:
-            written, until = self._write_for_backend()
-            self._keep(upstream.owner, written, until)
-        self._start(upstream, written)
-        return None
+        written, until = self._write_for_backend()
+        self._keep(upstream, written, until)
+        return self._start(upstream, written)
 
     def _write_for_backend(self) -> tuple[bytes, float]:
         """The head for a backend or an https endpoint, as `_write_for_tunnel` has it."""
@@ -415,16 +428,17 @@ class Exchange:
         """Send the head, ended by the line that is this request's own, and what there is of the body."""
         self.upstream = upstream
         head = self.head
-        message = written + trace_line(self.trace_id, getrandbits(64))
+        message = written + trace_line(self.trace_id, next(_parent_ids))
         if head.switches:
             upstream.start(self, head.method, message, switches=True)
             self._watch()
-        elif self._request_ended and head.length is not None:
+        elif self.request_ended and head.length is not None:
             if self._pending:
                 message += b"".join(self._pending)
                 self._pending = []
             upstream.start_whole(self, head.method, message)
-            self._watch()
+            if self._answer_timeout != FOREVER:
+                self._watch()
             if self._request_paused:
                 self._resume_request()
         else:
@@ -432,12 +446,12 @@ class Exchange:
             self._start_body(upstream)
 
     def _start_body(self, upstream: "Upstream | builtin.Builtin") -> None:
-        if self.head.expects and not self._pending and not self._request_ended:
+        if self.head.expects and not self._pending and not self.request_ended:
             self.connection.write(CONTINUE)
         pending, self._pending = self._pending, []
         for data in pending:
             upstream.send(data)
-        if self._request_ended:
+        if self.request_ended:
             upstream.end(self._request_trailers())
         self._watch()
         self._resume_request()
@@ -446,7 +460,7 @@ class Exchange:
         """Set the deadline of what is awaited now: more of the request, or the answer."""
         if self.done or self.answered:
             self.deadline = FOREVER
-        elif self._request_ended:
+        elif self.request_ended:
             timeout = self._answer_timeout
             self.deadline = FOREVER if timeout == FOREVER else self.connection.now() + timeout
         else:
@@ -470,9 +484,9 @@ class Exchange:
             self._watch()
 
     def request_end(self, trailers: Fields) -> None:
-        if self._request_ended:
+        if self.request_ended:
             return
-        self._request_ended = True
+        self.request_ended = True
         self._trailers = trailers
         if self.upstream is not None and not self.done:
             self.upstream.end(self._request_trailers())
@@ -488,11 +502,6 @@ class Exchange:
             return True
         route = self.decision.route if self.decision is not None else None
         return isinstance(route, Service) and trailer.lower() in route.trailers
-
-    @property
-    def awaits_request(self) -> bool:
-        """Whether more of the request is to come from the client."""
-        return not self._request_ended
 
     def _pause_request(self) -> None:
         if not self._request_paused:
@@ -518,7 +527,7 @@ class Exchange:
             why = inner.value if inner else f"status {status}"
             upstream, self.upstream = self.upstream, None
             if isinstance(upstream, Upstream):
-                upstream.discard(reusable=self._request_ended)
+                upstream.discard(reusable=self.request_ended)
             self.refuse(GatewayReason.ENDPOINT_REFUSED, f"endpoint {self._endpoint_name}: {why}")
             return
         self.reason = inner
@@ -536,6 +545,17 @@ class Exchange:
     @property
     def _endpoint_name(self) -> str:
         return self._endpoint.name if self._endpoint else ""
+
+    @property
+    def _far_side(self) -> str:
+        """What is waited for, in words."""
+        if self._through_tunnel:
+            port = self.connection.port.registration_port if self._endpoint is None else self._endpoint.url.host
+            return f"a tunnel at {port}"
+        if self._endpoint is not None:
+            return f"endpoint {self._endpoint.name}"
+        route = self.decision.route if self.decision is not None else None
+        return f"backend of service {route.name}" if route is not None else "nobody"
 
     @property
     def _through_tunnel(self) -> bool:
@@ -557,7 +577,7 @@ class Exchange:
         connection, head = self.connection, self.head
         if (
             self.done
-            or not self._request_ended
+            or not self.request_ended
             or self._endpoint is not None
             or connection.tracing
             or head.method == "HEAD"
@@ -567,8 +587,8 @@ class Exchange:
             self.response_data(body)
             self.response_end([])
             return
-        if self._through_tunnel:
-            self.reason = _inner_reason(answer.fields) if answer.status >= 400 else None
+        if answer.status >= 400 and self._through_tunnel:
+            self.reason = _inner_reason(answer.fields)
         self.status, self.answered = answer.status, True
         self.deadline = FOREVER
         written = answer.written.get(head.version)
@@ -597,7 +617,7 @@ class Exchange:
             self.connection.write(last_chunk(kept))
         self.upstream = None
         if upstream is not None:
-            if self._request_ended:
+            if self.request_ended:
                 upstream.release()
             else:  # it answered before it had the whole request: what is left of it goes nowhere
                 upstream.close()
@@ -738,10 +758,10 @@ class Exchange:
         self.deadline = FOREVER
         with self.connection.node.cork:
             self._drop_upstream()
-            if self.awaits_request and not self.connection.reading_paused:
+            if not self.request_ended and not self.connection.reading_paused:
                 self.refuse(GatewayReason.REQUEST_TIMEOUT, "the body stopped arriving")
             else:
-                self.refuse(GatewayReason.BACKEND_TIMEOUT, f"no answer in time from {self._waits_for}")
+                self.refuse(GatewayReason.BACKEND_TIMEOUT, f"no answer in time from {self._far_side}")
 
     def client_lost(self) -> None:
         """Nobody is there to be answered: what is on its way is given up."""

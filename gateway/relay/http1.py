@@ -5,8 +5,10 @@ What goes on is written anew from what was parsed, never copied through.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from http import HTTPStatus
+from itertools import chain
+from random import randbytes
 from typing import Protocol
 
 import httptools
@@ -38,12 +40,13 @@ class Head:
         forwarding: X-Forwarded-… and Forwarded, good only when the peer is a trusted proxy.
         switches: whether it asks for a protocol that is let through: WebSocket (RFC 6455), and no other, for what
             h2c carries nobody here would look into.
-        recurs: whether a head of the very same bytes came before; the same object stands for all of them.
+        known_by: the bytes that such a head begins with whenever it comes again, and the same object stands for all of
+            them; b"" for one that is not remembered.
         spoken: the fields that speak at this kind of port alone, by lower-case name; empty elsewhere.
     """
 
     __slots__ = (
-        "authorization", "expects", "fields", "forwarding", "host", "keep_alive", "length", "method", "recurs",
+        "authorization", "expects", "fields", "forwarding", "host", "keep_alive", "known_by", "length", "method",
         "spoken", "switches", "target", "traceparent", "tracestate", "upgrade", "version",
     )  # fmt: skip
 
@@ -62,7 +65,7 @@ class Head:
     tracestate: bytes
     spoken: dict[bytes, bytes]
     switches: bool
-    recurs: bool
+    known_by: bytes
 
 
 def read_head(
@@ -83,7 +86,7 @@ def read_head(
     fields: Fields = []
     head.fields, head.forwarding, head.spoken = fields, [], {}
     head.authorization, head.upgrade, head.traceparent, head.tracestate = None, b"", b"", b""
-    head.expects = head.recurs = False
+    head.expects, head.known_by = False, b""
     hosts: list[bytes] = []
     lengths: list[bytes] = []
     codings: list[bytes] = []
@@ -247,8 +250,8 @@ class RequestParser:
     """
 
     __slots__ = (
-        "_begun", "_fields", "_fresh", "_handler", "_head", "_head_bytes", "_heads", "_heard", "_in_head", "_limits",
-        "_muted", "_parser", "_quiet", "_speaks", "_stopped", "_target",
+        "_begun", "_fields", "_fresh", "_handler", "_head", "_head_bytes", "_heads", "_heard", "_in_head", "_last",
+        "_limits", "_muted", "_parser", "_quiet", "_speaks", "_stopped", "_target",
     )  # fmt: skip
 
     def __init__(
@@ -259,6 +262,7 @@ class RequestParser:
         self._stopped = self._muted = False
         self._begun = 0  # messages, in this call of `feed`
         self._head: Head | None = None
+        self._last: Head | None = None  # that recurred
         self._start()
 
     def stop(self) -> None:
@@ -327,18 +331,27 @@ class RequestParser:
 
     def recall(self, data: bytes) -> bool:
         """Pass on a message that is whole and whose head is known; False where `feed` has to read it."""
-        heads = self._heads
-        if heads is None or not self._fresh or self._head_bytes:
+        if self._heads is None or not self._fresh or self._head_bytes:
             return False
-        cut = data.find(_END) + 4
-        if cut < 4:
-            return False
-        trace_id, size = "", len(data) - cut
-        if self._speaks is ON_TUNNEL:
-            key, trace_id = _split_head(data, cut)
+        head, trace_id = self._last, ""
+        # Most callers say the same as before: to compare is cheaper than to search for the end and to look up.
+        if head is not None and data.startswith(head.known_by):
+            cut = len(head.known_by)
+            if self._speaks is ON_TUNNEL:
+                line = _TRACE_LINE.match(data, cut)
+                if line is None:
+                    return False
+                trace_id, cut = line[1].decode("ascii"), cut + TRACE_BYTES
         else:
-            key = data[:cut] if size else data
-        head = heads.get(key)
+            cut = data.find(_END) + 4
+            if cut < 4:
+                return False
+            if self._speaks is ON_TUNNEL:
+                key, trace_id = _split_head(data, cut)
+            else:
+                key = data[:cut]
+            self._last = head = self._heads.get(key)
+        size = len(data) - cut
         if head is None or head.length != size:
             return False
         self._handler.request(head, trace_id, data[cut:] if size else b"")
@@ -350,7 +363,7 @@ class RequestParser:
             return
         key = _split_head(data, cut)[0] if self._speaks is ON_TUNNEL else data[:cut]
         if key:
-            head.recurs = True
+            head.known_by = key
             self._heads.put(key, head)  # type: ignore[union-attr]
 
     # --- httptools calls these ---
@@ -421,14 +434,16 @@ class Answer:
     """The head of an answer whose length is told.
 
     Attributes:
+        known_by: the bytes of the head, where it is remembered.
         written: the head as it goes on to a caller whose connection is kept, by HTTP version; made when first asked
             for.
     """
 
-    __slots__ = ("fields", "keep_alive", "length", "status", "written")
+    __slots__ = ("fields", "keep_alive", "known_by", "length", "status", "written")
 
     def __init__(self, status: int, fields: Fields, length: int, keep_alive: bool) -> None:
         self.status, self.fields, self.length, self.keep_alive = status, fields, length, keep_alive
+        self.known_by = b""
         self.written: dict[str, bytes] = {}
 
 
@@ -450,7 +465,7 @@ class ResponseParser:
     """
 
     __slots__ = (
-        "_answer", "_fields", "_fresh", "_handler", "_head_bytes", "_heads", "_heard", "_in_head", "_limit",
+        "_answer", "_fields", "_fresh", "_handler", "_head_bytes", "_heads", "_heard", "_in_head", "_last", "_limit",
         "_method", "_parser", "_quiet", "_skip", "_switches", "_until_close", "busy",
     )  # fmt: skip
 
@@ -459,6 +474,7 @@ class ResponseParser:
         self._handler, self._heads, self._limit = handler, heads, header_bytes
         self._method, self.busy = "", False
         self._answer: Answer | None = None
+        self._last: Answer | None = None  # that recurred
         self._start()
 
     def _start(self) -> None:
@@ -477,8 +493,12 @@ class ResponseParser:
         """Pass on an answer that is whole and whose head is known; False where `feed` has to read it."""
         if not self._fresh or not self.busy or self._head_bytes or self._heads is None or self._method == "HEAD":
             return False
-        cut = data.find(_END) + 4
-        answer = self._heads.get(data[:cut])
+        answer = self._last
+        if answer is not None and data.startswith(answer.known_by):
+            cut = len(answer.known_by)
+        else:
+            cut = data.find(_END) + 4
+            self._last = answer = self._heads.get(data[:cut])
         if answer is None or answer.length != len(data) - cut:
             return False
         self.busy = False
@@ -521,7 +541,8 @@ class ResponseParser:
     def _remember(self, data: bytes, answer: Answer) -> None:
         cut = data.find(_END) + 4
         if 4 <= cut <= MEMORABLE and answer.length == len(data) - cut:
-            self._heads.put(data[:cut], answer)  # type: ignore[union-attr]
+            answer.known_by = data[:cut]
+            self._heads.put(answer.known_by, answer)  # type: ignore[union-attr]
 
     def eof(self) -> bool:
         """The peer has ended; whether that ends the answer properly (one without a length)."""
@@ -597,12 +618,27 @@ TRACE_BYTES = 72  # of `trace_line`
 _TRACE_LINE = re.compile(rb"traceparent: 00-((?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-01\r\n\r\n")
 
 
-def trace_line(trace_id: str, parent: int) -> bytes:
+def trace_line(trace_id: str, parent: str) -> bytes:
     """The last line of every head that goes on, and its end (W3C Trace Context, section 3.2).
 
-    `trace_id`: 32 hexadecimal digits; `parent`: 64 bits.
+    `trace_id`: 32 hexadecimal digits; `parent`: 16; neither all zeros.
     """
-    return b"traceparent: 00-%b-%016x-01\r\n\r\n" % (trace_id.encode("ascii"), parent or 1)
+    return f"traceparent: 00-{trace_id}-{parent}-01\r\n\r\n".encode("ascii")
+
+
+def random_digits(count: int) -> Iterator[str]:
+    """Without end: `count` hexadecimal digits, never all zeros; for ids of traces, not for secrets.
+
+    Drawn many at a time, for a draw and its formatting for each request cost more than reading its head does.
+    """
+
+    def draw() -> Iterator[list[str]]:
+        zeros = "0" * count
+        while True:
+            digits = randbytes(128 * count).hex()  # noqa: S311 - ids, not secrets
+            yield [part for at in range(0, len(digits), count) if (part := digits[at : at + count]) != zeros]
+
+    return chain.from_iterable(draw())
 
 
 def status_line(status: int) -> bytes:

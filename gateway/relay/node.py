@@ -6,10 +6,10 @@ import contextlib
 import gc
 import logging
 import ssl
-import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from email.utils import formatdate
+from time import perf_counter, time
 from typing import Any
 
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -252,7 +252,7 @@ class RelayNode:
         """
         settings = self.snapshot.token
         assert settings is not None
-        index, now = (identity.user, identity.groups), time.time()
+        index, now = (identity.user, identity.groups), time()
         known = self._tokens.get(index)
         if known is None or known[1] <= now:
             token = jwt.identity_token(
@@ -266,7 +266,7 @@ class RelayNode:
         return known
 
     def date_line(self) -> bytes:
-        second = int(time.time())
+        second = int(time())
         if self._date[0] != second:
             self._date = second, b"Date: %b\r\n" % formatdate(second, usegmt=True).encode()
         return self._date[1]
@@ -280,7 +280,7 @@ class RelayNode:
         route = decision.route.name if decision is not None and decision.route is not None else ""
         reason = exchange.reason
         metrics.requests[port, route, exchange.status, reason.value if reason is not None else ""] += 1
-        metrics.durations[port].note(time.perf_counter() - exchange.started)
+        exchange.connection.durations.note(perf_counter() - exchange.started)
         if exchange.received:
             metrics.received[port] += exchange.received
         if exchange.sent:
@@ -309,7 +309,7 @@ class RelayNode:
         log.info("port %s: handshake with %s failed: %s %s", port, peer, words, shown.get("subject", ""))
         self.metrics.handshakes[port, "failed"] += 1
         self.failed_handshakes.append(
-            {"at": time.time(), "port": port, "peer": peer, "words": words, "certificate": shown or None,
+            {"at": time(), "port": port, "peer": peer, "words": words, "certificate": shown or None,
              "chain": [base64.b64encode(der).decode() for der in chain]}
         )  # fmt: skip
 
@@ -333,7 +333,7 @@ class RelayNode:
         return {
             "node": self.snapshot.node,
             "revision": self.snapshot.revision,
-            "clock": time.time(),
+            "clock": time(),
             "draining": self.draining,
             "requests": self.requests,
             "in_flight": len(self.exchanges),
@@ -356,7 +356,7 @@ class RelayNode:
         self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
         now = loop.time()
         self._sweeps += 1
-        clock = time.perf_counter()
+        clock = perf_counter()
         for exchange in [each for each in self.exchanges if each.deadline <= now or each.overdue(clock)]:
             exchange.timed_out()
         if self.access_log is not None:

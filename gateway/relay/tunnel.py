@@ -45,7 +45,6 @@ class Member:
         self.audience = assertions.audience(registration.name, nonce)
         self.idle: deque[Tunnel] = deque()
         self.tunnels: set[Tunnel] = set()
-        self.last_seen = time.time()
         self.doubt = 0
         self._statements: dict[tuple[str, tuple[str, ...], Proof, int], tuple[bytes, float]] = {}
 
@@ -100,7 +99,8 @@ class Tunnel(Upstream):
         self, transport: Any, owner: "TunnelPool", cork: Cork, heads: Memo, member: Member, gone: Callable[[], None]
     ) -> None:
         super().__init__(transport, owner, cork, heads)
-        self.member, self.gone = member, gone
+        self.party = self.member = member
+        self.gone = gone
 
 
 class _Ping(Unheard):
@@ -207,16 +207,15 @@ class TunnelPool:
 
     def released(self, upstream: Upstream) -> None:
         """Called for a new tunnel too."""
-        assert isinstance(upstream, Tunnel)
-        member = upstream.member
-        member.last_seen = time.time()
+        member: Member = upstream.member  # type: ignore[attr-defined]
         member.doubt = 0
-        for waiter in self._waiters:
-            if member.registration.carries(waiter.path):
-                self._waiters.remove(waiter)
-                waiter.got(upstream)
-                return
-        member.idle.append(upstream)
+        if self._waiters and upstream.usable:
+            for waiter in self._waiters:
+                if member.registration.carries(waiter.path):
+                    self._waiters.remove(waiter)
+                    waiter.got(upstream)  # type: ignore[arg-type]
+                    return
+        member.idle.append(upstream)  # type: ignore[arg-type]
 
     def lost(self, upstream: Upstream) -> None:
         assert isinstance(upstream, Tunnel)
@@ -276,6 +275,7 @@ class TunnelPool:
                 self._end(tunnel, "the node stops")
 
     def state(self) -> list[dict[str, Any]]:
+        since = time.time() - asyncio.get_running_loop().time()  # to tell a loop's time as the wall's
         return [
             {
                 "registration": member.registration.name,
@@ -284,7 +284,7 @@ class TunnelPool:
                 "peer": member.peer,
                 "idle": len(member.idle),
                 "busy": member.busy,
-                "last_seen": member.last_seen,
+                "last_seen": since + max(tunnel.used_at for tunnel in member.tunnels),
             }
             for member in self.members.values()
         ]

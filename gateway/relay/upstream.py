@@ -36,6 +36,7 @@ class Upstream:
 
     Attributes:
         exchange: who uses it now.
+        party: for whom heads are written that go by it: all connections with the same party carry the same.
         used_at: loop time of the last byte in either direction, seconds.
     """
 
@@ -50,6 +51,7 @@ class Upstream:
         "exchange",
         "over",
         "owner",
+        "party",
         "transport",
         "used_at",
     )
@@ -57,6 +59,7 @@ class Upstream:
     def __init__(self, transport: Any, owner: Owner, cork: Cork, heads: Memo) -> None:
         """`heads`: of the answers that came to the owner before, as `ResponseParser` has it."""
         self.transport, self.owner, self._cork = transport, owner, cork
+        self.party: object = owner
         self._parser = ResponseParser(self, heads)
         self._out: list[bytes] = []
         self._keep_alive = True
@@ -117,7 +120,7 @@ class Upstream:
         """The exchange is through with it: back to its owner if it can be used again, else closed."""
         self.exchange = None
         self.used_at = self._now()
-        if self._keep_alive and not self._parser.busy and self.usable:
+        if self._keep_alive and not self._parser.busy and not self.over:
             self.owner.released(self)
         else:
             self.close()
@@ -252,8 +255,8 @@ class BackendPool:
         self._all: set[Upstream] = set()
         self._closed = False
 
-    def free(self) -> Upstream | None:
-        """A kept connection that nobody uses, the one used last; whoever takes it releases it."""
+    def free(self, path: str = "") -> Upstream | None:
+        """A kept connection that nobody uses, the one used last; whoever takes it releases it. It carries any path."""
         idle = self._idle
         while idle:
             upstream = idle.pop()

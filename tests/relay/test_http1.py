@@ -262,7 +262,7 @@ def _messages(draw: st.DrawFn, *, tunnel: bool) -> bytes:
     framing = b"Content-Length: %d\r\n" % len(body) if body or draw(st.booleans()) else b""
     if body and draw(st.booleans()):
         framing, body = b"Transfer-Encoding: chunked\r\n", b"%x\r\n%b\r\n0\r\nX-End: 1\r\n\r\n" % (len(body), body)
-    end = trace_line(f"{draw(st.integers(1, 3)):032x}", draw(st.integers(1, 3))) if tunnel else b"\r\n"
+    end = trace_line(f"{draw(st.integers(1, 3)):032x}", f"{draw(st.integers(1, 3)):016x}") if tunnel else b"\r\n"
     return b"POST /%d HTTP/1.1\r\n" % draw(st.integers(0, 1)) + HOST + fields + framing + end + body
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from gateway.relay.tunnel import PING_SECONDS
 from tests.minting import mint
 from tests.relay.conftest import forum_pki, forum_topology
 from tests.relay.installation import Answer, Backend, Installation, read_answer
@@ -110,9 +111,17 @@ def test_tunnels_grow_with_the_load_and_shrink_when_it_is_over(fresh: Fresh, bac
         finally:
             backend.answer = original  # type: ignore[method-assign]
     assert statuses == [200] * calls, "none waited for longer than the port's wait of four seconds"
-    installation.until(
-        lambda: sum(t["idle"] + t["busy"] for t in installation.state("edge")["tunnels"]) <= 3, "surplus closes", 30
-    )
+
+    def tunnels() -> int:
+        return sum(t["idle"] + t["busy"] for t in installation.state("edge")["tunnels"])
+
+    def pinged_since(moment: float) -> bool:
+        return all(t["last_seen"] > moment + 2 * PING_SECONDS for t in installation.state("edge")["tunnels"])
+
+    over = time.time()
+    installation.until(lambda: pinged_since(over), "pings", 20)
+    assert tunnels() > calls / 2, "what was used lately is kept for the next wave"
+    installation.until(lambda: tunnels() <= 3, "surplus closes", 30)
     assert installation.request("ext", "/orders", "alice").status == 200
 
 
