@@ -30,6 +30,7 @@ from gateway.core.snapshot import (
     from_document,
 )
 from gateway.relay.access_log import AccessLog
+from gateway.relay.blocking import blocked_between, cut
 from gateway.relay.connection import ServerConnection
 from gateway.relay.cork import Cork
 from gateway.relay.dialler import Dialler
@@ -112,6 +113,8 @@ class RelayNode:
         self._swap_tunnels(snapshot)
         self._swap_diallers(snapshot)
         self._swap_pools(snapshot)
+        if before is not None and (blocked := blocked_between(before, snapshot)):
+            cut(self, blocked)
         if before is None:
             self._sweep()
             # Most of a snapshot outlives every change, and it may have a million objects: the collector need not
@@ -184,13 +187,13 @@ class RelayNode:
             if (
                 port is None
                 or dial is None
-                or dial.registration is not dialler.dial.registration
+                or not dial.registration.same_terms(dialler.dial.registration)
                 or _redials(dialler.port, port)
             ):
                 dialler.cut()
                 del self.diallers[key]
             else:
-                dialler.change(port)
+                dialler.change(port, dial)
         for key, (port, dial) in wanted.items():
             if key not in self.diallers:
                 self.diallers[key] = dialler = Dialler(self, port, dial)

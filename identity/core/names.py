@@ -32,6 +32,7 @@ _KIND_BY_OID = {oid.dotted_string: kind for kind, oid in ATTRIBUTE_KINDS.items()
 SAN_KINDS = ("dns", "email", "uri", "ip")
 NAME_PATTERN = r"[A-Za-z0-9_.:@-]{1,255}"
 _NAME = re.compile(NAME_PATTERN)
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")  # of a host name, in lower case; `*` is none
 _SPECIAL, _ESCAPE = re.compile(r"([,+=<>#;])"), r"\\\1"
 
 
@@ -41,8 +42,15 @@ def is_name(text: str) -> bool:
 
 
 def folded(value: str) -> str:
-    """An attribute value as it is compared: outer blanks off, inner runs one, case folded (RFC 5280, 7.1)."""
-    return " ".join(value.split()).casefold()
+    """An attribute value as it is compared: outer blanks off, inner runs one, case folded (RFC 5280, 7.1).
+
+    Stricter than RFC 4518 where that lets one text pass for another: a blank is a space and nothing that looks like
+    one, and no other character is folded into one of ASCII, as the Kelvin sign would be into `k`.
+    """
+    text = " ".join(part for part in value.split(" ") if part)
+    if text.isascii():
+        return text.lower()
+    return "".join(char if (low := char.casefold()).isascii() and not char.isascii() else low for char in text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +144,7 @@ def san_matches(pattern: str, name: str) -> bool:
         return wanted == found
     labels, candidates = wanted.lower().split("."), found.split(".")
     return len(labels) == len(candidates) and all(
-        (label == "*" and candidate not in ("", "*")) or label == candidate
+        (label == "*" and _LABEL.fullmatch(candidate) is not None) or label == candidate
         for label, candidate in zip(labels, candidates, strict=True)
     )
 
