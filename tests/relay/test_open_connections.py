@@ -133,6 +133,6 @@ def test_a_certificate_that_ends_while_its_connection_stands(
         kept = {port: Kept(stack.enter_context(installation.connection(port, "short"))) for port in BOTH}
         for port, connection in kept.items():
             installation.until(lambda connection=connection: _asked(connection) == (200, "alice"), f"{port}: mapped")
+        over = (403, "certificate_expired")
         for port, connection in kept.items():
-            over = (403, "certificate_expired")
             installation.until(lambda connection=connection: _asked(connection) == over, f"{port}: over", seconds)
