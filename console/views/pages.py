@@ -14,6 +14,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import URLPattern, path, reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
+from console.blocking import blocking_of
 from console.forms.fields import NounForm
 from console.models import PERMISSIONS, Role
 from console.nouns import TITLES, label_of, permission_of, url_of
@@ -66,6 +67,7 @@ class Noun:
         form_options: further arguments of the form, from the request and the row (None when one is added).
         context: what the edit page's template needs besides, from the row.
         adds: (label, URL) of the ways to add one; empty: the one page of this noun.
+        more: (label, URL) of further pages that its list leads to.
         notes: what is lawful but odd about a row, shown above its form.
     """
 
@@ -78,6 +80,7 @@ class Noun:
     rows: Callable[[QuerySet[Any]], QuerySet[Any]] = lambda rows: rows
     form_options: Callable[[HttpRequest, Any], dict[str, Any]] = lambda request, row: {}
     adds: Callable[[], list[tuple[str, str]]] | None = None
+    more: Callable[[], list[tuple[str, str]]] = list
     template: str = "nouns/edit.html"
     context: Callable[[Any], dict[str, Any]] = lambda row: {}
     notes: Callable[[Any], list[Note]] = lambda row: []
@@ -169,6 +172,7 @@ def list_page(request: HttpRequest, noun: Noun) -> HttpResponse:
             "table": [[(column.title, _cells(column.cell(row))) for column in noun.columns] for row in page],
             "may_change": request.user.may(noun.permission),  # type: ignore[union-attr]
             "adds": noun.adds() if noun.adds else [],
+            "more": noun.more(),
             "add_url": "" if noun.adds else reverse(f"{noun.kind}-add"),
             "total": page.paginator.count if not text and not show else noun.model._default_manager.count(),
         },
@@ -210,6 +214,7 @@ def edit_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
             "may_change": may_change,
             "references": references(row) if row else [],
             "changes": changes_of(noun.kind, row) if row else [],
+            "blocking": blocking_of(row) if row else None,
             "adding": noun.adding(form),
             "needed_role": Role(PERMISSIONS[noun.permission]).label.partition(" (")[0],
             "notes": noun.notes(row) if row else [],

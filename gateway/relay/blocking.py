@@ -37,11 +37,11 @@ class Blocked:
 
 
 def blocked_between(before: Snapshot, after: Snapshot) -> Blocked:
-    users = after.users
+    users, known = after.users, before.users if before.users is not after.users else {}
     # An unchanged user is the very same object: with a hundred thousand of them this takes some milliseconds.
     gone = [
         name
-        for name, user in before.users.items()
+        for name, user in known.items()
         if user.enabled and users.get(name) is not user and not (name in users and users[name].enabled)
     ]
     return Blocked(after.blocked - before.blocked, frozenset(gone), after.of_disabled - before.of_disabled)
