@@ -77,12 +77,42 @@ class DistinguishedName:
         """Every value of one kind of attribute, in order."""
         return tuple(value for rdn in self.rdns for found, value in sorted(rdn) if found == kind)
 
+    def comparable(self) -> str:
+        """Every attribute as it is compared, a line for each: `CN=alice`, `O=partner one`. For the index of a
+        database, and read back by `from_comparable`; the order of relative names, by which nothing is mapped, is lost.
+        """
+        lines = sorted(f"{kind}={folded(value).translate(_TO_LINE)}" for rdn in self.rdns for kind, value in rdn)
+        return "\n".join(["", *lines, ""])
+
     @property
     def common_name(self) -> str:
         return next(iter(self.values("CN")), "")
 
     def __str__(self) -> str:
         return self.text
+
+
+def comparable_line(kind: str, value: str) -> str:
+    """How `DistinguishedName.comparable` has a value that is folded already."""
+    return f"\n{kind}={value.translate(_TO_LINE)}\n"
+
+
+def from_comparable(text: str) -> DistinguishedName:
+    """The attributes that `comparable` told, each in a relative name of its own; they have no text for people."""
+    pairs = (line.partition("=") for line in text.split("\n") if line)
+    escaped = "\\" in text
+    return DistinguishedName(
+        tuple(frozenset({(kind, _FROM_LINE.sub(_unescaped, value) if escaped else value)}) for kind, _, value in pairs),
+        "",
+    )
+
+
+_TO_LINE = str.maketrans({"\\": "\\\\", "\n": "\\n"})
+_FROM_LINE = re.compile(r"\\(.)")
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    return "\n" if match[1] == "n" else match[1]
 
 
 def _text_of(rdns: tuple[frozenset[tuple[str, str]], ...]) -> str:
