@@ -2,12 +2,13 @@
 
 from django.urls import URLPattern, path
 
-from console.views import account, certificates, changes, invoke, jwks, overview, trust, undo, where, who
+from console.views import account, block, certificates, changes, invoke, jwks, overview, trust, undo, where, who
 
 urlpatterns: list[URLPattern] = [
     *overview.urls,
     *invoke.urls,
     *who.urls,
+    *block.urls,
     *certificates.urls,
     *where.urls,
     *trust.urls,

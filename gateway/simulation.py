@@ -95,6 +95,8 @@ def _beyond(
     lanes: list[dict[str, Any]],
 ) -> Reason | None:
     """The internal node's decision on what the edge would send it."""
+    if not edge.carries(registration_port, path):
+        return GatewayReason.NOT_ON_CHANNEL
     rows = RegistrationRow.objects.filter(port__name=registration_port, enabled=True, dials__isnull=False)
     for row in rows.select_related("node").distinct():
         snapshot = from_document(document_of(row.node.name))

@@ -50,6 +50,7 @@ def _runs_as(row: Certificate) -> Cell:
 CERTIFICATES = Noun(
     kind="certificates",
     form=CertificateForm,
+    more=lambda: [("Refused lately", reverse("certificates-refused"))],
     lede="Partners' certificates on file, and whom each runs as. Their private keys stay with the partners.",
     columns=[
         Column("Name", name_cell, "name"),
@@ -121,19 +122,11 @@ def _save(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 @permission_required("change_identity")
-def act(request: HttpRequest, pk: Any, action: str) -> HttpResponse:
-    """One step that needs no form: take the mapping away, block, unblock."""
+def unmap(request: HttpRequest, pk: Any) -> HttpResponse:
+    """Take the mapping away: one step that needs no form."""
     row = get_object_or_404(Certificate.objects.select_related("user"), pk=pk)
-    match action:
-        case "unmap":
-            done = f"Certificate {row} is mapped to nobody now."
-            row.user = None
-        case "block":
-            done = f"Certificate {row} is blocked: it logs nobody in."
-            row.blocked = True
-        case _:
-            done = f"Certificate {row} is no longer blocked."
-            row.blocked = False
+    done = f"Certificate {row} is mapped to nobody now."
+    row.user = None
     with change_set(operator_of(request), done.rstrip("."), address_of(request)):
         row.save()
     messages.success(request, done)
@@ -153,9 +146,6 @@ urls = [
     path("certificates/", certificate_list, name="certificates-list"),
     path("certificates/add/", add, name="certificates-add"),
     path("certificates/<uuid:pk>/pem/", download, name="certificates-pem"),
-    *(
-        path(f"certificates/<uuid:pk>/{action}/", act, {"action": action}, name=f"certificates-{action}")
-        for action in ("unmap", "block", "unblock")
-    ),
+    path("certificates/<uuid:pk>/unmap/", unmap, name="certificates-unmap"),
     *urlpatterns(CERTIFICATES, with_add=False),
 ]

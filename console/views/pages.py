@@ -14,6 +14,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import URLPattern, path, reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
+from console.blocking import blocking_of
 from console.forms.fields import NounForm
 from console.models import PERMISSIONS, Role
 from console.nouns import TITLES, label_of, permission_of, url_of
@@ -66,6 +67,8 @@ class Noun:
         form_options: further arguments of the form, from the request and the row (None when one is added).
         context: what the edit page's template needs besides, from the row.
         adds: (label, URL) of the ways to add one; empty: the one page of this noun.
+        foresee: what a valid, unsaved row would do: asked for with a button, and before what is `grave` is saved.
+        more: (label, URL) of further pages that its list leads to.
         notes: what is lawful but odd about a row, shown above its form.
     """
 
@@ -78,9 +81,11 @@ class Noun:
     rows: Callable[[QuerySet[Any]], QuerySet[Any]] = lambda rows: rows
     form_options: Callable[[HttpRequest, Any], dict[str, Any]] = lambda request, row: {}
     adds: Callable[[], list[tuple[str, str]]] | None = None
+    more: Callable[[], list[tuple[str, str]]] = list
     template: str = "nouns/edit.html"
     context: Callable[[Any], dict[str, Any]] = lambda row: {}
     notes: Callable[[Any], list[Note]] = lambda row: []
+    foresee: Callable[[Any], Any] | None = None
 
     @property
     def model(self) -> type[Model]:
@@ -169,6 +174,7 @@ def list_page(request: HttpRequest, noun: Noun) -> HttpResponse:
             "table": [[(column.title, _cells(column.cell(row))) for column in noun.columns] for row in page],
             "may_change": request.user.may(noun.permission),  # type: ignore[union-attr]
             "adds": noun.adds() if noun.adds else [],
+            "more": noun.more(),
             "add_url": "" if noun.adds else reverse(f"{noun.kind}-add"),
             "total": page.paginator.count if not text and not show else noun.model._default_manager.count(),
         },
@@ -195,7 +201,8 @@ def edit_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
     if not may_change:
         for each in form.fields.values():
             each.disabled = True
-    if bound and form.is_valid() and (saved := save(request, noun, form)) is not None:
+    foreseen = _foreseen(request, noun, form) if bound and form.is_valid() else None
+    if bound and form.is_valid() and foreseen is None and (saved := save(request, noun, form)) is not None:
         messages.success(request, f"{noun.singular.capitalize()} {saved} is saved.")
         return redirect(url_of(saved) or "overview")
     if bound and row is not None:
@@ -210,13 +217,23 @@ def edit_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
             "may_change": may_change,
             "references": references(row) if row else [],
             "changes": changes_of(noun.kind, row) if row else [],
+            "blocking": blocking_of(row) if row else None,
             "adding": noun.adding(form),
             "needed_role": Role(PERMISSIONS[noun.permission]).label.partition(" (")[0],
             "notes": noun.notes(row) if row else [],
+            "foreseen": foreseen,
             **noun.context(row),
         },
-        status=422 if bound else 200,
+        status=422 if bound and foreseen is None else 200,
     )
+
+
+def _foreseen(request: HttpRequest, noun: Noun, form: NounForm) -> Any:
+    """What to show before the row is saved; None where it is to be saved at once."""
+    if noun.foresee is None or ("look" not in request.POST and "despite" in request.POST):
+        return None
+    found = noun.foresee(form.instance)
+    return found if "look" in request.POST or found.grave else None
 
 
 def save(request: HttpRequest, noun: Noun, form: NounForm) -> Model | None:

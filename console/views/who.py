@@ -3,6 +3,7 @@
 from django.db.models import Count, Q
 
 from console.admission import admission
+from console.foresight import foresee
 from console.forms.nouns import ACLForm, GroupForm, MappingRuleForm, UserForm
 from console.views.pages import DESCRIPTION, NAME, Cell, Column, Note, Noun, urlpatterns, who
 from identity.models import Group, MappingRule, User
@@ -95,6 +96,8 @@ ACLS = Noun(
 MAPPING_RULES = Noun(
     kind="mapping_rules",
     form=MappingRuleForm,
+    template="mapping_rules/edit.html",
+    foresee=foresee,
     lede="Whom certificates that are not mapped one by one run as. All conditions of a rule must hold; "
     "rules of one priority that name different users refuse.",
     columns=[NAME, Column("Priority", lambda row: Cell(str(row.priority)), "priority"), Column("State", _enabled),

@@ -137,8 +137,21 @@ class Registration:
     truststores: tuple[Truststore, ...] | None
     groups: frozenset[str] | None
 
+    def same_terms(self, other: "Registration") -> bool:
+        """Whether all that it says is the same; a revocation list that comes in one of its truststores is no change.
+
+        What is asserted by a tunnel that stands is judged by the truststores that are in force.
+        """
+        return replace(self, truststores=None) == replace(other, truststores=None) and _names(
+            self.truststores
+        ) == _names(other.truststores)
+
     def carries(self, path: str) -> bool:
         return not self.paths or any(paths.covers(prefix, path) for prefix in self.paths)
+
+
+def _names(stores: tuple[Truststore, ...] | None) -> tuple[str, ...] | None:
+    return None if stores is None else tuple(store.name for store in stores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +296,11 @@ class Snapshot:
     api_routes: Routes
     all_routes: Routes
     document: Document = field(repr=False, compare=False)
+
+    def carries(self, registration_port: str, path: str) -> bool:
+        """Whether a registration there may carry `path`. Where there is none at all, that is not what is wrong."""
+        there = [r for r in self.registrations.values() if r.port == registration_port and r.enabled]
+        return not there or any(registration.carries(path) for registration in there)
 
 
 class SnapshotError(ValueError):

@@ -39,7 +39,10 @@ class Credential:
 
 
 class Channel:
-    """All tunnels of one registration that this node dialled from one port to one address."""
+    """All tunnels of one registration that this node dialled from one port to one address.
+
+    `registration`: as it is in force; what is in its truststores may change while tunnels stand.
+    """
 
     def __init__(self, registration: Registration, nonce: str) -> None:
         self.registration = registration
@@ -60,11 +63,15 @@ class Witness:
     """A registration port under one certificate: what it states about callers counts when that key signed it."""
 
     def __init__(self, channel: Channel, certificate: Certificate) -> None:
-        self.registration = channel.registration
+        self._channel = channel
         self._audience = channel.audience
         self._key = certificate.parsed.public_key()
         self._known = Memo(_REMEMBERED)
         self._nobody = Credential()
+
+    @property
+    def registration(self) -> Registration:
+        return self._channel.registration
 
     def credential(self, fields: dict[bytes, bytes], now: float) -> Credential:
         """What the fields of one request prove. Verified once; remembered while it is good.

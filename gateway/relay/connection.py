@@ -12,7 +12,7 @@ from gateway.core.errors import MessageError
 from gateway.core.explain import lane
 from gateway.core.headers import Fields
 from gateway.core.limits import Limits
-from gateway.core.reasons import GatewayReason
+from gateway.core.reasons import GatewayReason, Reason
 from gateway.core.snapshot import Endpoint, Port, Registration, Snapshot
 from gateway.relay import builtin
 from gateway.relay.channel import Credential, Witness
@@ -73,6 +73,7 @@ class ServerConnection:
         certificate, intermediates, proof: what the handshake showed, or what a test says that it would have.
         last: no request is taken after the one that is being answered.
         tracing: whether the answers' traces are wanted, as for a test invoke.
+        user: whom its last request ran as; "" where that is not known here.
         caller: what the node's memory knows the caller by; two connections that share one are the same caller.
     """
 
@@ -87,6 +88,7 @@ class ServerConnection:
         self.certificate: Certificate | None = None
         self.intermediates: tuple[Certificate, ...] = ()
         self.proof: Proof | None = None
+        self.user = ""
         self.tracing = False
         self.last = False
         self.over = False
@@ -133,6 +135,13 @@ class ServerConnection:
             self.last = True
         else:
             self.port = port
+
+    def catch_up(self) -> bool:
+        """Take up a snapshot that came into force while a request was being decided; whether one did."""
+        if self._snapshot is self.node.snapshot:
+            return False
+        self.refresh()
+        return True
 
     def recall(self, head: Head) -> Prepared | None:
         """What such a request came to before, if that still holds."""
@@ -416,6 +425,14 @@ class ServerConnection:
             end_with_reset(self.transport)
             self.transport.abort()
             self._gone()
+
+    def shut(self, reason: Reason, detail: str) -> None:
+        """Refuse the request at hand, or cut it where its answer has begun, and close."""
+        self.last = True
+        if self.exchange is None:
+            self.close()
+        else:
+            self.exchange.refuse(reason, detail)
 
     def _gone(self) -> None:
         self.over = True

@@ -137,6 +137,9 @@ class ControlServer:
                 answers = [{"failed": list(self.node.failed_handshakes)}, *await self._ask_others(message)]
                 failed = [each for answer in answers for each in answer["failed"]]
                 return {"failed": sorted(failed, key=lambda each: float(each["at"]))}
+            case "refusals":
+                answers = [{"refused": list(self.node.refused.values())}, *await self._ask_others(message)]
+                return {"refused": [each for answer in answers for each in answer["refused"]]}
             case "metrics":
                 return {"metrics": self.node.metrics.as_document(), "state": self.node.state()}
             case "invoke":

@@ -77,8 +77,9 @@ class Dialler:
         """The request on a tunnel is over."""
         self._working.discard(tunnel)
 
-    def change(self, port: Port) -> None:
+    def change(self, port: Port, dial: Dial) -> None:
         """Take up settings that tunnels which stand need not be dialled anew for."""
+        self.dial, self.channel.registration = dial, dial.registration
         if port.limits != self.port.limits:
             self.heads = new_memo()
         self.port = port

@@ -154,6 +154,8 @@ class Exchange:
 
     def _decided(self, decision: Decision) -> None:
         self.decision = decision
+        if decision.identity is not None:
+            self.connection.user = decision.identity.user
         outcome = decision.outcome
         if outcome is Outcome.PASS:
             self._pass_through(decision)
@@ -181,9 +183,12 @@ class Exchange:
     def _verified(self, verdict: PasswordVerdict) -> None:
         if self.done:
             return
-        with self.connection.node.cork:
-            self.connection.resume_reading()
-            self._decided(self.connection.decide(self.head, verdict))
+        connection = self.connection
+        with connection.node.cork:
+            connection.resume_reading()
+            # That took its time. By what came into force meanwhile the user may be blocked, or the password another.
+            asks_anew = connection.catch_up()
+            self._decided(connection.decide(self.head) if asks_anew else connection.decide(self.head, verdict))
 
     # --- going on ---
 
@@ -230,6 +235,8 @@ class Exchange:
         if upstream is not None:
             self._got_tunnel(upstream)
             return None
+        if not node.snapshot.carries(registration_port, path):  # waiting brings none that does
+            return self.refuse(GatewayReason.NOT_ON_CHANNEL, f"no registration at {registration_port} carries {path}")
         waits, since = node.metrics.waits[self.connection.port.name], perf_counter()
 
         def got(tunnel: "Tunnel") -> None:
@@ -531,6 +538,7 @@ class Exchange:
             self.refuse(GatewayReason.ENDPOINT_REFUSED, f"endpoint {self._endpoint_name}: {why}")
             return
         self.reason = inner
+        self._heed(inner)
         self.deadline = FOREVER
         kept = [(name, value) for name, value in fields if headers.response_keeps(name)]
         self.answer(status, kept, length)
@@ -541,6 +549,12 @@ class Exchange:
         if endpoint is None or endpoint.identity is EndpointIdentity.CALLER or status not in (401, 403):
             return False
         return inner in IDENTITY_REFUSALS or not self._through_tunnel
+
+    def _heed(self, inner: Reason | None) -> None:
+        """A caller whose user the far side has found disabled is let go; this node may not know whom he means."""
+        endpoint = self._endpoint
+        if inner is IdentityReason.USER_DISABLED and (endpoint is None or endpoint.identity is EndpointIdentity.CALLER):
+            self.connection.last = True
 
     @property
     def _endpoint_name(self) -> str:
@@ -581,6 +595,7 @@ class Exchange:
             or self._endpoint is not None
             or connection.tracing
             or head.method == "HEAD"
+            or answer.status == 403
             or not connection.keeps_alive(self)
         ):
             self.response_head(answer.status, answer.fields, answer.length)

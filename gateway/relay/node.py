@@ -30,6 +30,7 @@ from gateway.core.snapshot import (
     from_document,
 )
 from gateway.relay.access_log import AccessLog
+from gateway.relay.blocking import blocked_between, cut
 from gateway.relay.connection import ServerConnection
 from gateway.relay.cork import Cork
 from gateway.relay.dialler import Dialler
@@ -42,7 +43,10 @@ from gateway.relay.tls import client_context
 from gateway.relay.tunnel import TunnelPool
 from gateway.relay.upstream import BackendPool
 from identity.core import jwt
-from identity.core.certificates import CertificateError, from_der
+from identity.core.assertions import Proof
+from identity.core.certificates import Certificate, CertificateError, from_der
+from identity.core.reasons import IdentityReason
+from identity.core.trace import words
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +54,7 @@ SWEEP_SECONDS = 0.25  # how exact every timeout is
 SLOW_SWEEP = 4  # sweeps of connections that are idle: every so many
 TRACES = 1000  # refusals kept for looking up
 FAILED_HANDSHAKES = 200  # kept likewise
+REFUSED = 200  # certificates that were refused, kept to be mapped or blocked
 MEMORY = 8192  # requests whose decision is remembered, per generation
 
 
@@ -74,6 +79,7 @@ class RelayNode:
         self.draining = False
         self.requests = 0
         self.traces: OrderedDict[str, list[dict[str, Any]]] = OrderedDict()
+        self.refused: OrderedDict[str, dict[str, Any]] = OrderedDict()  # by SHA-256 of the certificate
         self.failed_handshakes: deque[dict[str, Any]] = deque(maxlen=FAILED_HANDSHAKES)
         self._backends: dict[tuple[str, str, int], BackendPool] = {}
         self._endpoints: dict[str, tuple[Endpoint, BackendPool]] = {}
@@ -112,6 +118,8 @@ class RelayNode:
         self._swap_tunnels(snapshot)
         self._swap_diallers(snapshot)
         self._swap_pools(snapshot)
+        if before is not None and (blocked := blocked_between(before, snapshot)):
+            cut(self, blocked)
         if before is None:
             self._sweep()
             # Most of a snapshot outlives every change, and it may have a million objects: the collector need not
@@ -184,13 +192,13 @@ class RelayNode:
             if (
                 port is None
                 or dial is None
-                or dial.registration is not dialler.dial.registration
+                or not dial.registration.same_terms(dialler.dial.registration)
                 or _redials(dialler.port, port)
             ):
                 dialler.cut()
                 del self.diallers[key]
             else:
-                dialler.change(port)
+                dialler.change(port, dial)
         for key, (port, dial) in wanted.items():
             if key not in self.diallers:
                 self.diallers[key] = dialler = Dialler(self, port, dial)
@@ -289,6 +297,9 @@ class RelayNode:
             self.access_log.note(self.snapshot.node, exchange)
         if exchange.reason is not None and exchange.decision is not None:
             self._keep_trace(exchange)
+            certificate, proof = exchange.connection.certificate, exchange.connection.proof
+            if certificate is not None and proof is Proof.TLS and isinstance(exchange.reason, IdentityReason):
+                self._note_refused(exchange, certificate)
 
     def _keep_trace(self, exchange: Exchange) -> None:
         decision = exchange.decision
@@ -297,6 +308,19 @@ class RelayNode:
         self.traces[exchange.trace_id] = [own, *exchange.lanes]
         while len(self.traces) > TRACES:
             self.traces.popitem(last=False)
+
+    def _note_refused(self, exchange: Exchange, certificate: Certificate) -> None:
+        """Of whom there is something to decide: a caller who proved that he holds the certificate's key."""
+        known = self.refused.pop(certificate.sha256, None)
+        chain = (certificate, *exchange.connection.intermediates)
+        self.refused[certificate.sha256] = {
+            "at": time(), "port": exchange.connection.port.name, "peer": exchange.connection.peer,
+            "reason": str(exchange.reason), "words": words(exchange.decision.detail) if exchange.decision else "",
+            "count": 1 + (known["count"] if known else 0),
+            "chain": known["chain"] if known else [base64.b64encode(each.der).decode() for each in chain],
+        }  # fmt: skip
+        if len(self.refused) > REFUSED:
+            self.refused.popitem(last=False)
 
     def handshake_failed(self, port: str, peer: str, words: str, chain: Sequence[bytes] = ()) -> None:
         """`chain`: DER of what the peer showed, leaf first, as far as that was seen."""

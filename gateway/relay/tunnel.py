@@ -154,10 +154,12 @@ class TunnelPool:
         return tunnel
 
     def keep_only(self, registrations: dict[str, Registration]) -> None:
-        """Close the tunnels of every registration that is not the very one that it was."""
+        """Close the tunnels of every registration that is changed, disabled or gone."""
         for member in list(self.members.values()):
             registration = registrations.get(member.registration.name)
-            if registration is not member.registration or not registration.enabled:
+            if registration is not None and registration.enabled and registration.same_terms(member.registration):
+                member.registration = registration
+            else:
                 log.info(
                     "registration %s was changed: closing %d tunnels", member.registration.name, len(member.tunnels)
                 )

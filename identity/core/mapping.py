@@ -91,6 +91,22 @@ class Rule:
             return "san"
         return None
 
+    def covers(self, other: "Rule") -> bool:
+        """Whether it matches whatever `other` matches, wherever that counts, as far as their words tell."""
+        named = dict(other.subject)
+        return (
+            self.issuer_spki_sha256 in ("", other.issuer_spki_sha256)
+            and all(named.get(kind) == values for kind, values in self.subject)
+            and (not self.san or _covers_names(self.san, other.san))
+            and (not self.ports or (bool(other.ports) and other.ports <= self.ports))
+        )
+
+    def excludes(self, other: "Rule") -> bool:
+        """Whether no certificate at any port can match both: a kind that both name has other values in each."""
+        named = dict(other.subject)
+        apart = self.ports and other.ports and not self.ports & other.ports
+        return bool(apart) or any(named.get(kind, values) != values for kind, values in self.subject)
+
     def users(self, certificate: Bearer, known: Mapping[str, Account]) -> frozenset[str]:
         """Whom the rule means for a certificate that it matches; only users of `known`, never `Default`."""
         if self.user is not None:
@@ -101,6 +117,23 @@ class Rule:
             kind = f"{(self.user_from or '').removeprefix('san_')}:"
             values = (n[len(kind) :] for n in certificate.alternative_names if n.startswith(kind))
         return frozenset(value for value in values if value in known and value != "Default")
+
+
+def _covers_names(pattern: str, other: str) -> bool:
+    """Whether each name that fits `other` fits `pattern`."""
+    if pattern == other:
+        return True
+    if not pattern.startswith("dns:") or not other.startswith("dns:"):
+        return False
+    wide, narrow = pattern[4:].lower().split("."), other[4:].lower().split(".")
+    return len(wide) == len(narrow) and all(
+        one in ("*", two) and (one != "*" or two == "*" or _is_label(two))
+        for one, two in zip(wide, narrow, strict=True)
+    )
+
+
+def _is_label(text: str) -> bool:
+    return san_matches("dns:*", f"dns:{text}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +235,12 @@ def _buckets_of(certificate: Bearer, chain: tuple[Chained, ...]) -> set[tuple[ob
 
 @dataclass(slots=True)
 class Resolution:
+    """`rules`: names of those that decided; empty where none did."""
+
     user: str | None
     reason: IdentityReason | None
     steps: list[Step] = field(default_factory=list)
+    rules: tuple[str, ...] = ()
 
 
 def resolve(
@@ -238,15 +274,16 @@ def resolve(
         users = counting[0].users(certificate, known)
         for rule in counting[1:]:
             users |= rule.users(certificate, known)
+        names = tuple(rule.name for rule in counting)
         if len(users) > 1:  # refused, never guessed: rows carry no order
-            named: Words = ("rules {0} of priority {1}", tuple(rule.name for rule in counting), priority)
+            named: Words = ("rules {0} of priority {1}", names, priority)
             steps.append(Step("mapping", False, named, ("they name different users: {0}", users)))
-            return Resolution(None, IdentityReason.MAPPING_AMBIGUOUS, steps)
+            return Resolution(None, IdentityReason.MAPPING_AMBIGUOUS, steps, names)
         if users:
             (user,) = users
-            chosen: Words = ("rule {0} of priority {1}", tuple(rule.name for rule in counting), priority)
+            chosen: Words = ("rule {0} of priority {1}", names, priority)
             steps.append(Step("mapping", True, chosen, ("runs as user {0}", user)))
-            return _as(user, known, port, steps)
+            return _as(user, known, port, steps, names)
     against: Words = (
         ("not mapped on file; none of {0} rules matches", mappings.rules) if mappings.rules else "not mapped on file"
     )
@@ -272,14 +309,17 @@ def _why_not(on_file: OnFile, port: str) -> Words:
     return ""
 
 
-def _as(name: str, known: Mapping[str, Account], port: str, steps: list[Step]) -> Resolution:
+def _as(
+    name: str, known: Mapping[str, Account], port: str, steps: list[Step], rules: tuple[str, ...] = ()
+) -> Resolution:
     """The user that was found, if he is there, enabled, and for this port. No other rule is asked in his place: to
     block a user must never make his certificate run as somebody else."""
     user, found = known.get(name), ("user {0}", name)
     if user is None or not user.enabled:
         steps.append(Step("user", False, found, "disabled"))
-        return Resolution(None, IdentityReason.USER_DISABLED, steps)
+        return Resolution(None, IdentityReason.USER_DISABLED, steps, rules)
     if not usable_at(user.ports, port):
         against: Words = ("the user is for ports {0} only, and this is port {1}", user.ports, port)
-        return _nobody(*steps, Step("user", False, found, against))
-    return Resolution(name, None, steps)
+        steps.append(Step("user", False, found, against))
+        return Resolution(None, IdentityReason.CERTIFICATE_UNMAPPED, steps, rules)
+    return Resolution(name, None, steps, rules)

@@ -32,6 +32,7 @@ _KIND_BY_OID = {oid.dotted_string: kind for kind, oid in ATTRIBUTE_KINDS.items()
 SAN_KINDS = ("dns", "email", "uri", "ip")
 NAME_PATTERN = r"[A-Za-z0-9_.:@-]{1,255}"
 _NAME = re.compile(NAME_PATTERN)
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")  # of a host name, in lower case; `*` is none
 _SPECIAL, _ESCAPE = re.compile(r"([,+=<>#;])"), r"\\\1"
 
 
@@ -41,8 +42,15 @@ def is_name(text: str) -> bool:
 
 
 def folded(value: str) -> str:
-    """An attribute value as it is compared: outer blanks off, inner runs one, case folded (RFC 5280, 7.1)."""
-    return " ".join(value.split()).casefold()
+    """An attribute value as it is compared: outer blanks off, inner runs one, case folded (RFC 5280, 7.1).
+
+    Stricter than RFC 4518 where that lets one text pass for another: a blank is a space and nothing that looks like
+    one, and no other character is folded into one of ASCII, as the Kelvin sign would be into `k`.
+    """
+    text = " ".join(part for part in value.split(" ") if part)
+    if text.isascii():
+        return text.lower()
+    return "".join(char if (low := char.casefold()).isascii() and not char.isascii() else low for char in text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +77,42 @@ class DistinguishedName:
         """Every value of one kind of attribute, in order."""
         return tuple(value for rdn in self.rdns for found, value in sorted(rdn) if found == kind)
 
+    def comparable(self) -> str:
+        """Every attribute as it is compared, a line for each: `CN=alice`, `O=partner one`. For the index of a
+        database, and read back by `from_comparable`; the order of relative names, by which nothing is mapped, is lost.
+        """
+        lines = sorted(f"{kind}={folded(value).translate(_TO_LINE)}" for rdn in self.rdns for kind, value in rdn)
+        return "\n".join(["", *lines, ""])
+
     @property
     def common_name(self) -> str:
         return next(iter(self.values("CN")), "")
 
     def __str__(self) -> str:
         return self.text
+
+
+def comparable_line(kind: str, value: str) -> str:
+    """How `DistinguishedName.comparable` has a value that is folded already."""
+    return f"\n{kind}={value.translate(_TO_LINE)}\n"
+
+
+def from_comparable(text: str) -> DistinguishedName:
+    """The attributes that `comparable` told, each in a relative name of its own; they have no text for people."""
+    pairs = (line.partition("=") for line in text.split("\n") if line)
+    escaped = "\\" in text
+    return DistinguishedName(
+        tuple(frozenset({(kind, _FROM_LINE.sub(_unescaped, value) if escaped else value)}) for kind, _, value in pairs),
+        "",
+    )
+
+
+_TO_LINE = str.maketrans({"\\": "\\\\", "\n": "\\n"})
+_FROM_LINE = re.compile(r"\\(.)")
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    return "\n" if match[1] == "n" else match[1]
 
 
 def _text_of(rdns: tuple[frozenset[tuple[str, str]], ...]) -> str:
@@ -136,7 +174,7 @@ def san_matches(pattern: str, name: str) -> bool:
         return wanted == found
     labels, candidates = wanted.lower().split("."), found.split(".")
     return len(labels) == len(candidates) and all(
-        (label == "*" and candidate not in ("", "*")) or label == candidate
+        (label == "*" and _LABEL.fullmatch(candidate) is not None) or label == candidate
         for label, candidate in zip(labels, candidates, strict=True)
     )
 

@@ -85,6 +85,9 @@ class Certificate(Described, Named):
     )
     usage = models.CharField(max_length=32, choices=Usage.choices, default=Usage.SSL_AUTHENTICATION)
     blocked = models.BooleanField(default=False, help_text="A blocked certificate logs nobody in, by no rule either.")
+    subject_values = models.TextField(
+        editable=False, default="", db_default="", help_text="The subject as rules compare it; empty: not known yet"
+    )
     ports = PortNames(help_text="Where alone it logs anybody in, by a mapping rule too; none: everywhere.")
     description = models.CharField(max_length=255, blank=True)
 
@@ -104,6 +107,10 @@ class Certificate(Described, Named):
                 violation_error_message="Choose one of the usages.",
             ),
         ]
+
+    def describe(self, certificate: Parsed) -> None:
+        super().describe(certificate)
+        self.subject_values = certificate.subject.comparable()
 
     def clean(self) -> None:
         super().clean()

@@ -4,7 +4,8 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 
-from identity.core.names import ATTRIBUTE_KINDS, check_san_pattern
+from identity.core import mapping
+from identity.core.names import ATTRIBUTE_KINDS, check_san_pattern, folded
 from identity.models.base import Named, PortNames, name_is_safe
 from identity.models.users import DEFAULT, User
 
@@ -50,6 +51,23 @@ class MappingRule(Named):
                 violation_error_message="user_from is cn, san_dns, san_email or san_uri.",
             ),
         ]
+
+    @property
+    def value(self) -> mapping.Rule:
+        """The rule as the value that decisions are made with."""
+        return mapping.Rule(
+            name=self.name,
+            priority=self.priority,
+            issuer_spki_sha256=self.issuer_spki_sha256,
+            subject=tuple(
+                (kind, tuple(sorted(folded(value) for value in values)))
+                for kind, values in sorted(self.subject.items())
+            ),
+            san=self.san,
+            user=self.user.name if self.user else None,
+            user_from=self.user_from or None,
+            ports=frozenset(self.ports),
+        )
 
     def clean(self) -> None:
         super().clean()

@@ -13,6 +13,7 @@ from gateway.core.reasons import GatewayReason
 from gateway.core.snapshot import Snapshot, from_document
 from identity.core.assertions import Proof
 from identity.core.reasons import IdentityReason
+from identity.core.trace import words
 from tests.factories import partner_ca
 from tests.minting import Minted, authority, mint
 
@@ -340,3 +341,53 @@ def test_a_decision_holds_no_longer_than_the_certificate() -> None:
     decision = ask(from_document(document()), ALICE)
     assert decision.until <= ALICE.certificate.not_after
     assert decision.credential is CredentialKind.CERTIFICATE
+
+
+# --- blocked, and for some ports alone ---
+
+
+def test_a_blocked_certificate_is_refused_by_a_node_that_maps_nobody_too() -> None:
+    passing = port(type="external", registration_port="reg")
+    blocked = {"certificates": [ALICE.certificate.sha256], "of_disabled_users": []}
+    for entry, outcome in (({}, Outcome.PASS), ({"blocked": blocked}, Outcome.REFUSE)):
+        snapshot = from_document(document(ports={"https": passing}, users={}, certificates={}, **entry))
+        decision = ask(snapshot, ALICE)
+        assert decision.outcome is outcome
+    assert decision.reason is IdentityReason.CERTIFICATE_UNMAPPED
+
+
+def limited(*ports: str) -> Snapshot:
+    """`alice` for these ports alone."""
+    users = document()["users"] | {"alice": {"groups": ["Everybody", "Partners"], "enabled": True, "ports": [*ports]}}
+    return from_document(document(users=users))
+
+
+def test_a_user_for_the_internal_port_is_worth_nothing_at_another() -> None:
+    snapshot = limited("dial")
+    for credential in ({"minted": ALICE}, {"authorization": basic("alice"), "password": PasswordVerdict.RIGHT}):
+        assert inward(snapshot, **credential).outcome is Outcome.EXECUTE
+    assert ask(snapshot, ALICE).reason is IdentityReason.CERTIFICATE_UNMAPPED
+
+
+@pytest.mark.parametrize("user", ["alice", "gone"], ids=["for-another-port", "disabled"])
+def test_a_password_that_counts_for_nothing_cannot_be_told_from_a_wrong_one(user: str) -> None:
+    snapshot = limited("dial")
+    asked = ask(snapshot, authorization=basic(user))
+    unknown = ask(snapshot, authorization=basic("nobody-at-all"))
+    assert asked.user is not None and unknown.user is not None
+    assert asked.user.password_hash == unknown.user.password_hash == "", "what is verified is nobody's password"
+    answers = [
+        ask(snapshot, authorization=basic(name), password=verdict)
+        for name, verdict in (
+            (user, PasswordVerdict.RIGHT),
+            (user, PasswordVerdict.WRONG),
+            ("bob", PasswordVerdict.WRONG),
+        )
+    ]
+    assert {(answer.reason, answer.detail) for answer in answers} == {
+        (IdentityReason.INVALID_CREDENTIALS, "user or password is wrong")
+    }
+    told = words(answers[0].steps[-1].against)
+    assert told == (
+        "the user is disabled" if user == "gone" else "the user is for ports dial only, and this is port https"
+    )

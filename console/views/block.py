@@ -1,0 +1,158 @@
+"""Block and unblock with one click; and whom nodes refused lately, to map or to block."""
+
+import base64
+import binascii
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import path
+from django.views.decorators.http import require_GET, require_POST
+
+from console.blocking import SWITCHES, is_blocked, throw
+from console.certificate_preview import proposed_name
+from console.forms.certificates import read_chain
+from console.nouns import label_of, permission_of, url_of
+from console.permissions import permission_required, require
+from console.views.pages import address_of, operator_of
+from gateway.audit import change_set
+from gateway.core.reasons import BY_CODE, REASONS, ReasonInfo
+from gateway.models import Node
+from gateway.relay import control
+from gateway.relay.control import ControlError
+from gateway.topology.entries import KIND_OF, SECTIONS
+from identity.core.certificates import Certificate as Parsed
+from identity.core.certificates import CertificateError, from_der
+from identity.models import Certificate
+
+ASK_SECONDS = 1.5  # for a node to tell whom it refused
+ASKED_AT_ONCE = 16
+SHOWN = 100
+
+
+@require_POST
+def switch(request: HttpRequest, kind: str, pk: Any, block: bool) -> HttpResponse:
+    """Block an object, or unblock it."""
+    require(request, permission_of(kind))
+    row = get_object_or_404(SECTIONS[kind], pk=pk)
+    what = label_of(row)
+    done = f"{what[0].upper()}{what[1:]} is {'blocked' if block else 'no longer blocked'}"
+    try:
+        with change_set(operator_of(request), done, address_of(request)):
+            throw(row, block=block)
+    except ValidationError as error:
+        messages.error(request, " ".join(error.messages))
+    else:
+        messages.success(request, f"{done}.")
+    return redirect(url_of(row) or "overview")
+
+
+@require_POST
+@permission_required("change_identity")
+def block_pem(request: HttpRequest) -> HttpResponse:
+    """Block a certificate that need not be on file: it is put there for it."""
+    try:
+        certificate = read_chain(request.POST.get("pem", "").encode())[0]
+    except CertificateError as error:
+        messages.error(request, f"The certificate was damaged on the way ({error}) Upload it again.")
+        return redirect("certificates-add")
+    row = Certificate.objects.filter(sha256=certificate.sha256).first()
+    if row is None:
+        row = Certificate(name=proposed_name(certificate), description="Put on file to be blocked")
+        row.set_certificate(certificate)
+    done = f"Certificate {row} is blocked"
+    try:
+        with change_set(operator_of(request), done, address_of(request)):
+            throw(row, block=True)
+    except ValidationError as error:
+        messages.error(request, " ".join(error.messages))
+        return redirect("certificates-add")
+    messages.success(request, f"{done}.")
+    return redirect("certificates-edit", row.pk)
+
+
+# --- whom nodes refused ---
+
+
+@dataclass(slots=True)
+class Refused:
+    """A certificate that was refused, the last time and how often. `on_file`: as what it is stored."""
+
+    certificate: Parsed
+    node: str
+    port: str
+    peer: str
+    reason: ReasonInfo | None
+    words: str
+    at: datetime
+    count: int
+    on_file: Certificate | None = None
+    chain: list[Parsed] = field(default_factory=list)
+
+    @property
+    def pem(self) -> str:
+        return "".join(each.pem() for each in (self.certificate, *self.chain))
+
+    @property
+    def blocked(self) -> bool:
+        return self.on_file is not None and is_blocked(self.on_file)
+
+
+@require_GET
+@permission_required("view")
+def refused(request: HttpRequest) -> HttpResponse:
+    """Certificates that nodes refused since they started, the last ones first."""
+    nodes = list(Node.objects.all())
+    rows: list[Refused] = []
+    silent: list[str] = []
+    with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+        for node, answer in zip(nodes, pool.map(_ask, nodes), strict=True):
+            if answer is None:
+                silent.append(node.name)
+            else:
+                rows += [row for each in answer if (row := _read(node.name, each)) is not None]
+    rows = sorted(rows, key=lambda row: row.at, reverse=True)[:SHOWN]
+    stored = Certificate.objects.filter(sha256__in=[row.certificate.sha256 for row in rows]).select_related("user")
+    by_sha256 = {row.sha256: row for row in stored}
+    for row in rows:
+        row.on_file = by_sha256.get(row.certificate.sha256)
+    return render(request, "certificates/refused.html", {"rows": rows, "silent": silent, "nodes": nodes})
+
+
+def _ask(node: Node) -> list[dict[str, Any]] | None:
+    try:
+        answer = control.call(settings.POSTERN_STATE_DIR, node.name, {"op": "refusals"}, timeout=ASK_SECONDS)
+    except ControlError:
+        return None
+    found: list[dict[str, Any]] = answer["refused"]
+    return found
+
+
+def _read(node: str, told: dict[str, Any]) -> Refused | None:
+    """None for what cannot be read: it came from outside."""
+    try:
+        leaf, *above = [from_der(base64.b64decode(der)) for der in told["chain"]]
+    except (CertificateError, binascii.Error, ValueError):
+        return None
+    reason = BY_CODE.get(told["reason"])
+    return Refused(
+        leaf, node, told["port"], told["peer"], REASONS[reason] if reason else None, told["words"],
+        datetime.fromtimestamp(told["at"], UTC), told["count"], chain=above,
+    )  # fmt: skip
+
+
+urls = [
+    path("certificates/refused/", refused, name="certificates-refused"),
+    path("certificates/block/", block_pem, name="certificates-block-pem"),
+    *(
+        path(f"{kind}/<uuid:pk>/{word}/", switch, {"kind": kind, "block": block}, name=f"{kind}-{word}")
+        for kind in (KIND_OF[model] for model in SWITCHES)
+        for word, block in (("block", True), ("unblock", False))
+    ),
+]
