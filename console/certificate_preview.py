@@ -18,9 +18,10 @@ from console.nouns import url_of
 from gateway.models import ClientAuth, Port
 from identity.core import chains
 from identity.core.certificates import Certificate as Parsed
+from identity.core.certificates import issued
 from identity.core.chains import Verdict
 from identity.core.reasons import IdentityReason
-from identity.models import Certificate, Keystore, Truststore, Usage
+from identity.models import Certificate, Keystore, TrustedCertificate, Truststore, Usage
 
 Mark = Literal["good", "note", "bad"]
 SOON = 30 * 86400  # seconds before its end from which a certificate is said to end soon
@@ -64,13 +65,20 @@ def _listed(rows: Sequence[Model]) -> Iterator[str | Model]:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """`on_file`: the same certificate, stored already. `renews`: one of the same subject and names, stored."""
+    """What is found, and what of it is on file.
+
+    Attributes:
+        on_file: the same certificate, stored already; of several entries the one that decides.
+        candidates: stored ones of the same subject, which it may be the renewal of.
+        renews: the one of them that it is, by all that can be told: same authority and same names.
+    """
 
     certificate: Parsed
     intermediates: tuple[Parsed, ...]
     findings: tuple[Finding, ...] = ()
     on_file: Certificate | None = None
     renews: Certificate | None = None
+    candidates: tuple[Certificate, ...] = ()
 
     @property
     def sha1(self) -> str:
@@ -103,21 +111,42 @@ def preview(certificate: Parsed, intermediates: tuple[Parsed, ...] = (), *, now:
     """
     moment = time.time() if now is None else now
     found = _examined(certificate, intermediates, moment)
-    on_file = Certificate.objects.select_related("user").filter(sha256=certificate.sha256).first()
+    on_file = Certificate.objects.speaking_for(certificate.sha256)
     if on_file is not None:
         known = _finding("note", "It is on file already as ", on_file, *_mapped(on_file), ".")
         return replace(found, findings=(known, *found.findings), on_file=on_file)
-    renews = _renewed(certificate)
-    if renews is None:
+    candidates = tuple(Certificate.objects.may_be_renewed_by(certificate))
+    if not candidates:
         return replace(found, findings=(*found.findings, _finding("good", "Not on file yet.")))
-    words = _finding(
-        "note",
-        "Renews a certificate on file: same subject and names as ",
-        renews,
-        *_mapped(renews),
-        f", which {_end_in_words(renews.not_after.timestamp(), moment)}.",
-    )
-    return replace(found, findings=(words, *found.findings), renews=renews)
+    # The first that nothing speaks against; they come with the one that ends last before the others.
+    doubts = {row.pk: tuple(_doubts(certificate, row, intermediates)) for row in candidates}
+    renews = next((row for row in candidates if not doubts[row.pk]), None)
+    nearest = renews or candidates[0]
+    ending = f", which {_end_in_words(nearest.not_after.timestamp(), moment)}"
+    parts: tuple[str | Model, ...]
+    if renews is not None:
+        parts = ("Renews a certificate on file: same subject and names as ", renews, *_mapped(renews), f"{ending}.")
+    else:
+        doubt = " and ".join(doubts[nearest.pk])
+        all_the_same = "If it is its renewal all the same, say so."
+        parts = ("Has the subject of ", nearest, *_mapped(nearest), f"{ending}; but {doubt}. {all_the_same}")
+    findings = (_finding("note", *parts), *found.findings)
+    return replace(found, findings=findings, renews=renews, candidates=candidates)
+
+
+def _doubts(new: Parsed, old: Certificate, intermediates: tuple[Parsed, ...]) -> Iterator[str]:
+    """What speaks against one being the other's renewal although both have one subject."""
+    was = old.certificate
+    if new.issuer != was.issuer:
+        yield f"its issuer is {new.issuer}, not {was.issuer}"
+    else:
+        named = TrustedCertificate.objects.filter(subject__iexact=new.issuer.text)
+        above = {row.sha256: row.certificate for row in named} | {each.sha256: each for each in intermediates}
+        if not any(issued(issuer, new) and issued(issuer, was) for issuer in above.values()):
+            yield "no truststore has an issuer that signed both, so another of the same name may have signed it"
+    if set(new.alternative_names) != set(was.alternative_names):
+        own, other = (", ".join(each.alternative_names) or "none" for each in (new, was))
+        yield f"its alternative names are {own}, not {other}"
 
 
 def examine(row: Certificate, *, now: float | None = None) -> Preview:
@@ -172,6 +201,10 @@ def _mapped(row: Certificate) -> tuple[str | Model, ...]:
 def _mapping(row: Certificate) -> Iterator[Finding]:
     if row.blocked:
         yield _finding("bad", "It is blocked: it logs nobody in, by no rule either.")
+    elif row.logs_in_until and row.logs_in_until <= datetime.now(UTC):
+        yield _finding(
+            "note", f"It was to log in until {row.logs_in_until:%Y-%m-%d %H:%M} UTC, and logs nobody in any more."
+        )
     elif row.usage != Usage.SSL_AUTHENTICATION:
         yield _finding("note", f"It is here for another use ({row.get_usage_display()}), and logs nobody in.")
     elif row.user is None:
@@ -180,13 +213,8 @@ def _mapping(row: Certificate) -> Iterator[Finding]:
         yield _finding("bad", "Its user ", row.user, " is disabled: callers with it are refused.")
     else:
         yield _finding("good", "It is mapped to user ", row.user, ".")
-
-
-def _renewed(certificate: Parsed) -> Certificate | None:
-    """The one on file of the same subject and alternative names that ends last."""
-    names = "\n".join(certificate.alternative_names)
-    rows = Certificate.objects.select_related("user").filter(subject=certificate.subject.text, alternative_names=names)
-    return rows.exclude(sha256=certificate.sha256).order_by("-not_after").first()
+        if row.logs_in_until:
+            yield _finding("note", f"It logs in until {row.logs_in_until:%Y-%m-%d %H:%M} UTC, and nobody afterwards.")
 
 
 def _what_it_is(certificate: Parsed) -> Iterator[Finding]:

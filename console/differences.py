@@ -4,7 +4,7 @@ import difflib
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from identity.core import certificates
+from identity.core import files
 from identity.core.certificates import CertificateError
 
 Entry = dict[str, Any]
@@ -79,7 +79,7 @@ def _item(item: Any) -> list[str]:
 
 def _certificates(pem: str) -> list[str]:
     try:
-        chain = certificates.from_file(pem.encode())
+        chain = files.certificates_from(pem.encode())
     except CertificateError:
         return pem.splitlines()
     return [f"{each.title}, SHA-256 {each.sha256[:16]}…" for each in chain]

@@ -5,6 +5,7 @@ can concern: the database finds those by what the rule names, however many there
 """
 
 import json
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ from console.certificate_preview import Finding, Link, Mark
 from console.nouns import url_of
 from identity.core import mapping
 from identity.core.certificates import Certificate as Parsed
-from identity.core.mapping import ANYWHERE, Mappings, OnFile, Resolution, Rule, usable_at
+from identity.core.mapping import ANYWHERE, FOREVER, Mappings, OnFile, Resolution, Rule, usable_at
 from identity.core.names import DistinguishedName, comparable_line, folded, from_comparable
 from identity.core.reasons import IdentityReason
 from identity.models import Certificate, MappingRule, TrustedCertificate, Usage, User
@@ -25,7 +26,7 @@ EXAMPLES = 5  # certificates that are named of each kind of outcome
 RULES_SHOWN = 8
 ELSEWHERE = ""  # stands for every port that nothing is limited to
 _COLUMNS = ("name", "sha256", "subject", "subject_values", "alternative_names", "issuer", "user__name", "usage",
-            "blocked", "limit")  # fmt: skip
+            "blocked", "logs_in_until", "limit")  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -116,6 +117,7 @@ class _Comparison:
         self.matches = 0
         self.fates: dict[str, Fate] = {}
         self.chains = _Chains()
+        self._now = time.time()
         self._old, self._draft = old, draft
         self._exact: dict[str, OnFile] = {}  # of the certificate that is being looked at, alone
         self._before = Mappings.of(self._exact, others + ([old] if old else []))
@@ -129,7 +131,7 @@ class _Comparison:
         self._ports = [ELSEWHERE, *sorted(frozenset[str]().union(*limits))]
 
     def look_at(self, row: tuple[Any, ...]) -> None:
-        name, sha256, subject, values, names, issuer, user, usage, blocked, limit = row
+        name, sha256, subject, values, names, issuer, user, usage, blocked, end, limit = row
         certificate = _Bearer(sha256, subject, values, names)
         chain = self.chains.of(issuer)
         hit = self._draft is not None and self._draft.misses(certificate, chain) is None
@@ -138,7 +140,8 @@ class _Comparison:
             return
         self.matches += hit
         ports = ANYWHERE if limit == "[]" else frozenset(json.loads(limit))
-        on_file = OnFile(name, user, usage == Usage.SSL_AUTHENTICATION, blocked, ports)
+        until = FOREVER if end is None else end.timestamp()
+        on_file = OnFile(name, user, usage == Usage.SSL_AUTHENTICATION, blocked, ports, until)
         self._exact.clear()
         self._exact[sha256] = on_file
         told = set()
@@ -155,16 +158,19 @@ class _Comparison:
         draft = self._draft
         if hit and draft is not None and not usable_at(draft.ports, port):
             hit = False
-        if on_file.user is not None or on_file.blocked or not on_file.logs_in:
+        replaced = self._now >= on_file.logs_in_until
+        if on_file.user is not None or on_file.blocked or replaced or not on_file.logs_in:
             if not hit:
                 return None
             if on_file.blocked:
                 return "note", "are blocked, and log nobody in"
             if not on_file.logs_in:
                 return "note", "are on file for another use, and log nobody in"
+            if replaced:
+                return "note", "were replaced, and log nobody in any more"
             return "note", "are mapped themselves, which comes before every rule"
-        before = mapping.resolve(certificate, chain, self._before, self._users, port)
-        after = mapping.resolve(certificate, chain, self._after, self._users, port)
+        before = mapping.resolve(certificate, chain, self._before, self._users, port, self._now)
+        after = mapping.resolve(certificate, chain, self._after, self._users, port, self._now)
         return _told(before, after, draft if hit else None, port)
 
     def _note(self, mark: Mark, words: str, example: str) -> None:

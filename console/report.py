@@ -282,9 +282,9 @@ def _certificate(before: Service | API | None, invocation: Invocation) -> Certif
     """The one on file that was looked at: the endpoint's where one gave the identity, else the caller's."""
     if isinstance(before, API) and before.endpoint.effective_identity == EndpointIdentity.CERTIFICATE:
         sha256 = before.endpoint.keystore.sha256 if before.endpoint.keystore else ""
-        return Certificate.objects.filter(sha256=sha256).first()
+        return Certificate.objects.speaking_for(sha256)
     if invocation.credential == "keystore" and invocation.keystore:
-        return Certificate.objects.filter(sha256=invocation.keystore.sha256).first()
+        return Certificate.objects.speaking_for(invocation.keystore.sha256)
     return invocation.certificate if invocation.credential == "certificate" else None
 
 

@@ -2,7 +2,20 @@
 
 from django.urls import URLPattern, path
 
-from console.views import account, block, certificates, changes, invoke, jwks, overview, trust, undo, where, who
+from console.views import (
+    account,
+    block,
+    certificates,
+    changes,
+    invoke,
+    jwks,
+    keystores,
+    overview,
+    trust,
+    undo,
+    where,
+    who,
+)
 
 urlpatterns: list[URLPattern] = [
     *overview.urls,
@@ -12,6 +25,7 @@ urlpatterns: list[URLPattern] = [
     *certificates.urls,
     *where.urls,
     *trust.urls,
+    *keystores.urls,
     *changes.urls,
     *undo.urls,
     *account.urls,

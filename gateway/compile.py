@@ -114,8 +114,13 @@ class Compiler:
         if touched.renamed_users:
             rows = Certificate.objects.filter(user__in=touched.renamed_users)
             certificates = certificates | {str(pk) for pk in rows.values_list("pk", flat=True)}
-        if certificates:
-            self._replace("certificates", certificates, touched.fingerprints)
+        if len(certificates) > AT_ONCE:
+            self._common.pop("certificates", None)
+        elif certificates:
+            # By fingerprint: what a certificate is on file for besides speaks in its entry too.
+            rows = Certificate.objects.filter(pk__in=certificates)
+            fingerprints = touched.fingerprints | set(rows.values_list("sha256", flat=True))
+            self._replace("certificates", fingerprints, fingerprints)
         if touched.keys["mapping_rules"] or touched.renamed_users:
             self._common.pop("mapping_rules", None)
 
@@ -377,13 +382,18 @@ def _acls(names: Iterable[str]) -> dict[str, Any]:
 
 
 def _certificates(keys: Collection[str] | None) -> Section:
-    chosen = Certificate.objects.all() if keys is None else Certificate.objects.filter(pk__in=keys)
-    rows = chosen.values_list("sha256", "name", "user__name", "usage", "blocked", "ports")
-    return {
-        sha256: {"name": name, "user": user, "logs_in": usage == Usage.SSL_AUTHENTICATION, "blocked": blocked,
-                 **_limit(ports)}
-        for sha256, name, user, usage, blocked, ports in rows
-    }  # fmt: skip
+    """`keys`: SHA-256. Of one that is there for several usages the entry that logs in speaks; a block of any blocks."""
+    chosen = Certificate.objects.all() if keys is None else Certificate.objects.filter(sha256__in=keys)
+    found: Section = {}
+    rows = chosen.values_list("sha256", "name", "user__name", "usage", "blocked", "ports", "logs_in_until")
+    for sha256, name, user, usage, blocked, ports, until in rows:
+        before, logs_in = found.get(sha256), usage == Usage.SSL_AUTHENTICATION
+        if before is None or logs_in:
+            entry = {"name": name, "user": user, "logs_in": logs_in, "blocked": blocked, **_limit(ports)}
+            found[sha256] = entry if until is None else entry | {"logs_in_until": until.timestamp()}
+        if before is not None:
+            found[sha256]["blocked"] = blocked or before["blocked"]
+    return found
 
 
 def _limit(ports: list[str]) -> dict[str, list[str]]:

@@ -12,20 +12,24 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from django.db import DatabaseError, close_old_connections
+from django.utils import timezone
 
 from gateway.audit import current_revision
 from gateway.compile import Compiler, UnknownNode
 from gateway.core.difference import Document, difference
 from gateway.relay import frames
+from gateway.renewals import swap_due
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5  # how soon a change is seen
+DUE_SECONDS = 5.0  # how soon a keystore's renewal takes over once its time has come
 APPLY_TIMEOUT = 60.0  # seconds for a node to put a document in force
 
 
@@ -52,6 +56,7 @@ class Feed:
         self.revision = -1
         self._compiler = Compiler()
         self._stopping = False
+        self._ask_due_at = 0.0  # on the monotonic clock
         self._processes: list[subprocess.Popen[bytes]] = []
         self._sockets: list[socket.socket] = []
         self._in_force: dict[socket.socket, Document] = {}
@@ -133,6 +138,7 @@ class Feed:
                 return
             try:
                 close_old_connections()
+                self._swap_due()
                 if current_revision() != self.revision and not self._push(self._compiler.document_of(self.node)):
                     return
             except UnknownNode as error:
@@ -140,6 +146,13 @@ class Feed:
                 self.revision = current_revision()
             except DatabaseError as error:
                 log.error("node %s: the database cannot be asked: %s", self.node, error)
+
+    def _swap_due(self) -> None:
+        """Keystores whose renewal is to take over by now; asked every few seconds, for each question is a query."""
+        now = time.monotonic()
+        if now >= self._ask_due_at:
+            self._ask_due_at = now + DUE_SECONDS
+            swap_due(timezone.now())
 
 
 def _environment() -> dict[str, str]:

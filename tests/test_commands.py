@@ -31,7 +31,7 @@ from console.free_ports import free_port, obstacle
 from console.models import Operator, Role
 from gateway.models import ChangeSet, Node, Port
 from gateway.simulation import simulate
-from identity.core.certificates import from_file
+from identity.core.files import certificates_from
 from tests.databases import new_database
 from tests.factories import NodeFactory, RegularPortFactory
 
@@ -229,7 +229,7 @@ SHOWN = {
 
 def test_the_demo_shows_what_it_is_there_for(demo: Path) -> None:
     def outcome(name: str | None, path: str) -> str:
-        certificate = from_file((demo / f"{name}.pem").read_bytes())[0].der if name else None
+        certificate = certificates_from((demo / f"{name}.pem").read_bytes())[0].der if name else None
         answer = simulate("ext", "GET", path, certificate=certificate)
         return str(answer["reason"] or answer["lanes"][-1]["user"])
 

@@ -63,21 +63,25 @@ def sections_documented() -> dict[str, set[str]]:
 
 def fields_read(section: str) -> set[str]:
     """Names that the section's reader asks an entry for, as the source has them: `fields.text("path")`."""
-    reader = sections.READERS[section]
     tree = ast.parse(Path(sections.__file__).read_text())
-    function = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == reader.__name__)
-    parts = {"tls": "tls.", "asserts": "may_assert."}
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    return fields_read_by(functions[sections.READERS[section].__name__], "", functions)
+
+
+def fields_read_by(function: ast.FunctionDef, within: str, functions: dict[str, ast.FunctionDef]) -> set[str]:
+    """Those of one function, and of the functions that it hands its fields, or a part of them, on to."""
+    parts = {"fields": within, "tls": "tls.", "asserts": "may_assert.", "renewal": "next."}
     found = set()
-    for call in ast.walk(function):
-        if (
-            isinstance(call, ast.Call)
-            and isinstance(call.func, ast.Attribute)
-            and isinstance(call.func.value, ast.Name)
-            and call.func.value.id in {"fields", *parts}
-            and call.args
-            and isinstance(call.args[0], ast.Constant)
-        ):
-            found.add(parts.get(call.func.value.id, "") + str(call.args[0].value))
+    for call in (node for node in ast.walk(function) if isinstance(node, ast.Call)):
+        match call:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=of)), args=[ast.Constant(value=name), *_]) if (
+                of in parts
+            ):
+                found.add(f"{parts[of]}{name}")
+            case ast.Call(func=ast.Name(id=helper), args=args) if helper in functions:
+                for argument in args:
+                    if isinstance(argument, ast.Name) and argument.id in parts:
+                        found |= fields_read_by(functions[helper], parts[argument.id], functions)
     return found
 
 
@@ -88,7 +92,7 @@ def test_every_field_of_a_section_is_documented_and_no_other(section: str) -> No
         limits = {field.name for field in fields(Limits)}
         assert limits <= documented
         documented -= limits - {"connections"}
-    read = {name for name in fields_read(section) if name not in ("tls", "may_assert")}
+    read = {name for name in fields_read(section) if name not in ("tls", "may_assert", "next")}
     assert documented == read
 
 

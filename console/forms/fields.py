@@ -11,8 +11,8 @@ from django.template.loader import render_to_string
 
 from gateway.core.paths import is_normal
 from gateway.models import Port, PortType
-from identity.core import certificates
-from identity.core.certificates import CertificateError
+from identity.core import files
+from identity.core.certificates import Certificate, CertificateError
 
 MAX_PROBLEMS = 10  # wrong lines of one field that are told at once
 
@@ -80,7 +80,7 @@ class PemField(forms.Field):
         secret: what was pasted is not shown again, not even to who pasted it.
     """
 
-    def __init__(self, *, limit: int = certificates.MAX_FILE, secret: bool = False, **kwargs: Any) -> None:
+    def __init__(self, *, limit: int = files.MAX_FILE, secret: bool = False, **kwargs: Any) -> None:
         self.limit = limit
         super().__init__(widget=PemWidget(secret), **kwargs)
 
@@ -125,10 +125,28 @@ class PemWidget(forms.Widget):
         return render_to_string(self.template_name, context | {"attributes": flatatt(attrs)})
 
 
-def parse_certificates(data: bytes) -> tuple[certificates.Certificate, ...]:
+class FilePasswordField(forms.CharField):
+    """Opens a file while it is read, and is kept nowhere."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("label", "Password of the file")
+        kwargs.setdefault("help_text", "Of a PKCS#12 file. It is kept nowhere.")
+        widget = forms.PasswordInput(attrs={"autocomplete": "off"})
+        super().__init__(required=False, max_length=1024, strip=False, widget=widget, **kwargs)
+
+
+class MomentField(forms.DateTimeField):
+    """A date and a time, in the console's time zone, by the browser's own control."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        widget = forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
+        super().__init__(required=False, widget=widget, **kwargs)
+
+
+def parse_certificates(data: bytes, password: str | None = None) -> tuple[Certificate, ...]:
     """Raises ValidationError in the words of the parser."""
     try:
-        return certificates.from_file(data)
+        return files.certificates_from(data, password)
     except CertificateError as error:
         raise ValidationError(str(error)) from error
 

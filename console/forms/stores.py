@@ -1,13 +1,13 @@
-"""Truststores, keystores, registrations: nouns that hold certificates."""
+"""Truststores and registrations: nouns that hold certificates. Keystores have a module of their own."""
 
 from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
 
-from console.forms.fields import LinesField, NounForm, PemField, check_path, parse_certificates
+from console.forms.fields import FilePasswordField, LinesField, NounForm, PemField, check_path, parse_certificates
 from gateway.models import Node, Port, PortType, Registration, Role
-from identity.core import certificates
+from identity.core import certificates, files
 from identity.core.certificates import CertificateError
 from identity.core.chains import load_crl
 from identity.models import Keystore, MappingRule, Truststore
@@ -18,14 +18,15 @@ class TruststoreForm(NounForm):
     add = PemField(
         required=False,
         label="Add authorities",
-        help_text="PEM, one or many at once, or DER. An intermediate counts as an anchor too.",
+        help_text="PEM, DER, PKCS#7 or PKCS#12, one or many at once. An intermediate counts as an anchor too.",
     )
+    password = FilePasswordField()
     remove = forms.ModelMultipleChoiceField(
         TrustedCertificate.objects.none(), required=False, widget=forms.CheckboxSelectMultiple, label="Remove"
     )
     add_crl = PemField(
         required=False,
-        limit=certificates.MAX_CRL,
+        limit=files.MAX_CRL,
         label="Add a revocation list",
         help_text="A CRL in PEM or DER, of an authority above. It replaces an older one of the same authority.",
     )
@@ -57,17 +58,15 @@ class TruststoreForm(NounForm):
         stored = [] if self.instance._state.adding else list(self.instance.crls.all())
         return list(zip(stored, self["remove_crls"], strict=True))
 
-    def clean_add(self) -> bytes | None:
-        data: bytes | None = self.cleaned_data["add"]
-        if data is not None:
-            self._added = parse_certificates(data)
-            for certificate in self._added:
-                if not certificate.is_authority and not certificate.self_issued:
-                    raise ValidationError(
-                        f"{certificate.title} is no authority: it would be believed itself and nothing it issues. "
-                        "Add the authority that issued it."
-                    )
-        return data
+    def clean_password(self) -> str:
+        """What is added can be read only now: its password is a field of its own."""
+        password: str = self.cleaned_data["password"]
+        if data := self.cleaned_data.get("add"):
+            try:
+                self._added = _authorities(parse_certificates(data, password))
+            except ValidationError as error:
+                self.add_error("add", error)
+        return password
 
     def clean_remove(self) -> Any:
         """An authority that a mapping rule means stays, unless another truststore has it too."""
@@ -102,7 +101,7 @@ class TruststoreForm(NounForm):
                     self.add_error("remove", f"The revocation list of {crl.issuer} needs its authority; remove both.")
         if uploaded := data.get("add_crl"):
             try:
-                data["add_crl"] = certificates.crl_from_file(uploaded)
+                data["add_crl"] = files.crl_from(uploaded)
                 load_crl(data["add_crl"], anchors)
             except ValueError as error:
                 self.add_error("add_crl", str(error))
@@ -129,47 +128,20 @@ class TruststoreForm(NounForm):
             crl.save()
 
 
-class KeystoreForm(NounForm):
-    certificate = PemField(
-        required=False, label="Certificate", help_text="PEM or DER; its intermediates may follow it."
-    )
-    private_key = PemField(required=False, secret=True, help_text="PEM or DER. It is sealed, and never shown again.")
-    pass_phrase = forms.CharField(
-        required=False, widget=forms.PasswordInput(attrs={"autocomplete": "off"}), help_text="Of an encrypted key."
-    )
-
-    class Meta:
-        model = Keystore
-        fields = ["name", "description"]
-
-    groups = [("Certificate and key", ["certificate", "private_key", "pass_phrase"], False)]
-    shown_at = {"chain": "certificate"}
-
-    def clean(self) -> dict[str, Any]:
-        data = super().clean() or {}
-        if self.instance._state.adding or data.get("certificate") or data.get("private_key"):
-            for name in ("certificate", "private_key"):
-                if not data.get(name) and name not in self.errors:
-                    self.add_error(name, "Certificate and key come together: choose a file, or paste its text.")
-        return data
-
-    def fill(self) -> None:
-        data = self.cleaned_data
-        if not (data.get("certificate") and data.get("private_key")):
-            return
-        try:
-            chain = certificates.from_file(data["certificate"])
-        except CertificateError as error:
-            raise ValidationError({"certificate": str(error)}) from error
-        try:
-            key = certificates.key_from_file(data["private_key"], data.get("pass_phrase") or None)
-        except CertificateError as error:
-            raise ValidationError({"private_key": str(error)}) from error
-        self.instance.set_pair(chain, key)
+def _authorities(found: tuple[certificates.Certificate, ...]) -> tuple[certificates.Certificate, ...]:
+    """Raises ValidationError where one of them is none."""
+    for certificate in found:
+        if not certificate.is_authority and not certificate.self_issued:
+            raise ValidationError(
+                f"{certificate.title} is no authority: it would be believed itself and nothing it issues. "
+                "Add the authority that issued it."
+            )
+    return found
 
 
 class RegistrationForm(NounForm):
-    certificate = PemField(required=False, help_text="The node's certificate: PEM or DER. Only it may register.")
+    certificate = PemField(required=False, help_text="The node's certificate. Only it may register.")
+    password = FilePasswordField()
     from_keystore = forms.ModelChoiceField(
         queryset=Keystore.objects.all(), required=False, label="Or that of a keystore",
         help_text="The keystore that the node's internal port shows.",
@@ -179,7 +151,7 @@ class RegistrationForm(NounForm):
         help_text="Paths that the channel may carry, with what lies below, one a line. None: every path.",
     )
     groups = [
-        ("The node's certificate", ["certificate", "from_keystore"], False),
+        ("The node's certificate", ["certificate", "password", "from_keystore"], False),
         ("What the channel may carry",
          ["paths", "limits_assertions", "may_assert_truststores", "may_assert_groups", "allow_test"], False),
     ]  # fmt: skip
@@ -214,7 +186,7 @@ class RegistrationForm(NounForm):
             raise ValidationError({"from_keystore": "Give a certificate or a keystore, not both."})
         if data:
             try:
-                self.instance.set_certificate(certificates.one_from_file(data))
+                self.instance.set_certificate(files.chain_from(data, self.cleaned_data.get("password"))[0])
             except CertificateError as error:
                 raise ValidationError({"certificate": str(error)}) from error
         elif keystore:

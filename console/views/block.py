@@ -17,7 +17,6 @@ from django.views.decorators.http import require_GET, require_POST
 
 from console.blocking import SWITCHES, is_blocked, throw
 from console.certificate_preview import proposed_name
-from console.forms.certificates import read_chain
 from console.nouns import label_of, permission_of, url_of
 from console.permissions import permission_required, require
 from console.views.pages import address_of, operator_of
@@ -27,6 +26,7 @@ from gateway.models import Node
 from gateway.relay import control
 from gateway.relay.control import ControlError
 from gateway.topology.entries import KIND_OF, SECTIONS
+from identity.core import files
 from identity.core.certificates import Certificate as Parsed
 from identity.core.certificates import CertificateError, from_der
 from identity.models import Certificate
@@ -58,7 +58,7 @@ def switch(request: HttpRequest, kind: str, pk: Any, block: bool) -> HttpRespons
 def block_pem(request: HttpRequest) -> HttpResponse:
     """Block a certificate that need not be on file: it is put there for it."""
     try:
-        certificate = read_chain(request.POST.get("pem", "").encode())[0]
+        certificate = files.chain_from(request.POST.get("pem", "").encode())[0]
     except CertificateError as error:
         messages.error(request, f"The certificate was damaged on the way ({error}) Upload it again.")
         return redirect("certificates-add")

@@ -13,7 +13,7 @@ from django.urls import path, reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from console.certificate_preview import examine, preview, proposed_name
-from console.forms.certificates import CertificateForm, NewCertificateForm, UploadForm, read_chain
+from console.forms.certificates import CertificateForm, NewCertificateForm, UploadForm, overlap_end
 from console.permissions import permission_required
 from console.templatetags.console import expiry_class, expiry_words
 from console.views.pages import (
@@ -29,7 +29,7 @@ from console.views.pages import (
     who,
 )
 from gateway.audit import change_set
-from identity.core import certificates
+from identity.core import certificates, files
 from identity.models import Certificate, Usage
 
 # A fingerprint or serial as other programs print it: pairs of hex digits with colons or blanks between.
@@ -38,7 +38,11 @@ _PRINTED_HEX = re.compile(r"(?:[0-9A-Fa-f]{2}[: ]){2,}[0-9A-Fa-f]{0,2}:?")
 
 def _state(row: Certificate) -> list[Cell]:
     expiry = Cell(expiry_words(row.not_after), expiry_class(row.not_after))
-    return [expiry, Cell("blocked", "bad")] if row.blocked else [expiry]
+    if row.blocked:
+        return [expiry, Cell("blocked", "bad")]
+    if row.logs_in_until:
+        return [expiry, Cell(f"logs in until {row.logs_in_until:%Y-%m-%d}", "warn")]
+    return [expiry]
 
 
 def _runs_as(row: Certificate) -> Cell:
@@ -94,28 +98,36 @@ def add(request: HttpRequest) -> HttpResponse:
     form = UploadForm(request.POST, request.FILES)
     if not form.is_valid():
         return render(request, "certificates/add.html", {"form": form}, status=422)
+    if form.left_out:
+        messages.warning(
+            request, "The private key in the file was not kept. Consider it exposed if it was sent to you."
+        )
     found = preview(form.chain[0], form.chain[1:])
+    old = found.renews
     initial = {
         "pem": certificates.pem_of(form.chain),
         "name": proposed_name(form.chain[0]),
-        "user": found.renews.user if found.renews else None,
-        "usage": found.renews.usage if found.renews else Usage.SSL_AUTHENTICATION,
+        "user": old.user if old else None,
+        "usage": old.usage if old else Usage.SSL_AUTHENTICATION,
+        "replaces": old,
+        "old_until": overlap_end(old) if old else None,
     }
-    return render(request, "certificates/preview.html", {"preview": found, "form": NewCertificateForm(initial=initial)})
+    proposed = NewCertificateForm(initial=initial, candidates=found.candidates)
+    return render(request, "certificates/preview.html", {"preview": found, "form": proposed})
 
 
 def _save(request: HttpRequest) -> HttpResponse:
-    form = NewCertificateForm(request.POST)
+    try:
+        chain = files.chain_from(request.POST["pem"].encode())
+    except certificates.CertificateError as error:
+        messages.error(request, f"The certificate was damaged on the way ({error}) Upload it again.")
+        return redirect("certificates-add")
+    form = NewCertificateForm(request.POST, candidates=Certificate.objects.may_be_renewed_by(chain[0]))
     if form.is_valid() and (saved := save(request, CERTIFICATES, form)) is not None:
         messages.success(request, f"Certificate {saved} is saved.")
         if "then_test" in request.POST:
             return redirect(f"{reverse('invoke')}?{urlencode({'certificate': saved.pk})}")
         return redirect("certificates-edit", saved.pk)
-    try:
-        chain = read_chain(request.POST["pem"].encode())
-    except certificates.CertificateError as error:
-        messages.error(request, f"The certificate was damaged on the way ({error}) Upload it again.")
-        return redirect("certificates-add")
     context: dict[str, Any] = {"preview": preview(chain[0], chain[1:]), "form": form}
     return render(request, "certificates/preview.html", context, status=422)
 

@@ -1,11 +1,11 @@
-"""Pages of truststores and keystores."""
+"""Pages of truststores."""
 
 from django.db.models import Count, Min
 
-from console.forms.stores import KeystoreForm, TruststoreForm
+from console.forms.stores import TruststoreForm
 from console.templatetags.console import expiry_class, expiry_words
 from console.views.pages import DESCRIPTION, NAME, Cell, Column, Note, Noun, urlpatterns
-from identity.models import Keystore, Revocation, Truststore
+from identity.models import Revocation, Truststore
 
 
 def _soonest(row: Truststore) -> Cell:
@@ -27,10 +27,6 @@ def _lists(row: Truststore) -> Cell:
     return Cell(f"{number}, {row.revocation}") if number else Cell("none", "soft")
 
 
-def _expiry(row: Keystore) -> Cell:
-    return Cell(expiry_words(row.not_after), expiry_class(row.not_after))
-
-
 TRUSTSTORES = Noun(
     kind="truststores",
     form=TruststoreForm,
@@ -50,20 +46,5 @@ TRUSTSTORES = Noun(
         soonest=Min("certificates__not_after"),
     ),
 )
-KEYSTORES = Noun(
-    kind="keystores",
-    form=KeystoreForm,
-    template="keystores/edit.html",
-    lede="Certificates with their private keys: what ports show, and what endpoints call as. Keys are sealed at rest "
-    "and never shown.",
-    columns=[
-        NAME,
-        Column("Certificate", lambda row: Cell(row.subject), "subject"),
-        Column("SHA-256", lambda row: Cell(f"…{row.sha256[-8:]}", "code")),
-        Column("Valid", _expiry, "not_after"),
-        DESCRIPTION,
-    ],
-    search=("name", "subject", "sha256", "description"),
-)
 
-urls = [pattern for noun in (TRUSTSTORES, KEYSTORES) for pattern in urlpatterns(noun)]
+urls = urlpatterns(TRUSTSTORES)

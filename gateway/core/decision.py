@@ -337,7 +337,8 @@ def _by_certificate(
         decision.outcome = Outcome.PASS
         decision.steps.append(Step("authentication", True, "certificate handed on", "the internal node maps it"))
         return True
-    resolution = mapping.resolve(certificate, verdict.chain, snapshot.mappings, snapshot.users, port.name)
+    resolution = mapping.resolve(certificate, verdict.chain, snapshot.mappings, snapshot.users, port.name, now)
+    decision.until = min(decision.until, resolution.until)
     decision.steps.extend(resolution.steps)
     if resolution.reason is not None or resolution.user is None:
         decision.outcome, decision.reason = Outcome.REFUSE, resolution.reason

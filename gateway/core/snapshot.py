@@ -18,9 +18,10 @@ from gateway.core.addresses import Address, EndpointURL, Network, parse_network,
 from gateway.core.difference import Difference, Document
 from gateway.core.limits import Limits
 from identity.core.acl import ACL
-from identity.core.certificates import Certificate, from_der, from_file
+from identity.core.certificates import Certificate, from_der
 from identity.core.chains import Truststore, load_crl
-from identity.core.mapping import ANYWHERE, Mappings, OnFile, Rule
+from identity.core.files import certificates_from
+from identity.core.mapping import ANYWHERE, FOREVER, Mappings, OnFile, Rule
 
 FORMAT = 1
 DEFAULT_USER, DEFAULT_ACL = "Default", "Default"
@@ -476,7 +477,7 @@ def _truststore(name: str, entry: Any) -> Truststore:
 
 
 def _keystore(name: str, entry: Any) -> Keystore:
-    return Keystore(name, from_file(entry["chain"].encode()), entry["key"].encode())
+    return Keystore(name, certificates_from(entry["chain"].encode()), entry["key"].encode())
 
 
 def _endpoint(
@@ -577,7 +578,8 @@ def _rule(name: str, entry: Any) -> Rule:
 
 
 def _on_file(entry: Any) -> OnFile:
-    return OnFile(entry["name"], entry["user"], entry["logs_in"], entry["blocked"], _ports(entry))
+    until = entry.get("logs_in_until", FOREVER)  # absent where it has no end
+    return OnFile(entry["name"], entry["user"], entry["logs_in"], entry["blocked"], _ports(entry), until)
 
 
 class _Certificates(Mapping[str, OnFile]):

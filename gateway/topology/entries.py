@@ -7,6 +7,7 @@ says what its absence says is left out.
 import hashlib
 import ssl
 from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -100,6 +101,11 @@ def seconds(value: float) -> str:
     return f"{text.removesuffix('.0')}s"
 
 
+def moment(value: datetime | None) -> str | None:
+    """ISO 8601 in UTC, to the second."""
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if value else None
+
+
 def kept(row: Model, column: str) -> Entry:
     """What stands for a sealed secret: tells whether it is the same, and nothing else of it.
 
@@ -156,8 +162,14 @@ def _crl_pem(der: bytes) -> str:
 
 
 def _keystore(row: Keystore) -> Entry:
+    key = kept(row, "next_private_key") if row.next_private_key else None
+    renewal = _filled(certificate=row.next_chain, private_key=key, **{"from": moment(row.next_from)})
     return _filled(
-        name=row.name, certificate=row.chain, private_key=kept(row, "private_key"), description=row.description
+        name=row.name,
+        certificate=row.chain,
+        private_key=kept(row, "private_key"),
+        next=renewal,
+        description=row.description,
     )
 
 
@@ -167,6 +179,7 @@ def _certificate(row: Certificate) -> Entry:
         certificate=row.certificate.pem(),
         user=_name(row.user),
         usage=row.usage,
+        logs_in_until=moment(row.logs_in_until),
         ports=sorted(row.ports),
         description=row.description,
     )

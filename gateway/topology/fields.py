@@ -2,6 +2,7 @@
 
 import math
 import re
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,8 +12,9 @@ from django.db.models import Model
 from gateway.topology.document import EntryError, Problem, suggestion
 from gateway.topology.entries import KIND_OF
 from gateway.topology.rows import Rows
-from identity.core import certificates
+from identity.core import files
 from identity.core.certificates import Certificate, CertificateError
+from identity.core.files import Contents
 
 M = TypeVar("M", bound=Model)
 
@@ -143,6 +145,22 @@ class Fields:
             return default
         return float(Decimal(match[1]) * _UNITS[match[2]])
 
+    def moment(self, name: str) -> datetime | None:
+        """A point in time; a date alone is its beginning, and what names no zone is UTC."""
+        value = self._take(name)
+        if value is None:
+            return None
+        try:
+            found = datetime.fromisoformat(value) if isinstance(value, str) else value
+        except ValueError:
+            found = None
+        if isinstance(found, date) and not isinstance(found, datetime):
+            found = datetime(found.year, found.month, found.day)
+        if not isinstance(found, datetime):
+            self.complain(name, "must be a date or a time, like 2027-03-31 or 2027-03-31T22:00:00Z")
+            return None
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC).replace(microsecond=0)
+
     def texts(self, name: str) -> list[str]:
         value = self._take(name)
         if value is None:
@@ -231,28 +249,51 @@ class Fields:
         if isinstance(value, dict):
             found = self.secret(name)
             return found if isinstance(found, Kept) else None
-        return self._bytes(name, value, certificates.MAX_FILE, quote=isinstance(value, str) and "." in value)
+        return self._bytes(name, value, files.MAX_FILE, quote=isinstance(value, str) and "." in value)
 
     def certificates(self, name: str) -> list[Certificate]:
         """All certificates of one file, or of a list of files; empty only where something is wrong."""
-        found: list[Certificate] = []
         before = len(self.problems)
-        for item in self._items(name):
-            data = self._bytes(name, item, certificates.MAX_FILE)
-            if data is None:
-                continue
-            try:
-                found += certificates.from_file(data)
-            except CertificateError as error:
-                self.complain(name, f"{_source(item)}{error}")
+        found = [each for contents in self.contents(name) for each in contents.certificates]
         if not found and len(self.problems) == before:
             self.complain(name, "is missing; give a file, or PEM")
         return found
 
     def leaf(self, name: str) -> bytes:
-        """The DER of the first certificate of a file; b"" where something is wrong."""
-        found = self.certificates(name)
-        return found[0].der if found else b""
+        """The DER of the certificate of a file, its issuers left aside; b"" where something is wrong."""
+        if found := self.certificates(name):
+            try:
+                return files.in_order(found)[0].der
+            except CertificateError as error:
+                self.complain(name, str(error))
+        return b""
+
+    def contents(self, name: str, password: str | None = None, *, keys: bool = False) -> list[Contents]:
+        """What one file holds, or each of a list of them; a PKCS#12 file may come as {file: …, password: …}.
+
+        Args:
+            password: of those that come without one of their own.
+            keys: whether a private key belongs into them.
+        """
+        found = []
+        for item in self._items(name):
+            source, own = self._with_password(name, item)
+            data = self._bytes(name, source, files.MAX_FILE) if source is not None else None
+            if data is not None:
+                try:
+                    found.append(files.read(data, own or password, keys=keys))
+                except CertificateError as error:
+                    self.complain(name, f"{_source(source)}{error}")
+        return found
+
+    def _with_password(self, name: str, item: object) -> tuple[object, str | None]:
+        """The file of an item, and its password where it has one; nothing of either is told."""
+        if not isinstance(item, dict):
+            return item, None
+        if set(item) <= {"file", "password"} and all(isinstance(value, str) for value in item.values()):
+            return item.get("file", ""), item.get("password")
+        self.complain(name, "must be a path, or PEM, or {file: …, password: …} for a PKCS#12 file, both in quotes")
+        return None, None
 
     def files(self, name: str, limit: int) -> list[bytes]:
         """The bytes of one file, or of a list of files, at most `limit` bytes each."""

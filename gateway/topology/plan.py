@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gateway.models import Action, Change
-from identity.core import certificates
+from identity.core import files
 from identity.core.certificates import CertificateError
 
 _MARKS = {Action.ADDED: "+", Action.REMOVED: "-", Action.CHANGED: "~"}
@@ -57,6 +57,6 @@ def _text(value: object) -> str:
 def _named(pem: str) -> str:
     """Certificates by what they are known by."""
     try:
-        return ", ".join(f"{each.title} ({each.sha256[:12]})" for each in certificates.from_file(pem.encode()))
+        return ", ".join(f"{each.title} ({each.sha256[:12]})" for each in files.certificates_from(pem.encode()))
     except CertificateError:
         return f"(revocation list of {len(pem):,} characters)"

@@ -26,9 +26,9 @@ from gateway.models import (
 )
 from gateway.topology.entries import default_of, kept, kept_password
 from gateway.topology.fields import Fields, Kept
-from identity.core import certificates
-from identity.core.certificates import CertificateError
+from identity.core import certificates, files
 from identity.core.chains import load_crl
+from identity.core.files import Contents, FieldError
 from identity.core.names import from_text
 from identity.models import (
     ACL,
@@ -41,6 +41,7 @@ from identity.models import (
     Usage,
     User,
     UserFrom,
+    sealing,
 )
 from identity.models.truststores import RevocationList, TrustedCertificate
 
@@ -125,7 +126,7 @@ def _keep_groups(row: ACL, fields: Fields, allowed: list[Group], denied: list[Gr
 
 def truststore(row: Truststore, fields: Fields) -> None:
     anchors = fields.certificates("certificates")
-    crls = _crls(fields, fields.files("crls", certificates.MAX_CRL), anchors)
+    crls = _crls(fields, fields.files("crls", files.MAX_CRL), anchors)
     _set(
         row,
         fields,
@@ -150,12 +151,12 @@ def truststore(row: Truststore, fields: Fields) -> None:
         crl.save()
 
 
-def _crls(fields: Fields, files: list[bytes], anchors: list[certificates.Certificate]) -> set[bytes]:
+def _crls(fields: Fields, sent: list[bytes], anchors: list[certificates.Certificate]) -> set[bytes]:
     """The revocation lists in DER, each signed by one of `anchors`."""
     found: set[bytes] = set()
-    for data in files:
+    for data in sent:
         try:
-            der = certificates.crl_from_file(data)
+            der = files.crl_from(data)
             load_crl(der, anchors)
         except ValueError as error:
             fields.complain("crls", str(error))
@@ -165,27 +166,59 @@ def _crls(fields: Fields, files: list[bytes], anchors: list[certificates.Certifi
 
 
 def keystore(row: Keystore, fields: Fields) -> None:
-    chain = fields.certificates("certificate")
-    key_file = fields.private_key("private_key")
-    password = fields.text("private_key_password") or None
     description = fields.text("description")
-    if isinstance(key_file, Kept) and not _is_stored(row, "private_key", key_file):
-        fields.complain("private_key", "another key is stored, or none; give its file or PEM")
+    sent = _pair_sent(row, fields, "private_key")
+    # Where it is missing, a renewal that is under way stays: a key that was made here exists nowhere else.
+    renewal = fields.part("next") if fields.given("next") else None
+    at = renewal.moment("from") if renewal else None
+    following = _pair_sent(row, renewal, "next_private_key") if renewal else []
+    if renewal and not renewal.given("certificate") and (renewal.given("from") or not _waits(following)):
+        renewal.complain("certificate", "is missing; give a file, or PEM")
     fields.check()
-    same_chain = not row._state.adding and certificates.pem_of(chain) == row.chain
-    if same_chain and isinstance(key_file, Kept):
-        _set(row, fields, description=description)
-        return
-    if isinstance(key_file, Kept):
-        key_file, password = row.open_private_key(), None
+    pair = _pair(fields, sent)
+    changed = not row.holds(*pair)
+    if changed:
+        row.set_pair(*pair)
+    if renewal and not _waits(following):
+        next_pair = _pair(renewal, following)
+        if not row.holds_next(*next_pair, at):
+            row.set_next(*next_pair, at)
+            changed = True
+    _set(row, fields, changed=changed, description=description)
+
+
+Sent = list[tuple[str, Contents]]
+
+
+def _pair_sent(row: Keystore, fields: Fields, column: str) -> Sent:
+    """What the files of a pair hold, by field; the key may be the one that `column` has."""
+    password = fields.text("private_key_password") or None
+    found: Sent = [("certificate", contents) for contents in fields.contents("certificate", password, keys=True)]
+    if fields.given("private_key") or not any(contents.key for _, contents in found):
+        key = fields.private_key("private_key")
+        if isinstance(key, Kept) and not _is_stored(row, column, key):
+            fields.complain("private_key", "another key is stored, or none; give its file or PEM")
+        elif isinstance(key, Kept):
+            found.append(("private_key", Contents("stored", (), files.own_key(sealing.open_sealed(row, column)))))
+        elif key is not None:
+            try:
+                found.append(("private_key", files.read_part("private_key", key, password)))
+            except FieldError as error:
+                fields.complain(error.field, str(error))
+    return found
+
+
+def _waits(sent: Sent) -> bool:
+    """Whether a renewal is no more than the stored key, which waits for its certificate."""
+    return [contents.kind for _, contents in sent] == ["stored"]
+
+
+def _pair(fields: Fields, sent: Sent) -> tuple[tuple[certificates.Certificate, ...], files.PrivateKey]:
+    """Raises EntryError."""
     try:
-        key = certificates.key_from_file(key_file or b"", password)
-    except CertificateError as error:
-        raise fields.error("private_key", str(error)) from error
-    unchanged = same_chain and row.open_private_key() == certificates.key_pem(key)
-    if not unchanged:
-        row.set_pair(tuple(chain), key)
-    _set(row, fields, changed=not unchanged, description=description)
+        return files.pair_of(sent)
+    except FieldError as error:
+        raise fields.error(error.field, str(error)) from error
 
 
 def _is_stored(row: Keystore | Endpoint, column: str, secret: Kept) -> bool:
@@ -200,6 +233,7 @@ def certificate(row: Certificate, fields: Fields) -> None:
         user=fields.reference("user", User),
         usage=fields.choice("usage", Usage.values, default_of(Certificate, "usage")),
         blocked=fields.boolean("blocked"),
+        logs_in_until=fields.moment("logs_in_until"),
         ports=_ports(fields, fields.texts("ports")),
         description=fields.text("description"),
     )
@@ -412,5 +446,6 @@ FILE_NAMES = {
     "sha256": "certificate",
     "der": "certificate",
     "chain": "certificate",
+    "next_from": "next.from",
     "__all__": "",
 }

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Protocol
 
 from identity.core.names import DistinguishedName, folded, san_matches
 from identity.core.reasons import IdentityReason
 from identity.core.trace import Step, Words
 
+FOREVER = float("inf")
 USER_FROM = ("cn", "san_dns", "san_email", "san_uri")
 ANYWHERE: frozenset[str] = frozenset()  # as `ports`: no limit is given
 
@@ -50,7 +52,8 @@ class Bearer(Protocol):
 class OnFile:
     """What is known of a certificate on file: `user` is None when it is mapped to nobody.
 
-    `ports`: where alone it logs anybody in, by a rule too; empty: everywhere.
+    `ports`: where alone it logs anybody in, by a rule too; empty: everywhere. `logs_in_until`: seconds since 1970-01-01
+    UTC; afterwards it logs nobody in, although it may still be valid.
     """
 
     name: str
@@ -58,6 +61,7 @@ class OnFile:
     logs_in: bool  # usage ssl_authentication
     blocked: bool
     ports: frozenset[str] = ANYWHERE
+    logs_in_until: float = FOREVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,29 +244,38 @@ class Resolution:
     user: str | None
     reason: IdentityReason | None
     steps: list[Step] = field(default_factory=list)
+    until: float = FOREVER  # seconds since 1970-01-01 UTC; after it another answer may follow
     rules: tuple[str, ...] = ()
 
 
 def resolve(
-    certificate: Bearer, chain: tuple[Chained, ...], mappings: Mappings, known: Mapping[str, Account], port: str
+    certificate: Bearer,
+    chain: tuple[Chained, ...],
+    mappings: Mappings,
+    known: Mapping[str, Account],
+    port: str,
+    now: float,
 ) -> Resolution:
     """The one user that `certificate` runs as at `port`, or the reason why nobody. Total: never raises.
 
     Args:
+        now: seconds since 1970-01-01 UTC.
         chain: the verified issuers of the certificate, nearest first.
         known: users that exist, by name: what `user_from` may yield.
         port: the name of the port where the request entered this node.
     """
     steps: list[Step] = []
+    until = FOREVER
     on_file = mappings.exact.get(certificate.sha256)
     if on_file is not None:
         found: Words = ("certificate …{0} is on file as {1}", certificate.sha256[-8:], on_file.name)
-        why = _why_not(on_file, port)
+        why = _why_not(on_file, port, now)
         if why:
             return _nobody(Step("mapping", False, found, why))
+        until = on_file.logs_in_until
         if on_file.user is not None:
             steps.append(Step("mapping", True, found, ("mapped to user {0}", on_file.user)))
-            return _as(on_file.user, known, port, steps)
+            return _as(on_file.user, known, port, steps, until)
         steps.append(Step("mapping", True, found, "mapped to nobody; rules are tried next"))
     elsewhere: list[str] = []
     for priority, matching in mappings.tiers(certificate, chain):
@@ -278,48 +291,55 @@ def resolve(
         if len(users) > 1:  # refused, never guessed: rows carry no order
             named: Words = ("rules {0} of priority {1}", names, priority)
             steps.append(Step("mapping", False, named, ("they name different users: {0}", users)))
-            return Resolution(None, IdentityReason.MAPPING_AMBIGUOUS, steps, names)
+            return Resolution(None, IdentityReason.MAPPING_AMBIGUOUS, steps, until, names)
         if users:
             (user,) = users
             chosen: Words = ("rule {0} of priority {1}", names, priority)
             steps.append(Step("mapping", True, chosen, ("runs as user {0}", user)))
-            return _as(user, known, port, steps, names)
+            return _as(user, known, port, steps, until, names)
     against: Words = (
         ("not mapped on file; none of {0} rules matches", mappings.rules) if mappings.rules else "not mapped on file"
     )
     if elsewhere:
         against = ("not mapped on file; rules {0} match, and are not for port {1}", tuple(elsewhere), port)
-    return _nobody(
-        *steps, Step("mapping", False, ("certificate …{0}, {1}", certificate.sha256[-8:], certificate.title), against)
-    )
+    steps.append(Step("mapping", False, ("certificate …{0}, {1}", certificate.sha256[-8:], certificate.title), against))
+    return _nobody(*steps, until=until)
 
 
-def _nobody(*steps: Step) -> Resolution:
-    return Resolution(None, IdentityReason.CERTIFICATE_UNMAPPED, list(steps))
+def _nobody(*steps: Step, until: float = FOREVER) -> Resolution:
+    return Resolution(None, IdentityReason.CERTIFICATE_UNMAPPED, list(steps), until)
 
 
-def _why_not(on_file: OnFile, port: str) -> Words:
+def _why_not(on_file: OnFile, port: str, now: float) -> Words:
     """Why a certificate on file logs nobody in at `port`, whatever it or a rule says; "" where it may."""
     if on_file.blocked:
         return "it is blocked, and logs nobody in by a rule either"
     if not on_file.logs_in:
         return "it is there for another use than logging in, and logs nobody in by a rule either"
+    if now >= on_file.logs_in_until:
+        end = f"{datetime.fromtimestamp(on_file.logs_in_until, UTC):%Y-%m-%d %H:%M} UTC"
+        return "it was replaced, to log in until {0}, and logs nobody in by a rule either", end
     if not usable_at(on_file.ports, port):
         return "it is for ports {0} only, and logs nobody in at port {1}, by a rule either", on_file.ports, port
     return ""
 
 
 def _as(
-    name: str, known: Mapping[str, Account], port: str, steps: list[Step], rules: tuple[str, ...] = ()
+    name: str,
+    known: Mapping[str, Account],
+    port: str,
+    steps: list[Step],
+    until: float,
+    rules: tuple[str, ...] = (),
 ) -> Resolution:
     """The user that was found, if he is there, enabled, and for this port. No other rule is asked in his place: to
     block a user must never make his certificate run as somebody else."""
     user, found = known.get(name), ("user {0}", name)
     if user is None or not user.enabled:
         steps.append(Step("user", False, found, "disabled"))
-        return Resolution(None, IdentityReason.USER_DISABLED, steps, rules)
+        return Resolution(None, IdentityReason.USER_DISABLED, steps, until, rules)
     if not usable_at(user.ports, port):
         against: Words = ("the user is for ports {0} only, and this is port {1}", user.ports, port)
         steps.append(Step("user", False, found, against))
-        return Resolution(None, IdentityReason.CERTIFICATE_UNMAPPED, steps, rules)
-    return Resolution(name, None, steps, rules)
+        return Resolution(None, IdentityReason.CERTIFICATE_UNMAPPED, steps, until, rules)
+    return Resolution(name, None, steps, until, rules)

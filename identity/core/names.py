@@ -141,10 +141,13 @@ def from_text(text: str) -> DistinguishedName:
     Raises:
         ValueError: `text` is no distinguished name; the message says what would be one.
     """
+    return from_x509(x509_name(text))
+
+
+def x509_name(text: str) -> x509.Name:
+    """The same as the library has it, for what is to be signed. Raises ValueError."""
     try:
-        return from_x509(
-            x509.Name.from_rfc4514_string(text.strip(), {k: v for k, v in ATTRIBUTE_KINDS.items() if k != "CN"})
-        )
+        return x509.Name.from_rfc4514_string(text.strip(), {k: v for k, v in ATTRIBUTE_KINDS.items() if k != "CN"})
     except (ValueError, KeyError) as error:
         raise ValueError(f"{text!r} is not a distinguished name; write it like CN=Partner CA,O=Acme") from error
 

@@ -1,4 +1,8 @@
-"""Certificates on file, and the user that each is mapped to."""
+"""Certificates on file, and the user that each is mapped to.
+
+One certificate may be on file once for each usage, as in webMethods, whose key of a record is issuer, serial number
+and usage. The entry for `ssl_authentication` is the one that logs in; what blocks any of them blocks the certificate.
+"""
 
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -21,6 +25,9 @@ class Usage(models.TextChoices):
     ENCRYPT = "encrypt", "Encrypt"
     VERIFY_AND_ENCRYPT = "verify_and_encrypt", "Verify and encrypt"
     MESSAGE_AUTHENTICATION = "message_authentication", "Message authentication"
+
+
+MAX_RENEWED = 200  # certificates of similar subjects that are looked at when one of them may be renewed
 
 
 class Described(models.Model):
@@ -71,6 +78,22 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
         """Those that may log somebody in."""
         return self.filter(usage=Usage.SSL_AUTHENTICATION, blocked=False, user__isnull=False)
 
+    def speaking_for(self, sha256: str) -> "Certificate | None":
+        """The entry that decides for the certificate: of several usages, that which logs in."""
+        rows = self.select_related("user").filter(sha256=sha256).order_by("name")
+        return min(rows, key=lambda row: row.usage != Usage.SSL_AUTHENTICATION, default=None)
+
+    def may_be_renewed_by(self, new: Parsed) -> "list[Certificate]":
+        """Those of the same subject, as X.500 compares names; the one that ends last first."""
+        words = Q()
+        for word in new.subject.common_name.split():
+            words &= Q(subject__icontains=word)
+        near = self.select_related("user").filter(words).exclude(sha256=new.sha256).exclude(subject="")
+        rows = [
+            row for row in near.order_by("-not_after", "name")[:MAX_RENEWED] if row.certificate.subject == new.subject
+        ]
+        return rows if new.subject.rdns else []
+
 
 class Certificate(Described, Named):
     """A certificate on file. With a user and the usage `ssl_authentication` it is an exact mapping."""
@@ -89,6 +112,11 @@ class Certificate(Described, Named):
         editable=False, default="", db_default="", help_text="The subject as rules compare it; empty: not known yet"
     )
     ports = PortNames(help_text="Where alone it logs anybody in, by a mapping rule too; none: everywhere.")
+    logs_in_until = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="Empty: as long as it is valid. Otherwise it logs nobody in afterwards, by no rule either.",
+    )
     description = models.CharField(max_length=255, blank=True)
 
     objects = CertificateQuerySet.as_manager()
@@ -97,9 +125,9 @@ class Certificate(Described, Named):
         constraints = [
             name_is_safe("certificate"),
             models.UniqueConstraint(
-                fields=["sha256"],
-                name="certificate_on_file_once",
-                violation_error_message="This certificate is on file already.",
+                fields=["sha256", "usage"],
+                name="certificate_on_file_once_per_usage",
+                violation_error_message="This certificate is on file for this usage already.",
             ),
             models.CheckConstraint(
                 condition=Q(usage__in=Usage.values),
@@ -121,13 +149,13 @@ class Certificate(Described, Named):
                     "Choose a user of its own, or leave it unmapped."
                 }
             )
-        twin = Certificate.objects.filter(sha256=self.sha256).exclude(pk=self.pk).first()
+        twin = Certificate.objects.filter(sha256=self.sha256, usage=self.usage).exclude(pk=self.pk).first()
         if twin:
             raise ValidationError(
                 f"This certificate is on file already, as {twin.name}, "
-                f"mapped to {twin.user.name if twin.user else 'nobody'}."
+                f"mapped to {twin.user.name if twin.user else 'nobody'}. It may be there once for each usage."
             )
 
     def validate_constraints(self, exclude: Any = None) -> None:
         # `clean` has said already, in better words, what the unique constraint would say.
-        super().validate_constraints(exclude=[*(exclude or ()), "sha256"])
+        super().validate_constraints(exclude=[*(exclude or ()), "sha256", "usage"])

@@ -28,9 +28,20 @@ PAGES = {
     "operators-edit": "change_operators",
     "certificates-pem": "view",
     "ports-pair": "change_gateway",
+    "keystores-generate": "change_identity",
+    "keystores-renew": "change_identity",
+    "keystores-request": "change_identity",
+    "keystores-pem": "view",
 }
 # Answer POST alone.
-ACTIONS = {"logout", "certificates-block", "certificates-unblock", "certificates-unmap"}
+ACTIONS = {
+    "logout",
+    "certificates-block",
+    "certificates-unblock",
+    "certificates-unmap",
+    "keystores-swap",
+    "keystores-drop",
+}
 
 
 def names() -> list[str]:
@@ -59,7 +70,11 @@ def address(name: str, world: dict[str, Model]) -> str:
         case "ports-add":
             return reverse(name, args=["external"])
     row = world.get(kind)
-    return reverse(name, args=[row.pk]) if row and not name.endswith(("-list", "-add", "-pair")) else reverse(name)
+    return (
+        reverse(name, args=[row.pk])
+        if row and not name.endswith(("-list", "-add", "-pair", "-generate"))
+        else reverse(name)
+    )
 
 
 @pytest.mark.parametrize("role", Role.values)

@@ -11,7 +11,8 @@ from django.urls import reverse
 
 from console.certificate_preview import Preview, examine, preview, proposed_name
 from gateway.models import Change
-from identity.core.certificates import from_file, pem_of
+from identity.core.certificates import pem_of
+from identity.core.files import certificates_from
 from identity.models import Certificate
 from tests.factories import (
     CertificateFactory,
@@ -97,7 +98,7 @@ class TestTheTwoSteps:
         page = upload(security, leaf.chain_pem)
         assert "by way of 1 intermediate" in words(page.context["preview"], "good")
         pem = page.context["form"]["pem"].value()
-        assert pem == pem_of(from_file(leaf.chain_pem.encode())), "the issuers are carried to the second step"
+        assert pem == pem_of(certificates_from(leaf.chain_pem.encode())), "the issuers are carried to the second step"
         save(security, leaf, pem=pem)
         assert Certificate.objects.get().sha256 == leaf.certificate.sha256
 
@@ -233,6 +234,7 @@ class TestFindings:
         old = mint("CN=orders,O=Example", partner_ca(), days=(-300, 6.5), **names)
         user = UserFactory(name="partner_two")
         CertificateFactory(name="orders", minted=old, user=user)
+        TruststoreFactory()
         new = mint("CN=orders,O=Example", partner_ca(), days=(-1, 365), **names)
         page = upload(security, new.pem)
         found = page.context["preview"]

@@ -135,7 +135,7 @@ def test_one_change_reads_what_it_touches(pair: dict[str, Any]) -> None:
     changed(row, usage="verify")
     with CaptureQueriesContext(connection) as queries:
         after = {node: compiler.document_of(node) for node in nodes}
-    assert len(queries) <= 8, [query["sql"] for query in queries]
+    assert len(queries) <= 9, [query["sql"] for query in queries]
     edge, inside = (difference(before[node], after[node]) for node in nodes)
     assert edge["put"] == edge["removed"] == edge["values"] == {}, "the edge has no business with it"
     assert inside["put"].keys() == {"certificates"} and inside["put"]["certificates"].keys() == {row.sha256}

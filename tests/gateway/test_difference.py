@@ -114,7 +114,7 @@ def test_a_snapshot_that_was_amended_decides_as_one_that_came_whole(steps: list[
         last = new
     whole = from_document(last)
     assert snapshot.document == last
-    both = [mapping.resolve(ALICE.certificate, (), each.mappings, each.users, "ext") for each in (snapshot, whole)]
+    both = [mapping.resolve(ALICE.certificate, (), each.mappings, each.users, "ext", 0.0) for each in (snapshot, whole)]
     one, other = both
     assert (one.user, one.reason, one.steps) == (other.user, other.reason, other.steps)
     for name in ("users", "acls", "services", "mapping_rules"):

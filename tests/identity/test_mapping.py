@@ -126,7 +126,7 @@ def test_what_looks_alike_is_not_the_same(value: str, how: str) -> None:
     assume(other != value)
     rule = Rule("r", 1, subject=(("O", (folded(value),)),), user="alice")
     assert rule.misses(named([(O, other)]), ()) == "subject O"
-    assert resolve(named([(O, other)]), (), Mappings.of({}, [rule]), USERS, "p").user is None
+    assert resolve(named([(O, other)]), (), Mappings.of({}, [rule]), USERS, "p", 0.0).user is None
 
 
 @given(_TEXT, st.sampled_from(["upper", "blanks", "order", "one RDN"]))
@@ -208,7 +208,7 @@ def test_user_from_yields_a_user_who_is_there_and_enabled_or_nobody(kind: str, v
         shown = Shown(named().subject, tuple(f"{_KIND[kind]}:{value}" for value in values))
     # What comes after it must not take his place.
     rules = [Rule("first", 1, user_from=kind), Rule("second", 2, user="alice")]
-    found = resolve(shown, (), Mappings.of({}, rules), USERS, port)
+    found = resolve(shown, (), Mappings.of({}, rules), USERS, port, 0.0)
     meant = {value for value in values if value in USERS and value != "Default"}
     if found.user is not None:
         assert found.user != "Default" and USERS[found.user].enabled
@@ -230,7 +230,7 @@ FIRST, LATER = Rule("first", 1, user="alice"), Rule("later", 2, user="bob")
 def ask(exact: OnFile | None, *rules: Rule, users: dict[str, Account] | None = None) -> Resolution:
     shown = named([(CN, "alice")])
     known = {"alice": Account(), "bob": Account()} | (users or {})
-    return resolve(shown, (), Mappings.of({shown.sha256: exact} if exact else {}, rules), known, "p")
+    return resolve(shown, (), Mappings.of({shown.sha256: exact} if exact else {}, rules), known, "p", 0.0)
 
 
 @pytest.mark.parametrize(

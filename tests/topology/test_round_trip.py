@@ -52,8 +52,14 @@ def everything(pki: dict[str, minting.Minted]) -> Topology:
     entries["truststores", "partners"].update(
         certificates=["pki/partner-ca.pem", "pki/server-ca.pem"], crls=[crl], revocation="soft", description="null"
     )
-    entries["keystores", "server"]["description"] = "shown"
-    entries["certificates", "bob"].update(usage="verify", blocked=True, ports=["dial"], description="1.0")
+    entries["keystores", "server"].update(
+        description="shown",
+        next={"certificate": "pki/inside-client.pem", "private_key": "pki/inside-client.key",
+              "from": "2099-12-31T22:30:00Z"},
+    )  # fmt: skip
+    entries["certificates", "bob"].update(
+        usage="verify", blocked=True, ports=["dial"], logs_in_until="2030-01-31T00:00:00Z", description="1.0"
+    )
     topology["mapping_rules"] = [
         {"name": "one", "priority": 7, "issuer": "CN=Partner CA,O=Acme", "subject": {"O": ["Acme"], "OU": ["x", "y"]},
          "san": "dns:*.a.example", "user": "alice", "enabled": False, "ports": ["ext"]},
@@ -114,6 +120,9 @@ def test_every_field_comes_back(tmp_path: Path, pki: dict[str, minting.Minted]) 
                 stored = entries[entry["name"]][field]
                 if field in ("password", "private_key"):
                     assert list(stored) == ["kept"]
+                elif field == "next":
+                    assert list(stored.pop("private_key")) == ["kept"]
+                    assert stored == {key: value for key, value in wanted.items() if key != "private_key"}
                 elif field in ("certificates", "identity_headers"):
                     assert sorted(stored) == sorted([wanted] if isinstance(wanted, str) else wanted)
                 elif isinstance(wanted, dict):
@@ -151,6 +160,7 @@ def test_an_export_rebuilds_what_is_gone(tmp_path: Path, pki: dict[str, minting.
     original, content = copy.deepcopy(file.topology), yaml.safe_load(exported())
     file.say("--prune", text="version: 1\n")
     content["keystores"][0]["private_key"] = "pki/edge-server.key"
+    content["keystores"][0]["next"]["private_key"] = "pki/inside-client.key"
     next(user for user in content["users"] if user["name"] == "bob")["password"] = "bob's own one"
     next(e for e in content["endpoints"] if e["name"] == "batch")["password"] = "its password"
     file.say(text=yaml.safe_dump(content))

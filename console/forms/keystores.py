@@ -1,0 +1,194 @@
+"""Keystores: uploaded, or made here; and their renewal, which waits beside them until it takes over."""
+
+from contextlib import suppress
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.utils import timezone
+
+from console.forms.fields import FilePasswordField, LinesField, MomentField, NounForm, PemField
+from identity.core import files, issuing
+from identity.core.certificates import CertificateError, key_matches
+from identity.core.files import Contents, FieldError
+from identity.core.issuing import KeyKind
+from identity.core.names import x509_name
+from identity.core.vault import VaultError
+from identity.models import Keystore
+
+KINDS = [
+    (KeyKind.EC_P256.value, "EC P-256: fast, and understood by every client of this decade"),
+    (KeyKind.RSA_2048.value, "RSA 2048: for old clients"),
+    (KeyKind.RSA_3072.value, "RSA 3072"),
+    (KeyKind.RSA_4096.value, "RSA 4096: slower handshakes"),
+    (KeyKind.ED25519.value, "Ed25519: not for browsers, nor for Java before 15"),
+]
+SAME_KEY = ("same", "the key that it has: only the certificate is new")
+_OTHER_KEY = "is of another key than the one that is kept here. Send it with its key, or what was made of the request."
+_NO_KEY = "The key cannot be opened: the master key that sealed it is not configured. Upload a new pair."
+
+
+class PairFields(forms.Form):
+    """A certificate with its key, from one file or two."""
+
+    certificate = PemField(
+        required=False, label="Certificate",
+        help_text="PEM, DER, PKCS#7, or PKCS#12 with its key; its intermediates may be in it.",
+    )  # fmt: skip
+    private_key = PemField(
+        required=False, secret=True, help_text="PEM, DER or PKCS#12. It is sealed, and never shown again."
+    )
+    pass_phrase = FilePasswordField(
+        label="Pass phrase", help_text="Of an encrypted key or a PKCS#12 file. Kept nowhere."
+    )
+
+
+def read_pair(data: dict[str, Any], *known: files.PrivateKey) -> tuple[Any, files.PrivateKey]:
+    """Chain and key of `PairFields`; a certificate without a key may belong to one of the `known` ones.
+
+    Raises:
+        ValidationError: at the field that is wrong.
+    """
+    password = data.get("pass_phrase") or None
+    sent = [(name, data[name]) for name in ("certificate", "private_key") if data.get(name)]
+    try:
+        found = [(name, files.read_part(name, each, password)) for name, each in sent]
+        alone = [contents for _, contents in found if contents.certificates]
+        if alone and known and not any(contents.key for _, contents in found):
+            leaf = files.in_order(alone[0].certificates)[0]
+            key = next((key for key in known if key_matches(key, leaf)), None)
+            if key is None:
+                raise FieldError("certificate", f"{leaf.title} {_OTHER_KEY}")
+            found.append(("private_key", Contents("stored", (), key)))
+        return files.pair_of(found)
+    except FieldError as error:
+        raise ValidationError({error.field: str(error)}) from error
+    except CertificateError as error:
+        raise ValidationError({"certificate": str(error)}) from error
+
+
+class KeystoreForm(PairFields, NounForm):
+    class Meta:
+        model = Keystore
+        fields = ["name", "description"]
+
+    groups = [("Certificate and key", ["certificate", "private_key", "pass_phrase"], False)]
+    shown_at = {"chain": "certificate"}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not self.instance._state.adding:
+            self.fields["certificate"].help_text += " Empty keeps what is there; it is replaced at once."
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        if self.instance._state.adding and not (data.get("certificate") or data.get("private_key")):
+            self.add_error("certificate", "Certificate and key come together: choose a file, or paste its text.")
+        return data
+
+    def fill(self) -> None:
+        data = self.cleaned_data
+        if data.get("certificate") or data.get("private_key"):
+            self.instance.set_pair(*read_pair(data, *_stored_keys(self.instance)))
+
+
+def _stored_keys(row: Keystore) -> list[files.PrivateKey]:
+    """The key in use, which an authority may have answered a request for; none of a row that is new or is lost."""
+    try:
+        return [] if row._state.adding else [row.key()]
+    except VaultError:
+        return []
+
+
+class SubjectFields(forms.Form):
+    subject = forms.CharField(
+        max_length=1024, required=False, help_text="Such as CN=gateway.example,O=Acme,C=DE",
+        widget=forms.TextInput(attrs={"class": "mono", "spellcheck": "false"}),
+    )  # fmt: skip
+    names = LinesField(
+        check=issuing.general_name, label="Alternative names", placeholder="dns:gateway.example",
+        help_text="One a line: dns:…, ip:…, email:…, uri:…. Servers are known by these, and not by the subject.",
+    )  # fmt: skip
+
+    def clean_subject(self) -> str:
+        text: str = self.cleaned_data["subject"].strip()
+        if text:
+            try:
+                x509_name(text)
+            except ValueError as error:
+                raise ValidationError(str(error)) from error
+        return text
+
+    def clean_names(self) -> list[str]:
+        names: list[str] = self.cleaned_data["names"]
+        if not names and not self.cleaned_data.get("subject") and "subject" not in self.errors:
+            raise ValidationError("Give a subject or an alternative name.")
+        return names
+
+
+class GenerateForm(SubjectFields, NounForm):
+    """A keystore whose key is made here. Until an authority has signed for it, its certificate signs itself."""
+
+    lede = "The key is made here, sealed, and never leaves. Its certificate signs itself until there is another one."
+
+    kind = forms.ChoiceField(choices=KINDS, label="Key")
+    days = forms.IntegerField(
+        min_value=1, max_value=issuing.MAX_DAYS, initial=90, label="Valid for, days",
+        help_text="Of the certificate that signs itself: for trials, or until the authority has answered.",
+    )  # fmt: skip
+
+    class Meta:
+        model = Keystore
+        fields = ["name", "description"]
+
+    groups = [("Certificate", ["subject", "names"], False), ("Key", [("kind", "days")], False)]
+
+    def fill(self) -> None:
+        data = self.cleaned_data
+        if self.errors:  # nothing is made that cannot be saved
+            return
+        key = issuing.new_key(KeyKind(data["kind"]))
+        now = timezone.now().timestamp()
+        self.instance.set_pair((issuing.self_signed(key, data["subject"], data["names"], data["days"], now),), key)
+
+
+class AskForm(SubjectFields):
+    """What a renewal asks for."""
+
+    kind = forms.ChoiceField(choices=[*KINDS, SAME_KEY], label="Key")
+
+    def ask(self, row: Keystore) -> None:
+        """Raises ValidationError."""
+        data = self.cleaned_data
+        try:
+            key = row.key() if data["kind"] == SAME_KEY[0] else issuing.new_key(KeyKind(data["kind"]))
+            row.ask(key, issuing.request(key, data["subject"], data["names"]))
+        except VaultError as error:
+            raise ValidationError({"kind": _NO_KEY}) from error
+
+
+class AnswerForm(PairFields):
+    """The certificate that is to take over: the authority's answer, or one with its own key; and when."""
+
+    at = MomentField(
+        label="Take over at", help_text="Empty: when somebody says so. Until then nodes show the present certificate."
+    )
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        if not (data.get("certificate") or data.get("private_key")) and not self.errors:
+            self.add_error("certificate", "Choose a file, or paste its text.")
+        return data
+
+    def clean_at(self) -> Any:
+        at = self.cleaned_data["at"]
+        if at is not None and at <= timezone.now():
+            raise ValidationError("That time is over. Leave it empty, and let it take over by hand.")
+        return at
+
+    def answer(self, row: Keystore) -> None:
+        """Raises ValidationError."""
+        known = _stored_keys(row)
+        with suppress(VaultError):
+            known = [row.next_key(), *known] if row.next_private_key else known
+        row.set_next(*read_pair(self.cleaned_data, *known), self.cleaned_data.get("at"))
