@@ -5,6 +5,7 @@ programs print the same name differently, and different names alike.
 """
 
 import re
+import string
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -32,6 +33,7 @@ _KIND_BY_OID = {oid.dotted_string: kind for kind, oid in ATTRIBUTE_KINDS.items()
 SAN_KINDS = ("dns", "email", "uri", "ip")
 NAME_PATTERN = r"[A-Za-z0-9_.:@-]{1,255}"
 _NAME = re.compile(NAME_PATTERN)
+_LABEL = re.compile(r"[a-z0-9_-]{1,63}")
 _SPECIAL, _ESCAPE = re.compile(r"([,+=<>#;])"), r"\\\1"
 
 
@@ -41,8 +43,17 @@ def is_name(text: str) -> bool:
 
 
 def folded(value: str) -> str:
-    """An attribute value as it is compared: outer blanks off, inner runs one, case folded (RFC 5280, 7.1)."""
-    return " ".join(value.split()).casefold()
+    """An attribute value as it is compared: outer spaces off, inner runs one, A to Z as a to z; all else as it is.
+
+    RFC 5280, section 7.1, would have the whole of Unicode folded and normalised (RFC 4518), and that makes one name
+    of two: K and the Kelvin sign, ß and ss, wide letters and plain ones. Who spells a name in another way than
+    another is somebody else here; OpenSSL compares names in this manner too.
+    """
+    return _SPACES.sub(" ", value).strip(" ").translate(_LOWER)
+
+
+_SPACES = re.compile(" +")
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +96,15 @@ def _text_of(rdns: tuple[frozenset[tuple[str, str]], ...]) -> str:
     return ", ".join(escaped)
 
 
-def _attribute_value(value: str | bytes) -> str:
-    return value if isinstance(value, str) else value.hex()
+def _attribute(attribute: x509.NameAttribute[str | bytes]) -> tuple[str, str]:
+    """Kind and value; bits are of a kind of their own, so that no text can spell them."""
+    kind = _KIND_BY_OID.get(attribute.oid.dotted_string, attribute.oid.dotted_string)
+    value = attribute.value
+    return (kind, value) if isinstance(value, str) else (f"{kind};bits", value.hex())
 
 
 def from_x509(name: x509.Name) -> DistinguishedName:
-    rdns = tuple(
-        frozenset((_KIND_BY_OID.get(a.oid.dotted_string, a.oid.dotted_string), _attribute_value(a.value)) for a in rdn)
-        for rdn in name.rdns
-    )
+    rdns = tuple(frozenset(_attribute(attribute) for attribute in rdn) for rdn in name.rdns)
     return DistinguishedName(rdns, _text_of(rdns))
 
 
@@ -136,7 +147,7 @@ def san_matches(pattern: str, name: str) -> bool:
         return wanted == found
     labels, candidates = wanted.lower().split("."), found.split(".")
     return len(labels) == len(candidates) and all(
-        (label == "*" and candidate not in ("", "*")) or label == candidate
+        (label == "*" and _LABEL.fullmatch(candidate) is not None) or label == candidate
         for label, candidate in zip(labels, candidates, strict=True)
     )
 
