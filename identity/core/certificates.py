@@ -78,6 +78,24 @@ class Certificate:
     def for_server_authentication(self) -> bool:
         return self.purposes is None or "server authentication" in self.purposes or "any purpose" in self.purposes
 
+    def extension(self, kind: type[_T]) -> x509.Extension[_T] | None:
+        try:
+            return self.parsed.extensions.get_extension_for_class(kind)
+        except x509.ExtensionNotFound:
+            return None
+
+    @property
+    def host_names(self) -> tuple[str, ...]:
+        """Host names and addresses that a server with it answers for; `*.` stands for one label.
+
+        The common name counts where there is no alternative name, as with certificates of older authorities.
+        """
+        kinds = ("dns:", "ip:")
+        found = [name.partition(":")[2] for name in self.alternative_names if name.startswith(kinds)]
+        if not self.alternative_names:
+            found = [value.lower() for value in self.subject.values("CN")]
+        return tuple(found)
+
     @property
     def self_issued(self) -> bool:
         return self.subject == self.issuer
