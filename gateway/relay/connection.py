@@ -301,6 +301,7 @@ class ServerConnection:
         if self.exchange is not None:
             self.exchange.client_lost()
         self._gone()
+        self._parser.close()
 
     # --- bytes out ---
 
