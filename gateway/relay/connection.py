@@ -306,6 +306,7 @@ class ServerConnection:
         if self.exchange is not None:
             self.exchange.client_lost()
         self._gone()
+        self._parser.close()
 
     # --- bytes out ---
 

@@ -269,6 +269,14 @@ class RequestParser:
         """No request may follow: the connection is somebody else's now."""
         self._stopped = True
 
+    def close(self) -> None:
+        """Nothing is read any more: let go of all that leads back here.
+
+        A connection would else be garbage that only the collector finds, TLS and all, and looks for in the middle of
+        the requests of others.
+        """
+        del self._handler, self._parser
+
     def _start(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""

@@ -1,5 +1,6 @@
 """Messages from bytes: what is read, whichever way the bytes were cut, and what is refused."""
 
+import weakref
 from typing import Any
 
 import pytest
@@ -304,6 +305,16 @@ def test_an_answer_that_recurs_is_read_as_the_first_time() -> None:
     parser.expect("HEAD")
     assert not parser.recall(answers[0]), "there is no body in answer to HEAD"
     assert not ResponseParser(Seen(), heads).recall(answers[0]), "nobody asked"
+
+
+def test_what_a_closed_parser_read_for_is_freed_without_the_collector() -> None:
+    seen = Seen()
+    seen.parser = parser = RequestParser(seen, Limits())  # type: ignore[attr-defined]  # as a connection has one
+    parser.feed(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
+    freed = weakref.ref(seen)
+    parser.close()
+    del seen, parser
+    assert freed() is None
 
 
 def test_trailers_come_with_the_end_and_are_bounded() -> None:
