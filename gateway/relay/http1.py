@@ -580,11 +580,14 @@ class ResponseParser:
         bodiless = self._method == "HEAD" or status in (204, 304)
         self._until_close = not (bodiless or chunked or lengths)
         keep_alive = parser.should_keep_alive() and not self._until_close
+        if self._method == "HEAD" and not (chunked or lengths):  # llhttp thinks of the body that would follow
+            closes = any(name.lower() == b"connection" and b"close" in value.lower() for name, value in fields)
+            keep_alive = parser.get_http_version() == "1.1" and not closes
         if length is not None and not bodiless:
             self._answer = Answer(status, fields, length, keep_alive)
         self._handler.response_head(status, fields, length, keep_alive)
-        if self._method == "HEAD" and (chunked or (length or 0) > 0):
-            # llhttp would wait for the body that a HEAD's answer only speaks of.
+        if self._method == "HEAD" and length != 0 and status not in (204, 304):
+            # llhttp would wait for the body that a HEAD's answer only speaks of, or for the connection's end.
             self._skip, self.busy = True, False
             self._handler.response_end([])
 

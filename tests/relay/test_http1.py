@@ -191,6 +191,8 @@ def answers(method: str, *pieces: bytes, eof: bool = False) -> list[Any]:
 
 def test_answers_to_head_have_a_length_and_no_body() -> None:
     assert answers("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n") == [(200, 5, True), "end"]
+    assert answers("HEAD", b"HTTP/1.1 200 OK\r\n\r\n") == [(200, None, True), "end"]
+    assert answers("HEAD", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n") == [(200, None, True), "end"]
     with pytest.raises(MessageError):
         answers("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
 
