@@ -120,7 +120,7 @@ def test_a_caller_that_does_not_read_stalls_itself_alone(fresh: Callable[..., In
 
 
 def test_many_that_say_nothing_cost_the_others_nothing(fresh: Callable[..., Installation]) -> None:
-    """Three times as many as the port lets in, from many addresses; who has a connection keeps it, who comes gets one."""
+    """Three times as many as the port lets in; who has a connection keeps it, and who comes gets one."""
     limit, addresses = 400, 12
     installation = fresh(lambda topology: topology["ports"][0].update(limits={"connections": limit}))
     before = {node: resident(installation, node) for node in installation.nodes}
