@@ -58,9 +58,8 @@ migrations: $(VENV)/.test ## whether models and migrations agree
 
 # --- measuring ---
 
-bench: $(VENV)/.run ## measure: one decision; requests and handshakes a second beside nginx
-	@$(python) -m tools.bench.decision
-	@$(python) -m tools.bench.relay
+bench: $(VENV)/.run ## measure all that is asked for, beside nginx, into build/bench.md; about ten minutes
+	@$(python) -m tools.bench --write build/bench.md
 
 # --- what is installed ---
 

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 0.5  # how soon a change is seen
 DUE_SECONDS = 5.0  # how soon a keystore's renewal takes over once its time has come
 APPLY_TIMEOUT = 60.0  # seconds for a node to put a document in force
+NICENESS = 10  # reading a hundred thousand rows can wait for a moment, requests cannot
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,7 @@ class Feed:
         return True
 
     def _watch(self) -> None:
+        os.nice(NICENESS)
         for sock in self._sockets:
             sock.setblocking(False)
         while not self._stopping:

@@ -78,6 +78,7 @@ class ServerConnection:
     """
 
     speaks = NOTHING
+    holds = True  # requests, until some of their body has come
 
     def __init__(
         self, node: "RelayNode", port: Port, transport: Any, peer: str, *, secure: bool, heads: Memo | None = None
@@ -225,9 +226,30 @@ class ServerConnection:
             self._start_waiting()
 
     def _start_waiting(self) -> None:
-        """A request goes on its way when all that came with its head was read: what is broken in it goes nowhere."""
-        exchange, self._waiting = self._waiting, None
-        if exchange is not None and not exchange.done and not self.over:
+        """A request goes on its way when all that came with its head was read: what is broken in it goes nowhere.
+
+        One whose body is still to come is held until that is whole, too much to keep, or takes too long: a caller
+        that breaks off before reaches nobody, and one that is slow occupies no tunnel and no backend meanwhile.
+        """
+        exchange = self._waiting
+        if exchange is None:
+            return
+        if not (exchange.done or self.over):
+            if self.holds and exchange.hold():
+                return
+            self._waiting = None
+            exchange.begin()
+        else:
+            self._waiting = None
+
+    def is_held(self, exchange: Exchange) -> bool:
+        """Whether it has not gone on its way yet."""
+        return self._waiting is exchange
+
+    def let_go(self, exchange: Exchange) -> None:
+        """It was held for long enough."""
+        self._waiting = None
+        with self.node.cork:
             exchange.begin()
 
     def request(self, head: Head, trace_id: str, body: bytes) -> None:
@@ -501,6 +523,7 @@ class TunnelConnection(ServerConnection):
     """A tunnel seen from inside: requests carry who their caller is."""
 
     speaks = ON_TUNNEL
+    holds = False  # the edge has done so
 
     def __init__(
         self, node: "RelayNode", port: Port, transport: Any, witness: Witness, owner: "Dialler", worker: int

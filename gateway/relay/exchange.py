@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RETRY_AFTER = b"1"  # seconds
+HOLD_BYTES = 16 * 1024  # of a body that is still coming which are kept before the request goes on
+HOLD_SECONDS = 1.0  # for which it is kept at most: what comes in drops may be meant to
 MAX_TRACE = 16 * 1024  # bytes of a trace that comes back through a tunnel
 # Refusals that are about who asked; behind an endpoint with an identity of its own the gateway is to blame.
 IDENTITY_REFUSALS = frozenset(IdentityReason)
@@ -104,7 +106,19 @@ class Exchange:
 
     # --- deciding ---
 
+    def hold(self) -> bool:
+        """Whether the request is to wait for more of its body before it is begun; it is let go after a while."""
+        head, limit = self.head, self.connection.port.limits.body_bytes
+        if self.request_ended or head.expects or head.switches or self.received >= HOLD_BYTES:
+            return False
+        if self.connection.crowded or (limit and head.length is not None and head.length > limit):
+            return False  # that is known already
+        if self.deadline == FOREVER:
+            self.deadline = self.connection.now() + HOLD_SECONDS
+        return True
+
     def begin(self) -> None:
+        self.deadline = FOREVER
         connection, head = self.connection, self.head
         limits = connection.port.limits
         if head.length and limits.body_bytes and head.length > limits.body_bytes:
@@ -485,7 +499,8 @@ class Exchange:
             self.refuse(GatewayReason.BODY_TOO_LARGE, f"more than {limit} bytes")
         elif self.upstream is None:
             self._pending.append(data)
-            self._pause_request()
+            if not self.connection.is_held(self):
+                self._pause_request()
         else:
             self.upstream.send(data)
             self._watch()
@@ -771,12 +786,15 @@ class Exchange:
     def timed_out(self) -> None:
         """The client has not gone on sending, or the far side has not answered, or all of it takes too long."""
         self.deadline = FOREVER
+        if self.connection.is_held(self):
+            return self.connection.let_go(self)
         with self.connection.node.cork:
             self._drop_upstream()
             if not self.request_ended and not self.connection.reading_paused:
                 self.refuse(GatewayReason.REQUEST_TIMEOUT, "the body stopped arriving")
             else:
                 self.refuse(GatewayReason.BACKEND_TIMEOUT, f"no answer in time from {self._far_side}")
+        return None
 
     def client_lost(self) -> None:
         """Nobody is there to be answered: what is on its way is given up."""

@@ -251,7 +251,7 @@ class RequestParser:
 
     __slots__ = (
         "_begun", "_fields", "_fresh", "_handler", "_head", "_head_bytes", "_heads", "_heard", "_in_head", "_last",
-        "_limits", "_muted", "_parser", "_quiet", "_speaks", "_stopped", "_target",
+        "_limits", "_long", "_muted", "_parser", "_quiet", "_speaks", "_stopped", "_target",
     )  # fmt: skip
 
     def __init__(
@@ -261,6 +261,7 @@ class RequestParser:
         self._handler, self._limits, self._speaks, self._heads = handler, limits, speaks, heads
         self._stopped = self._muted = False
         self._begun = 0  # messages, in this call of `feed`
+        self._long = False  # whether a head that ends in this call of `feed` may be too large
         self._head: Head | None = None
         self._last: Head | None = None  # that recurred
         self._start()
@@ -293,7 +294,9 @@ class RequestParser:
 
     def feed(self, data: bytes) -> None:
         fresh = self._fresh and not self._head_bytes and self._heads is not None
+        between = 1 if self._fresh else 0  # messages begun if all that comes belongs to one head
         self._begun, self._heard = 0, False
+        self._long = self._head_bytes + len(data) > self._limits.header_bytes
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as switch:
@@ -316,17 +319,23 @@ class RequestParser:
         except httptools.HttpParserError as error:
             raise MessageError(str(error)) from error
         if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > self._limits.header_bytes:
-                raise MessageError(f"more than {self._limits.header_bytes} bytes", GatewayReason.HEADERS_TOO_LARGE)
             if self._fresh:
                 self._head_bytes = 0
                 if fresh and self._begun == 1:
                     self._remember(data)
+            elif self._begun > between:  # it began somewhere in what came, behind the end of another message
+                self._head_bytes = 1
+            else:
+                self._head_bytes += len(data)
+                if self._head_bytes > self._limits.header_bytes:
+                    raise self._too_large()
         elif not self._heard:
             self._quiet += len(data)
             if self._quiet > self._limits.header_bytes:
-                raise MessageError(f"more than {self._limits.header_bytes} bytes", GatewayReason.HEADERS_TOO_LARGE)
+                raise self._too_large()
+
+    def _too_large(self) -> MessageError:
+        return MessageError(f"more than {self._limits.header_bytes} bytes", GatewayReason.HEADERS_TOO_LARGE)
 
     def _go_on_with_body(self, head: Head) -> None:
         """llhttp takes whatever follows a request to switch for the other protocol's; here it is the body first."""
@@ -397,6 +406,8 @@ class RequestParser:
         parser = self._parser
         fields, self._fields = self._fields, []
         self._head = None
+        if self._long and _size(self._target, fields) > self._limits.header_bytes:
+            raise self._too_large()
         self._head = head = read_head(
             parser.get_method().decode("ascii"),
             self._target,
@@ -418,6 +429,11 @@ class RequestParser:
         self._in_head, self._head_bytes, self._fresh = True, 0, True
         trailers, self._fields = self._fields, []
         self._handler.request_end(trailers)
+
+
+def _size(target: bytes, fields: Fields) -> int:
+    """Bytes of a head that has these, as HTTP/1.1 writes them, but for the method."""
+    return len(target) + len(" HTTP/1.1\r\n\r\n") + sum(len(name) + len(value) + 4 for name, value in fields)
 
 
 def _check_trailer(name: bytes, value: bytes, count: int, limit: int) -> None:
@@ -588,11 +604,14 @@ class ResponseParser:
         bodiless = self._method == "HEAD" or status in (204, 304)
         self._until_close = not (bodiless or chunked or lengths)
         keep_alive = parser.should_keep_alive() and not self._until_close
+        if self._method == "HEAD" and not (chunked or lengths):  # llhttp thinks of the body that would follow
+            closes = any(name.lower() == b"connection" and b"close" in value.lower() for name, value in fields)
+            keep_alive = parser.get_http_version() == "1.1" and not closes
         if length is not None and not bodiless:
             self._answer = Answer(status, fields, length, keep_alive)
         self._handler.response_head(status, fields, length, keep_alive)
-        if self._method == "HEAD" and (chunked or (length or 0) > 0):
-            # llhttp would wait for the body that a HEAD's answer only speaks of.
+        if self._method == "HEAD" and length != 0 and status not in (204, 304):
+            # llhttp would wait for the body that a HEAD's answer only speaks of, or for the connection's end.
             self._skip, self.busy = True, False
             self._handler.response_end([])
 

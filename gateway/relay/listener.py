@@ -34,7 +34,7 @@ BACKLOG = 4096
 CROWD = 64  # connections beyond a limit that are let in at a time, to be answered 503
 ADDRESSES = 4096  # remembered, per generation
 WATCHED = 600.0  # seconds for which the handshakes from an address are watched after its certificate was refused
-PATIENCE = 1.0  # seconds of silence before its handshake after which a connection gives way, where a port is full
+PATIENCE = 1.0  # seconds that a handshake may take where a port is full and others wait
 
 
 # A change of these makes new contexts. Keystores and truststores that are unchanged are the same objects as before.
@@ -112,7 +112,7 @@ class Listener:
         """Whether a connection is let in at all; beyond the limits a few are, to be told so (`crowded`)."""
         limits = self.port.limits
         if self.count >= limits.connections:
-            self._make_room()
+            self._make_room(PATIENCE if self.count < limits.connections + CROWD else 0.0)
         if self.count >= limits.connections + CROWD or self._addresses[peer] >= limits.connections_per_address + CROWD:
             self.node.metrics.handshakes[self.port.name, "dropped"] += 1
             return False
@@ -120,12 +120,13 @@ class Listener:
         self._addresses[peer] += 1
         return True
 
-    def _make_room(self) -> None:
-        """Whoever has said nothing for longest gives way: silence costs the others nothing."""
-        for layer, since in self._handshakes.items():
-            if asyncio.get_running_loop().time() - since > PATIENCE:
-                layer.fail("no handshake, and others were waiting")
-            return
+    def _make_room(self, patience: float) -> bool:
+        """Whoever is without a handshake for longest, and for longer than `patience` seconds, gives way."""
+        layer = next(iter(self._handshakes), None)
+        if layer is None or asyncio.get_running_loop().time() - self._handshakes[layer] < patience:
+            return False
+        layer.fail("no handshake, and others were waiting")
+        return True
 
     def crowded(self, peer: str) -> bool:
         limits = self.port.limits
@@ -160,6 +161,9 @@ class Listener:
         since = self._handshakes.pop(layer, 0.0)
         if self._proven.get(layer.peer_address) is None:
             self._proven.put(layer.peer_address, since)
+        # Whoever is through with it goes before those who are not: silence costs the others nothing.
+        while self.count > self.port.limits.connections and self._make_room(0.0):
+            pass
         connection = self.serve(layer, layer.peer_address, secure=True)
         connection.name_asked = layer.name_asked
         connection.crowded = self.crowded(layer.peer_address)

@@ -149,6 +149,44 @@ class Liar:
         await self._read(reader, path, headers)
         return True
 
+    async def as_it_came(self, reader: Reader, writer: Writer, path: str, headers: dict[str, str]) -> bool:
+        """Right, and as long as the head and the trailers that came: a chunked answer with trailers of its own."""
+        trailers = b""
+        if headers.get("transfer-encoding") == "chunked":
+            while count := int(await reader.readuntil(b"\r\n"), 16):
+                await reader.readexactly(count + 2)
+            while (line := await reader.readuntil(b"\r\n")) != b"\r\n":
+                trailers += line
+        else:
+            await reader.readexactly(int(headers.get("content-length", 0)))
+        body = json.dumps({"headers": headers, "trailers": trailers.decode()}).encode()
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n" % (len(body), body))
+        writer.write(b"X-Sum: 1\r\nX-Other: 2\r\nX-Forwarded-User: eve\r\n\r\n")
+        return True
+
+    async def no_content(self, reader: Reader, writer: Writer, path: str, headers: dict[str, str]) -> bool:
+        await self._read(reader, path, headers)
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        return True
+
+    async def not_modified(self, reader: Reader, writer: Writer, path: str, headers: dict[str, str]) -> bool:
+        await self._read(reader, path, headers)
+        writer.write(b'HTTP/1.1 304 Not Modified\r\nETag: "1"\r\nContent-Length: 1000\r\n\r\n')
+        return True
+
+    async def hints_first(self, reader: Reader, writer: Writer, path: str, headers: dict[str, str]) -> bool:
+        await self._read(reader, path, headers)
+        writer.write(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n")
+        await say(writer, {"path": path})
+        return True
+
+    async def headless(self, reader: Reader, writer: Writer, path: str, headers: dict[str, str]) -> bool:
+        """An answer to HEAD, which tells how long one to GET would be."""
+        await self._read(reader, path, headers)
+        length = b"Transfer-Encoding: chunked" if path.endswith("chunked") else b"Content-Length: 1000"
+        writer.write(b"HTTP/1.1 200 OK\r\n%b\r\n\r\n" % length)
+        return True
+
     async def large(self, reader: Reader, writer: Writer, path: str, headers: dict[str, str]) -> bool:
         await self._read(reader, path, headers)
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n")

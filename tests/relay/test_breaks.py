@@ -357,3 +357,30 @@ def test_a_caller_that_never_reads(watched: Watched) -> None:
         assert watched.told("edge", path) == (200, "client_gone")
         with pytest.raises((OSError, ValueError)):
             read_answer(sock.makefile("rb"))
+
+
+@pytest.mark.parametrize(
+    "started",
+    [
+        b"Content-Length: 10\r\n\r\nhello",
+        b"Content-Length: 100000000\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+    ],
+    ids=["sized", "nothing-of-much", "chunked"],
+)
+def test_a_caller_that_breaks_off_in_the_beginning_reaches_nobody(watched: Watched, liar: Liar, started: bytes) -> None:
+    path = watched.path("well")
+    with watched.installation.connection("ext", "alice") as sock:
+        sock.sendall(f"POST {path} HTTP/1.1\r\nHost: localhost\r\n".encode() + started)
+    assert watched.told("edge", path) == (499, "client_gone")
+    assert liar.begun[path] == 0
+
+
+def test_a_body_that_comes_in_drops_goes_on_all_the_same(watched: Watched, liar: Liar) -> None:
+    path = watched.path("well")
+    with watched.installation.connection("ext", "alice") as sock:
+        sock.sendall(head(path, "Transfer-Encoding: chunked\r\n") + b"5\r\nhello\r\n")
+        watched.installation.until(lambda: liar.begun[path] == 1, "it is not held for ever")
+        sock.sendall(b"0\r\n\r\n")
+        answer = outcome(sock)
+    assert answer is not None and answer.json["size"] == 5

@@ -143,6 +143,22 @@ def test_what_is_ambiguous_is_refused(message: bytes, reason: GatewayReason) -> 
     assert refusal(message) is reason
 
 
+def test_a_head_that_is_too_large_is_refused_however_it_comes() -> None:
+    head = b"GET / HTTP/1.1\r\n" + HOST + b"A: " + b"b" * 3000 + b"\r\n\r\n"
+    for cut in (0, 1, 40, 1500, len(head) - 1):
+        pieces = filter(None, [head[:cut], head[cut:]])
+        assert refusal(*pieces, limits=Limits(header_bytes=3000)) is GatewayReason.HEADERS_TOO_LARGE
+
+
+def test_a_body_is_no_part_of_its_head_nor_of_the_next() -> None:
+    post = b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 9000\r\n\r\n" + b"x" * 9000
+    get = b"GET / HTTP/1.1\r\n" + HOST + b"A: " + b"b" * 800 + b"\r\n\r\n"
+    limits = Limits(header_bytes=1000)
+    assert read(post + get, limits=limits)[-1] == "end"
+    assert read(post + get[:500], get[500:] + get, limits=limits).count("end") == 3
+    assert read(post[:100], post[100:] + get[:500], get[500:], limits=limits).count("end") == 2
+
+
 IDENTITY = ["Client-Cert", "client_cert", "X-Forwarded-Client-Cert", "X-Forwarded-User", "X_Forwarded_User",
             "X-SSL-Client-Verify", "ssl-client-cert", "Remote-User", "X-Client-Cert", "Postern-Assertion",
             "Postern-Peer", "postern_identity", "X-Amzn-Mtls-Clientcert", "Cf-Access-Jwt-Assertion",
@@ -192,6 +208,8 @@ def answers(method: str, *pieces: bytes, eof: bool = False) -> list[Any]:
 
 def test_answers_to_head_have_a_length_and_no_body() -> None:
     assert answers("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n") == [(200, 5, True), "end"]
+    assert answers("HEAD", b"HTTP/1.1 200 OK\r\n\r\n") == [(200, None, True), "end"]
+    assert answers("HEAD", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n") == [(200, None, True), "end"]
     with pytest.raises(MessageError):
         answers("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.relay.installation import Installation
+from gateway.relay.listener import CROWD
+from tests.relay.installation import Installation, read_answer
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -116,3 +117,33 @@ def test_a_caller_that_does_not_read_stalls_itself_alone(fresh: Callable[..., In
         for node, kib in before.items():
             assert resident(installation, node) - kib < 32 * 1024, "160 MB wait, and not in a node's memory"
     installation.until(lambda: settled(installation), "they are let go", 20)
+
+
+def test_many_that_say_nothing_cost_the_others_nothing(fresh: Callable[..., Installation]) -> None:
+    """Three times as many as the port lets in; who has a connection keeps it, and who comes gets one."""
+    limit, addresses = 400, 12
+    installation = fresh(lambda topology: topology["ports"][0].update(limits={"connections": limit}))
+    before = {node: resident(installation, node) for node in installation.nodes}
+    with contextlib.ExitStack() as stack:
+        kept = stack.enter_context(installation.connection("ext", "alice"))
+        stream = stack.enter_context(kept.makefile("rb"))
+
+        def ask() -> int:
+            kept.sendall(head("/orders", method="GET"))
+            return read_answer(stream).status
+
+        assert ask() == 200
+        for number in range(3 * limit):
+            sock = stack.enter_context(socket.socket())
+            sock.bind((f"127.0.2.{1 + number % addresses}", 0))
+            sock.connect(installation.address("ext"))
+            if not number % 100:
+                assert ask() == 200
+        for _ in range(10):
+            installation.until(lambda: installation.request("ext", "/orders", "alice").status == 200, "one gives way")
+            assert ask() == 200
+        ext = next(port for port in installation.state("edge")["ports"] if port["name"] == "ext")
+        assert ext["connections"] <= limit + CROWD
+        for node, kib in before.items():
+            assert resident(installation, node) - kib < 48 * 1024, node
+    installation.until(lambda: settled(installation), "all are gone", 20)

@@ -29,7 +29,7 @@ def unmeasured(what: str, asked: str, why: str) -> Row:
 
 def rendered(rows: list[Row]) -> str:
     """In Markdown."""
-    words = {True: "yes", False: "no", None: "not measured"}
+    words = {True: "yes", False: "no", None: ""}
     lines = ["| | asked for | found | reached |", "|---|---|---|---|"]
     lines += [f"| {row.what} | {row.asked} | {row.found} | {words[row.holds]} |" for row in rows]
     return "\n".join(lines) + "\n"
