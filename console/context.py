@@ -27,12 +27,13 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
                     "count": counts.get(name.removesuffix("-list")),
                 }
                 for label, name in links
-                if request.user.may(PERMISSION_OF_LINK.get(name, "view"))
+                if (permission := PERMISSION_OF_LINK.get(name, "view")) is None or request.user.may(permission)
             ],
         }
         for title, links in GROUPS
     ]
-    return {"navigation": groups, "revision": current_revision()}
+    shown = [group for group in groups if group["links"]]
+    return {"navigation": shown, "revision": current_revision() if request.user.may("view") else 0}
 
 
 def _counts() -> dict[str, int]:

@@ -21,6 +21,7 @@ from console.nouns import TITLES, label_of, permission_of, url_of
 from console.permissions import require
 from console.references import Reference, references
 from console.renames import follow, stored_name
+from console.sign_in import ask_again, is_fresh
 from console.templatetags.console import with_article
 from gateway.audit import change_set
 from gateway.models import Change
@@ -70,6 +71,7 @@ class Noun:
         foresee: what a valid, unsaved row would do: asked for with a button, and before what is `grave` is saved.
         more: (label, URL) of further pages that its list leads to.
         notes: what is lawful but odd about a row, shown above its form.
+        secret: whether it is asked again who somebody is, before he adds, changes or deletes one.
     """
 
     kind: str
@@ -86,6 +88,7 @@ class Noun:
     context: Callable[[Any], dict[str, Any]] = lambda row: {}
     notes: Callable[[Any], list[Note]] = lambda row: []
     foresee: Callable[[Any], Any] | None = None
+    secret: bool = False
 
     @property
     def model(self) -> type[Model]:
@@ -191,6 +194,8 @@ def edit_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
     row = get_object_or_404(noun.model, pk=pk) if pk else None
     may_change = request.user.may(noun.permission)  # type: ignore[union-attr]
     require(request, noun.permission if request.method == "POST" or row is None else "view")
+    if noun.secret and may_change and not is_fresh(request):
+        return ask_again(request)
     bound = request.method == "POST"
     options = noun.form_options(request, row)
     # A link elsewhere may fill in what it knows: /services/add/?node=…
@@ -257,6 +262,8 @@ def save(request: HttpRequest, noun: Noun, form: NounForm) -> Model | None:
 def delete_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
     """Ask, telling what still refers to the object; delete where nothing does."""
     require(request, noun.permission)
+    if noun.secret and not is_fresh(request):
+        return ask_again(request)
     row = get_object_or_404(noun.model, pk=pk)
     found = references(row)
     problem = ""

@@ -10,6 +10,7 @@ from django.views.decorators.http import require_http_methods
 
 from console.nouns import permission_of
 from console.permissions import require
+from console.sign_in import ask_again, is_fresh
 from console.views.changes import described
 from console.views.pages import address_of, operator_of
 from gateway.models import ChangeSet
@@ -27,6 +28,8 @@ def undo_page(request: HttpRequest, pk: int) -> HttpResponse:
     for kind in made.changes.values_list("kind", flat=True).distinct():
         require(request, permission_of(kind) if kind in SECTIONS else "change_gateway")
     context: dict[str, Any] = {"row": made, "reasons": [], "changes": []}
+    if made.changes.filter(kind="keystores").exists() and not is_fresh(request):
+        return ask_again(request)
     if made.changes.count() > MOST:
         context["reasons"] = [f"This many objects are undone on the host: manage.py undo {made.pk}"]
         return render(request, "changes/undo.html", context, status=409)
