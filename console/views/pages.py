@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
-from django.db import IntegrityError
+from django.db import IntegrityError, transaction
 from django.db.models import Model, ProtectedError, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -23,6 +23,7 @@ from console.references import Reference, references
 from console.renames import follow, stored_name
 from console.sign_in import ask_again, is_fresh
 from console.templatetags.console import with_article
+from gateway import unconfirmed
 from gateway.audit import change_set
 from gateway.models import Change
 from gateway.topology.entries import SECTIONS
@@ -245,11 +246,18 @@ def save(request: HttpRequest, noun: Noun, form: NounForm) -> Model | None:
     """The saved object; None where the model or the database refused, the reason then being on the form."""
     adding = form.instance._state.adding
     message = f"{noun.singular} {form.cleaned_data.get('name', form.instance)} {'added' if adding else 'changed'}"
+    waits = None if adding else unconfirmed.waiting_for(noun.kind, form.instance.pk)
+    if waits is not None:
+        form.add_error(None, f"Change {waits.pk} of it waits to be confirmed: keep it, or take it back, first.")
+        return None
     try:
-        with change_set(operator_of(request), message, address_of(request)):
-            before = "" if adding else stored_name(form.instance)
-            saved: Model = form.save()
-            follow(saved, before)
+        with transaction.atomic():
+            with change_set(operator_of(request), message, address_of(request)) as recorder:
+                before = "" if adding else stored_name(form.instance)
+                saved: Model = form.save()
+                follow(saved, before)
+            if form.cleaned_data.get("goes_back") and recorder.revision is not None:
+                unconfirmed.wait(recorder.revision)
             return saved
     except ValidationError as error:
         form.take_errors(error)

@@ -7,6 +7,7 @@ from gateway.models.nodes import Node, Role
 from gateway.models.ports import ClientAuth, Dial, Port, PortType
 from gateway.models.registrations import Registration
 from gateway.models.services import Builtin, Service
+from gateway.models.unconfirmed import Unconfirmed
 
 __all__ = [
     "API",
@@ -28,4 +29,5 @@ __all__ = [
     "Registration",
     "Role",
     "Service",
+    "Unconfirmed",
 ]

@@ -40,6 +40,8 @@ PAGES = {
 # Answer POST alone.
 ACTIONS = {
     "logout": None,
+    "changes-keep": "change_gateway",
+    "changes-take-back": "change_gateway",
     "account-authenticator-remove": None,
     "account-passkey-remove": None,
     "account-recovery-codes": None,
@@ -106,7 +108,7 @@ def address(name: str, world: dict[str, Model], operator: int = 1) -> str:
     match name:
         case "changes-undo":
             return reverse(name, args=[Change.objects.filter(kind="users").latest("id").change_set_id])
-        case "changes-detail":
+        case "changes-detail" | "changes-keep" | "changes-take-back":
             return reverse(name, args=[ChangeSet.objects.latest("id").pk])
         case "operators-edit" | "operators-remove-factors" | "operators-end-sessions" | "account-passkey-remove":
             return reverse(name, args=[operator])
