@@ -16,7 +16,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from console.nouns import label_of, url_of
-from gateway.models import Node, Port, PortType, Registration
+from gateway.models import Node, Port, PortType, Registration, Unconfirmed
+from gateway.models.unconfirmed import State
 from gateway.relay import control
 from gateway.relay.control import ControlError
 from identity.models import Certificate, Keystore, Truststore, Usage
@@ -157,8 +158,20 @@ def concerns(
         *expiries(now),
         *_lists(now),
         *_unmapped(now),
+        *_unconfirmed(now),
     ]
     return sorted(found, key=lambda concern: concern.kind != "bad")
+
+
+def _unconfirmed(now: datetime) -> Iterable[Concern]:
+    """What should have gone back by itself, and could not."""
+    for row in Unconfirmed.objects.filter(state=State.FAILED, due__gt=now - timedelta(days=1)):
+        yield Concern(
+            "bad",
+            f"Change {row.pk} was not confirmed in time, and could not go back.",
+            reverse("changes-detail", args=[row.pk]),
+            row.reason,
+        )
 
 
 def _nodes(states: list[NodeState], revision: int) -> Iterable[Concern]:

@@ -8,6 +8,7 @@ from django.urls import reverse
 
 from console.nouns import GROUPS, PERMISSION_OF_LINK
 from gateway.audit import current_revision
+from gateway.models import Unconfirmed
 from gateway.topology.entries import SECTIONS
 
 
@@ -27,12 +28,19 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
                     "count": counts.get(name.removesuffix("-list")),
                 }
                 for label, name in links
-                if request.user.may(PERMISSION_OF_LINK.get(name, "view"))
+                if (permission := PERMISSION_OF_LINK.get(name, "view")) is None or request.user.may(permission)
             ],
         }
         for title, links in GROUPS
     ]
-    return {"navigation": groups, "revision": current_revision()}
+    shown = [group for group in groups if group["links"]]
+    return {
+        "navigation": shown,
+        "revision": current_revision() if request.user.may("view") else 0,
+        "unconfirmed": list(Unconfirmed.objects.waiting().select_related("change_set"))
+        if request.user.may("change_gateway")
+        else [],
+    }
 
 
 def _counts() -> dict[str, int]:

@@ -1,8 +1,12 @@
-"""Operators: who logs in to the console. Whom requests run as is another noun (`identity.models.User`)."""
+"""Operators: who logs in to the console, with what proof, and their sessions.
+
+Whom requests run as is another noun (`identity.models.User`).
+"""
 
 from typing import Any
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.sessions.base_session import AbstractBaseSession
 from django.db import models
 from django.db.models import Q
 
@@ -12,6 +16,7 @@ from identity.models.base import name_validator
 class Role(models.TextChoices):
     """Each may do all that the one before may."""
 
+    NONE = "none", "No role (may log in, and sees nothing)"
     VIEWER = "viewer", "Viewer (sees everything but secrets)"
     OPERATOR = "operator", "Operator (configures nodes, ports, services; test invokes)"
     SECURITY = "security", "Security administrator (users, ACLs, certificates, mappings, stores)"
@@ -43,6 +48,14 @@ class Operator(AbstractBaseUser):
     full_name = models.CharField(max_length=255, blank=True)
     role = models.CharField(max_length=16, choices=Role.choices, default=Role.VIEWER)
     is_active = models.BooleanField("active", default=True)
+    single_sign_on = models.CharField(
+        max_length=500,
+        null=True,
+        blank=True,
+        unique=True,
+        editable=False,
+        help_text="Issuer and subject at the identity provider, with a blank between; none: logs in here.",
+    )
 
     objects = OperatorManager()
 
@@ -54,7 +67,7 @@ class Operator(AbstractBaseUser):
             models.CheckConstraint(
                 condition=Q(role__in=Role.values),
                 name="operator_role_is_known",
-                violation_error_message="role is viewer, operator, security or owner.",
+                violation_error_message="role is none, viewer, operator, security or owner.",
             )
         ]
 
@@ -65,14 +78,92 @@ class Operator(AbstractBaseUser):
         """Whether this operator has `permission`, one of `PERMISSIONS`; an unknown one is a KeyError."""
         return self.is_active and _RANK[Role(self.role)] >= _RANK[PERMISSIONS[permission]]
 
+    @property
+    def has_second_factor(self) -> bool:
+        return Authenticator.objects.filter(operator=self).exists() or self.passkeys.exists()
+
 
 class LoginFailure(models.Model):
-    """Wrong passwords, counted per account and per address; a row is gone once its time is over."""
+    """Wrong proofs, counted per account and address, per address, per account; a row is gone once its time is over."""
 
-    key = models.CharField(max_length=255, unique=True, help_text="account:NAME or address:IP")
+    key = models.CharField(max_length=255, unique=True, help_text="pair:…, address:… or account:…")
     count = models.PositiveIntegerField(default=0)
     first_at = models.DateTimeField()
     locked_until = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
         return f"{self.key}: {self.count}"
+
+
+class KnownAddress(models.Model):
+    """From where an operator has logged in; whoever guesses elsewhere does not lock him out there."""
+
+    operator = models.ForeignKey(Operator, on_delete=models.CASCADE, related_name="known_addresses")
+    address = models.CharField(max_length=64)
+    seen_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["operator", "address"], name="known_address_once")]
+
+    def __str__(self) -> str:
+        return f"{self.operator} from {self.address}"
+
+
+class Session(AbstractBaseSession):
+    """A login. Its row gone, it has ended: whoever has its cookie is nobody."""
+
+    operator = models.ForeignKey(Operator, null=True, on_delete=models.CASCADE, related_name="sessions")
+    seen_at = models.DateTimeField(null=True)
+
+    @classmethod
+    def get_session_store_class(cls) -> Any:
+        from console.sessions import SessionStore
+
+        return SessionStore
+
+
+# --- second factors ---
+
+
+class Authenticator(models.Model):
+    """An app that shows codes (TOTP, RFC 6238)."""
+
+    SEALED = ("secret",)
+
+    operator = models.OneToOneField(Operator, primary_key=True, on_delete=models.CASCADE, related_name="authenticator")
+    secret = models.BinaryField(editable=False)
+    last_step = models.BigIntegerField(default=0, help_text="Of the last code that was taken: none is taken twice")
+    added_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"authenticator app of {self.operator}"
+
+
+class Passkey(models.Model):
+    """A key pair in an operator's device; the device asks who he is before it uses it (WebAuthn)."""
+
+    operator = models.ForeignKey(Operator, on_delete=models.CASCADE, related_name="passkeys")
+    name = models.CharField(max_length=100)
+    host = models.CharField(max_length=255, help_text="The console's host name that it was made for")
+    credential_id = models.BinaryField(unique=True, max_length=1023)
+    credential = models.BinaryField(help_text="Attested credential data: identifier and public key")
+    counter = models.BigIntegerField(default=0)
+    added_at = models.DateTimeField(auto_now_add=True)
+    used_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["added_at"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class RecoveryCode(models.Model):
+    """Each is good for one login without the second factor."""
+
+    operator = models.ForeignKey(Operator, on_delete=models.CASCADE, related_name="recovery_codes")
+    digest = models.CharField(max_length=64)
+    used_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"recovery code of {self.operator}"

@@ -29,8 +29,12 @@ GROUPS: list[tuple[str, list[tuple[str, str]]]] = [
     ("Trust", [(TITLES[kind], f"{kind}-list") for kind in ("truststores", "keystores")]),
     ("Console", [("Changes", "changes"), ("Operators", "operators"), ("My account", "account")]),
 ]  # fmt: skip
-# What it takes to see a link; the others are for everybody.
-PERMISSION_OF_LINK = {"invoke": "test_invoke", "operators": "change_operators"}
+# What it takes to see a link, where that is not the permission to view. None: a login.
+PERMISSION_OF_LINK: dict[str, str | None] = {
+    "invoke": "test_invoke",
+    "operators": "change_operators",
+    "account": None,
+}
 GATEWAY = ("nodes", "ports", "services", "apis", "endpoints", "registrations")
 
 

@@ -1,12 +1,13 @@
-"""Operators' one-time passwords: made by commands, shown once, recorded without themselves."""
+"""What is done with operators, whoever does it: made, changed, rescued; recorded each time, and never locked out."""
 
 import secrets
 from typing import Any
 
 from django.db import transaction
 
+from console import sessions
 from console.authentication import forget_failures
-from console.models import Operator, Role
+from console.models import Authenticator, Operator, Role
 from gateway.audit import record_operators
 
 _BYTES = 15  # of randomness: 20 characters
@@ -17,21 +18,55 @@ def create(username: str, role: Role, actor: str) -> str:
     password = secrets.token_urlsafe(_BYTES)
     with transaction.atomic():
         operator = Operator.objects.create_operator(username, password, role)
-        record_operators(actor, None, username, None, _entry(operator))
+        record_operators(actor, None, username, None, entry_of(operator))
     return password
 
 
 def renew_password(operator: Operator, actor: str) -> str:
     """The new password. The old one is worth nothing from now on, the operator's sessions and locks are over."""
     password = secrets.token_urlsafe(_BYTES)
-    before = _entry(operator)
+    before = entry_of(operator)
     with transaction.atomic():
         operator.set_password(password)
         operator.save(update_fields=["password"])
+        sessions.end_all(operator)
         record_operators(actor, None, operator.username, before, before | {"password": "set anew"})
         forget_failures(operator.username)
     return password
 
 
-def _entry(row: Operator) -> dict[str, Any]:
-    return {"name": row.username, "full_name": row.full_name, "role": row.role, "active": row.is_active}
+def bar(operator: Operator, role: str, active: bool, by: Operator) -> str:
+    """Why `by` must not give `operator` this role and state; "" where he may.
+
+    Nobody takes access away from himself, and there is an owner who can log in at any time.
+    """
+    was = Operator.objects.filter(pk=operator.pk).first()
+    if was is None:
+        return ""
+    keeps_owner = role == Role.OWNER and active
+    if was.role == Role.OWNER and was.is_active and not keeps_owner and not other_owners(was):
+        return "This is the last active owner: make somebody else an owner first."
+    if was.pk == by.pk and role != was.role:
+        return "You cannot change your own role: another owner has to do it."
+    if was.pk == by.pk and not active:
+        return "You cannot disable yourself: another owner has to do it."
+    return ""
+
+
+def other_owners(operator: Operator) -> bool:
+    """Owners who could log in; the rows are locked, so that two of them cannot go at once."""
+    owners = Operator.objects.select_for_update().filter(role=Role.OWNER, is_active=True)
+    return bool(list(owners.exclude(pk=operator.pk)))
+
+
+def entry_of(row: Operator) -> dict[str, Any]:
+    """An operator as the audit log has him; what is empty is left out."""
+    factors = [f"passkey {passkey}" for passkey in row.passkeys.order_by("pk")]
+    if Authenticator.objects.filter(operator=row).exists():
+        factors.insert(0, "authenticator app")
+    entry = {"name": row.username, "full_name": row.full_name, "role": row.role, "active": row.is_active}
+    if factors:
+        entry["second_factors"] = factors
+    if row.single_sign_on:
+        entry["single_sign_on"] = row.single_sign_on
+    return entry

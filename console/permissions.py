@@ -34,3 +34,9 @@ def public(view: View) -> View:
     """Let in without a login."""
     view.login_exempt = True  # type: ignore[attr-defined]
     return view
+
+
+def without_second_factor(view: View) -> View:
+    """Open to who has yet to set one up where one is required."""
+    view.without_second_factor = True  # type: ignore[attr-defined]
+    return view

@@ -142,7 +142,26 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = CONSOLE_HTTPS
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 CSRF_FAILURE_VIEW = "console.views.errors.csrf_failure"
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Strict"
+SESSION_ENGINE = "console.sessions"
 SESSION_COOKIE_AGE = env.int("CONSOLE_SESSION_SECONDS", default=8 * 3600)
+CONSOLE_IDLE_SECONDS = env.int("CONSOLE_IDLE_SECONDS", default=3600)
+# For how long a proof is good for what is secret or dangerous, before it is asked for again.
+CONSOLE_CONFIRM_SECONDS = env.int("CONSOLE_CONFIRM_SECONDS", default=600)
+CONSOLE_SECOND_FACTOR = env.str("CONSOLE_SECOND_FACTOR", default="optional")
+if CONSOLE_SECOND_FACTOR not in ("optional", "required"):
+    raise ImproperlyConfigured(f"CONSOLE_SECOND_FACTOR is {CONSOLE_SECOND_FACTOR!r}; optional or required is known")
+
+# Sign-on by an OpenID Connect provider; none unless CONSOLE_OIDC_ISSUER is set.
+CONSOLE_OIDC_ISSUER = env.str("CONSOLE_OIDC_ISSUER", default="")
+CONSOLE_OIDC_NAME = env.str("CONSOLE_OIDC_NAME", default="single sign-on")
+CONSOLE_OIDC_CLIENT_ID = env.str("CONSOLE_OIDC_CLIENT_ID", default="")
+CONSOLE_OIDC_CLIENT_SECRET = env.str("CONSOLE_OIDC_CLIENT_SECRET", default="")
+CONSOLE_OIDC_SCOPES = env.list("CONSOLE_OIDC_SCOPES", default=["openid", "profile"])
+CONSOLE_OIDC_USERNAME_CLAIM = env.str("CONSOLE_OIDC_USERNAME_CLAIM", default="preferred_username")
+CONSOLE_OIDC_ROLE_CLAIM = env.str("CONSOLE_OIDC_ROLE_CLAIM", default="")
+CONSOLE_OIDC_ROLES: dict[str, str] = env.dict("CONSOLE_OIDC_ROLES", default={})
+if _unknown := set(CONSOLE_OIDC_ROLES.values()) - {"viewer", "operator", "security", "owner"}:
+    raise ImproperlyConfigured(f"CONSOLE_OIDC_ROLES: there is no role {', '.join(sorted(_unknown))}")
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_HSTS_SECONDS = 31_536_000 if CONSOLE_HTTPS else 0

@@ -21,7 +21,7 @@ from gateway.audit import current_revision
 from gateway.models import ChangeSet
 
 # What is not the installation's: who is logged in, and what Django makes anew of the models themselves.
-LEFT_OUT = {"sessions.session", "contenttypes.contenttype", "auth.permission"}
+LEFT_OUT = {"sessions.session", "console.session", "contenttypes.contenttype", "auth.permission"}
 ROWS = 1000  # written at once
 
 

@@ -6,7 +6,9 @@ from django import forms
 from django.contrib.auth import password_validation
 from django.core.exceptions import ValidationError
 
-from console.models import Operator, Role
+from console import passkeys
+from console.models import Operator
+from console.operators import bar
 
 
 class LoginForm(forms.Form):
@@ -14,6 +16,31 @@ class LoginForm(forms.Form):
         max_length=150, widget=forms.TextInput(attrs={"autocomplete": "username", "autofocus": True})
     )
     password = forms.CharField(max_length=1024, widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}))
+
+
+class ConfirmForm(forms.Form):
+    password = forms.CharField(max_length=1024, widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}))
+
+
+class CodeForm(forms.Form):
+    """A code of an authenticator app, or a recovery code."""
+
+    code = forms.CharField(
+        max_length=64,
+        widget=forms.TextInput(attrs={"autocomplete": "one-time-code", "autocapitalize": "off", "spellcheck": "false"}),
+    )
+
+
+class PasskeyForm(forms.Form):
+    """`answer` is filled in by the browser's script."""
+
+    name = forms.CharField(
+        max_length=100,
+        label="What you call it",
+        help_text="The device that it is in: work laptop, blue key.",
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+    answer = forms.CharField(max_length=passkeys.MAX_ANSWER, widget=forms.HiddenInput)
 
 
 class _NewPassword(forms.Form):
@@ -59,9 +86,14 @@ class OperatorForm(_NewPassword, forms.ModelForm):  # type: ignore[type-arg]
         fields = ["username", "full_name", "role", "is_active"]
         widgets = {"role": forms.RadioSelect}
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, by: Operator, **kwargs: Any) -> None:
+        """`by`: who fills it in."""
         super().__init__(*args, **kwargs)
+        self.by = by
         adding = self.instance._state.adding
+        if self.instance.single_sign_on:
+            del self.fields["new_password"], self.fields["new_password_again"]
+            return
         for name in ("new_password", "new_password_again"):
             self.fields[name].required = adding
             if not adding:
@@ -70,17 +102,9 @@ class OperatorForm(_NewPassword, forms.ModelForm):  # type: ignore[type-arg]
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
         self.check_new(self.instance)
-        if (
-            not self.instance._state.adding
-            and self._is_last_owner()
-            and (data.get("role") != Role.OWNER or not data.get("is_active"))
-        ):
-            raise ValidationError("This is the last active owner: make somebody else an owner first.")
+        if reason := bar(self.instance, data.get("role", ""), bool(data.get("is_active")), self.by):
+            raise ValidationError(reason)
         return data
-
-    def _is_last_owner(self) -> bool:
-        owners = Operator.objects.filter(role=Role.OWNER, is_active=True)
-        return owners.filter(pk=self.instance.pk).exists() and owners.count() == 1
 
     def save(self, commit: bool = True) -> Operator:
         if self.cleaned_data.get("new_password"):

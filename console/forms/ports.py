@@ -12,13 +12,14 @@ from gateway.core.addresses import join_host_port, parse_bind, parse_network, sp
 from gateway.core.limits import LimitError, Limits
 from gateway.models import API, ClientAuth, Dial, Node, Port, PortType, Registration, Role, Service
 from gateway.models.ports import ROLE_OF_TYPE
+from gateway.unconfirmed import SECONDS
 
 Rows = list[str | tuple[str, ...]]
 
 LIMITS = [field.name for field in limit_fields(Limits)]
 MAX_DIALS = 32  # rows of one internal port
 EVERY_TYPE = ["name", "node", "enabled", "description", "service_default", "service_allow", "service_deny",
-              "ip_default", "ip_allow", "ip_deny", "trusted_proxies", "explain"]  # fmt: skip
+              "ip_default", "ip_allow", "ip_deny", "trusted_proxies", "explain", "goes_back"]  # fmt: skip
 ASKED_FOR = (
     "Whose client certificates are believed. The port names these authorities when it asks for a certificate, and "
     "clients with several choose theirs by it."
@@ -124,6 +125,11 @@ class PortForm(NounForm):
     trusted_proxies = LinesField(
         check=parse_network,
         help_text="Networks whose X-Forwarded-For and traceparent are believed, one a line. None: nobody's.",
+    )
+    goes_back = forms.BooleanField(
+        required=False,
+        label=f"Go back unless I confirm within {SECONDS} s",
+        help_text="For a change that could cut you off: what was before comes back by itself.",
     )
     shown_at = {"service_access": "service_allow", "ip_access": "ip_allow"}
 
@@ -245,6 +251,7 @@ class PortForm(NounForm):
             ("Addresses that may call", ["ip_default", ("ip_allow", "ip_deny"), "trusted_proxies"], True),
             ("Limits", limits, True),
             ("More", ["explain", "description"], True),
+            ("", ["goes_back"], False),
         ]
 
     def clean_bind(self) -> str:
@@ -323,7 +330,7 @@ class PairForm(forms.Form):
         self.external = PortForm(data, type=PortType.EXTERNAL, prefix="external")
         self.registration = PortForm(data, type=PortType.REGISTRATION, prefix="registration")
         for form in (self.external, self.registration):
-            del form.fields["node"]
+            del form.fields["node"], form.fields["goes_back"]
         # It does not exist yet; it is the other half of this form.
         del self.external.fields["registration_port"]
 

@@ -1,97 +1,259 @@
-"""Logging in and out, one's own account, and the operators."""
+"""One's own account: password, second factors, sessions."""
 
+import base64
+import hashlib
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
+import segno
 from django.contrib import messages
-from django.contrib.auth import authenticate, login, logout, update_session_auth_hash
+from django.contrib.auth import update_session_auth_hash
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path
-from django.utils.http import url_has_allowed_host_and_scheme
-from django.views.decorators.cache import never_cache
-from django.views.decorators.csrf import csrf_protect
+from django.utils import timezone
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
-from console.authentication import forget_failures, locked_until, note_failure
-from console.forms.operators import LoginForm, OperatorForm, PasswordForm
-from console.models import Operator
-from console.permissions import permission_required, public
+from console import factors, passkeys, sessions, totp
+from console.authentication import locked_until, note_failure
+from console.factors import FactorNeeded
+from console.forms.operators import CodeForm, PasskeyForm, PasswordForm
+from console.models import Authenticator, Operator, Passkey, Session
+from console.operators import entry_of
+from console.passkeys import PasskeyRefused
+from console.permissions import public, without_second_factor
+from console.sessions import LOGIN
+from console.sign_in import confirmed
+from console.views.login import too_many
 from console.views.pages import address_of, operator_of
 from gateway.audit import record_operators
+from identity.core.vault import VaultError
+from identity.models import sealing
+
+_PENDING_SECRET, _PENDING_PASSKEY = "pending_secret", "pending_passkey"
+_NEVER_AN_ADDRESS = "This console is called by an address. Passkeys need a name, over HTTPS, or localhost."
 
 
-@public
-@never_cache
-@csrf_protect
-@sensitive_post_parameters("password")
-@require_http_methods(["GET", "POST"])
-def log_in(request: HttpRequest) -> HttpResponse:
-    form = LoginForm(request.POST if request.method == "POST" else None)
-    next_url = request.POST.get("next") or request.GET.get("next", "")
-    if form.is_bound and form.is_valid():
-        username, password = form.cleaned_data["username"], form.cleaned_data["password"]
-        address = address_of(request) or ""
-        until = locked_until(username, address)
-        operator = authenticate(request, username=username, password=password)  # takes as long while locked
-        if until is not None:
-            form.add_error(None, f"Too many wrong passwords. Try again after {until:%H:%M} UTC.")
-        elif operator is None:
-            note_failure(username, address)
-            form.add_error(None, "User name or password is wrong.")
-        else:
-            forget_failures(username)
-            login(request, operator)
-            if url_has_allowed_host_and_scheme(next_url, {request.get_host()}, request.is_secure()):
-                return redirect(next_url)
-            return redirect("overview")
-    return render(request, "account/login.html", {"form": form, "next": next_url}, status=422 if form.is_bound else 200)
-
-
-@require_POST
-def log_out(request: HttpRequest) -> HttpResponse:
-    logout(request)
-    return redirect("login")
-
-
+@without_second_factor
 @sensitive_post_parameters()
 @require_http_methods(["GET", "POST"])
 def account(request: HttpRequest) -> HttpResponse:
-    operator: Operator = request.user  # type: ignore[assignment]
+    operator = _operator(request)
     form = PasswordForm(operator, request.POST if request.method == "POST" else None)
+    if form.is_bound:
+        _no_guessing(request, form)
     if form.is_bound and form.is_valid():
         operator.set_password(form.cleaned_data["new_password"])
-        operator.save()
+        operator.save(update_fields=["password"])
         update_session_auth_hash(request, operator)
+        sessions.end_all(operator, but=request.session.session_key)
+        entry = entry_of(operator)
+        record_operators(
+            operator_of(request), address_of(request), operator.username, entry, entry | {"password": "set anew"}
+        )
         messages.success(request, "Your password is changed; every other session of yours has ended.")
         return redirect("account")
-    return render(request, "account/account.html", {"form": form}, status=422 if form.is_bound else 200)
+    context = {
+        "form": form if operator.has_usable_password() else None,
+        "authenticator": Authenticator.objects.filter(operator=operator).first(),
+        "passkeys": operator.passkeys.all(),
+        "codes": operator.recovery_codes.filter(used_at=None).count(),
+        "has_factor": operator.has_second_factor,
+        "required": factors.is_required(),
+        "sessions": sessions_of(operator, request),
+    }
+    return render(request, "account/account.html", context, status=422 if form.is_bound else 200)
 
 
-@permission_required("change_operators")
-def operators(request: HttpRequest) -> HttpResponse:
-    return render(request, "account/operators.html", {"operators": Operator.objects.all()})
+def _no_guessing(request: HttpRequest, form: PasswordForm) -> None:
+    """Whoever sits at somebody's open session tries the password here no oftener than at the login."""
+    name, address = operator_of(request), address_of(request) or ""
+    if (until := locked_until(name, address)) is not None:
+        form.errors.clear()
+        form.add_error("current_password", too_many(until))
+    elif "current_password" in form.errors:
+        note_failure(name, address)
 
 
+def _operator(request: HttpRequest) -> Operator:
+    return request.user  # type: ignore[return-value]
+
+
+# --- second factors ---
+
+
+@without_second_factor
 @sensitive_post_parameters()
 @require_http_methods(["GET", "POST"])
-@permission_required("change_operators")
-def operator(request: HttpRequest, pk: int | None = None) -> HttpResponse:
-    row: Any = get_object_or_404(Operator, pk=pk) if pk else None
-    form = OperatorForm(request.POST if request.method == "POST" else None, instance=row)
-    if form.is_bound and form.is_valid():
-        before = _entry(Operator.objects.get(pk=pk)) if pk else None
-        saved = form.save()
-        record_operators(operator_of(request), address_of(request), saved.username, before, _entry(saved))
-        if saved.pk == request.user.pk and form.cleaned_data.get("new_password"):
-            update_session_auth_hash(request, saved)
-        messages.success(request, f"Operator {saved} is saved.")
-        return redirect("operators")
-    return render(request, "account/operator.html", {"form": form, "row": row}, status=422 if form.is_bound else 200)
+@confirmed
+def authenticator(request: HttpRequest) -> HttpResponse:
+    """The secret is taken on once the app has shown a code of it."""
+    operator = _operator(request)
+    place = f"console.authenticator:{operator.pk}:pending"
+    form = CodeForm(request.POST if request.method == "POST" else None)
+    secret = _pending(request, place)
+    if form.is_bound and form.is_valid() and secret is not None:
+        given = "".join(form.cleaned_data["code"].split())
+        step = totp.step_of(secret, given, now=time.time(), after=0)
+        if step is not None:
+            del request.session[_PENDING_SECRET]
+            factors.add_authenticator(operator, secret, step, operator_of(request), address_of(request))
+            messages.success(request, "Your authenticator app is set up.")
+            return _after_adding(request)
+        form.add_error(
+            "code", "The app shows another code. Wait for the next one; if that is wrong too, compare the clocks."
+        )
+    if secret is None:
+        secret = totp.new_secret()
+        request.session[_PENDING_SECRET] = base64.b64encode(sealing.vault().seal(secret, place)).decode()
+    address = totp.address_of(secret, "Postern", operator.username)
+    image = segno.make(address, error="m").svg_inline(
+        omitsize=True, border=2, svgclass="qr", lineclass=None, light="#fff"
+    )
+    context = {"form": form, "image": image, "secret": totp.text_of(secret)}
+    return render(request, "account/authenticator.html", context, status=422 if form.is_bound else 200)
 
 
-def _entry(row: Operator) -> dict[str, Any]:
-    return {"name": row.username, "full_name": row.full_name, "role": row.role, "active": row.is_active}
+def _pending(request: HttpRequest, place: str) -> bytes | None:
+    """The secret that is on its way into an app."""
+    try:
+        return sealing.vault().open(base64.b64decode(request.session.get(_PENDING_SECRET, "")), place)
+    except VaultError:
+        return None
+
+
+@without_second_factor
+@require_http_methods(["GET", "POST"])
+@confirmed
+def passkey(request: HttpRequest) -> HttpResponse:
+    operator, host = _operator(request), request.get_host()
+    form = PasskeyForm(request.POST if request.method == "POST" else None)
+    name = passkeys.name_of(host)
+    problem = "" if any(letter.isalpha() for letter in name) and ":" not in name else _NEVER_AN_ADDRESS
+    if form.is_bound and form.is_valid() and not problem:
+        state, answer = request.session.pop(_PENDING_PASSKEY, None), form.cleaned_data["answer"]
+        try:
+            made = passkeys.make(operator, host, form.cleaned_data["name"], state, answer)
+        except PasskeyRefused as error:
+            problem = str(error)
+        else:
+            factors.add_passkey(made, operator_of(request), address_of(request))
+            messages.success(request, f"Passkey {made} is set up. From now on you can log in with it alone.")
+            return _after_adding(request)
+    context: dict[str, Any] = {"form": form, "problem": problem}
+    if problem != _NEVER_AN_ADDRESS:
+        context["question"], request.session[_PENDING_PASSKEY] = passkeys.ask_to_make(operator, host)
+    return render(request, "account/passkey.html", context, status=422 if form.is_bound else 200)
+
+
+def _after_adding(request: HttpRequest) -> HttpResponse:
+    """With the first factor come the codes for the day when it is lost."""
+    operator = _operator(request)
+    return redirect("account") if operator.recovery_codes.filter(used_at=None).exists() else _show_codes(request)
+
+
+def _show_codes(request: HttpRequest) -> HttpResponse:
+    codes = factors.new_recovery_codes(_operator(request), operator_of(request), address_of(request))
+    return render(request, "account/recovery_codes.html", {"codes": codes})
+
+
+@without_second_factor
+@require_POST
+@confirmed
+def recovery_codes(request: HttpRequest) -> HttpResponse:
+    if not _operator(request).has_second_factor:
+        messages.error(request, "Recovery codes stand in for a second factor; add one first.")
+        return redirect("account")
+    return _show_codes(request)
+
+
+@require_POST
+@confirmed
+def remove_authenticator(request: HttpRequest) -> HttpResponse:
+    return _remove(request, get_object_or_404(Authenticator, operator=_operator(request)))
+
+
+@require_POST
+@confirmed
+def remove_passkey(request: HttpRequest, pk: int) -> HttpResponse:
+    return _remove(request, get_object_or_404(Passkey, operator=_operator(request), pk=pk))
+
+
+def _remove(request: HttpRequest, factor: Authenticator | Passkey) -> HttpResponse:
+    try:
+        factors.remove(_operator(request), factor, operator_of(request), address_of(request))
+    except FactorNeeded as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, "The second factor is removed.")
+    return redirect("account")
+
+
+# --- sessions ---
+
+
+# What stands in their names, the most particular first: each claims to be those below it.
+_BROWSERS = [("Edg/", "Edge"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari"), ("curl/", "curl")]
+_SYSTEMS = [("Android", "Android"), ("iPhone", "iPhone"), ("iPad", "iPad"), ("Windows", "Windows"),
+            ("Mac OS X", "macOS"), ("Linux", "Linux")]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One session as its list tells of it. `mark`: names it in a form, and is worth nothing as a cookie."""
+
+    mark: str
+    began: datetime
+    seen: datetime | None
+    address: str
+    agent: str
+    how: str
+    current: bool
+
+    @property
+    def browser(self) -> str:
+        """As people call it; what is unknown is shown as it calls itself."""
+        name = next((name for mark, name in _BROWSERS if mark in self.agent), self.agent[:40] or "unknown")
+        system = next((name for mark, name in _SYSTEMS if mark in self.agent), "")
+        return f"{name} on {system}" if system else name
+
+
+def sessions_of(operator: Operator, request: HttpRequest) -> list[Shown]:
+    found = []
+    for row in Session.objects.filter(operator=operator, expire_date__gt=timezone.now()).order_by("-seen_at")[:100]:
+        login = row.get_decoded().get(LOGIN, {})
+        began = datetime.fromtimestamp(login.get("at", 0), UTC)
+        current = row.session_key == request.session.session_key
+        shown = Shown(
+            _mark(row.session_key), began, row.seen_at, login.get("address", ""), login.get("agent", ""),
+            login.get("how", ""), current,
+        )  # fmt: skip
+        found.append(shown)
+    return found
+
+
+def _mark(session_key: str) -> str:
+    return hashlib.sha256(f"session {session_key}".encode()).hexdigest()[:32]
+
+
+@require_POST
+def end_sessions(request: HttpRequest) -> HttpResponse:
+    """One of one's own, or all but this one."""
+    operator, own, mark = _operator(request), request.session.session_key, request.POST.get("mark", "")
+    if not mark:
+        count = sessions.end_all(operator, but=own)
+    else:
+        keys = [row.pk for row in Session.objects.filter(operator=operator) if _mark(row.pk) == mark]
+        count = Session.objects.filter(pk__in=keys).delete()[0]
+    if count:
+        entry = entry_of(operator)
+        told = entry | {"sessions_ended": count}
+        record_operators(operator_of(request), address_of(request), operator.username, entry, told)
+    messages.success(request, f"{count} session{'' if count == 1 else 's'} ended.")
+    return redirect("account")
 
 
 @public
@@ -100,11 +262,12 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
 
 urls = [
-    path("login/", log_in, name="login"),
-    path("logout/", log_out, name="logout"),
     path("account/", account, name="account"),
-    path("operators/", operators, name="operators"),
-    path("operators/add/", operator, name="operators-add"),
-    path("operators/<int:pk>/", operator, name="operators-edit"),
+    path("account/authenticator/", authenticator, name="account-authenticator"),
+    path("account/authenticator/remove/", remove_authenticator, name="account-authenticator-remove"),
+    path("account/passkeys/add/", passkey, name="account-passkey"),
+    path("account/passkeys/<int:pk>/remove/", remove_passkey, name="account-passkey-remove"),
+    path("account/recovery-codes/", recovery_codes, name="account-recovery-codes"),
+    path("account/sessions/end/", end_sessions, name="account-sessions-end"),
     path("healthz", healthz, name="healthz"),
 ]

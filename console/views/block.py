@@ -19,6 +19,7 @@ from console.blocking import SWITCHES, is_blocked, throw
 from console.certificate_preview import proposed_name
 from console.nouns import label_of, permission_of, url_of
 from console.permissions import permission_required, require
+from console.sign_in import ask_again, is_fresh
 from console.views.pages import address_of, operator_of
 from gateway.audit import change_set
 from gateway.core.reasons import BY_CODE, REASONS, ReasonInfo
@@ -38,8 +39,10 @@ SHOWN = 100
 
 @require_POST
 def switch(request: HttpRequest, kind: str, pk: Any, block: bool) -> HttpResponse:
-    """Block an object, or unblock it."""
+    """Block an object, or unblock it; only that lets somebody in, and asks again who does it."""
     require(request, permission_of(kind))
+    if not block and not is_fresh(request):
+        return ask_again(request)
     row = get_object_or_404(SECTIONS[kind], pk=pk)
     what = label_of(row)
     done = f"{what[0].upper()}{what[1:]} is {'blocked' if block else 'no longer blocked'}"

@@ -12,11 +12,11 @@ from console.differences import differences
 from console.nouns import TITLES, permission_of, url_of
 from console.permissions import permission_required
 from console.views.pages import PAGE
-from gateway.models import Action, Change, ChangeSet, Link
+from gateway.models import Action, Change, ChangeSet, Link, Unconfirmed
 from gateway.topology.entries import SECTIONS
 
 _TONES = {Action.ADDED: "ok", Action.CHANGED: "warn", Action.REMOVED: "bad"}
-KINDS = {**TITLES, "operators": "Operators", "test_invoke": "Test invokes"}
+KINDS = {**TITLES, "operators": "Operators", "test_invoke": "Test invokes", "unconfirmed": "Confirmations"}
 SHOWN = 200  # objects of one change set on its page
 
 
@@ -54,6 +54,7 @@ def change(request: HttpRequest, pk: int) -> HttpResponse:
         "changes": described(stored),
         "more": row.changes.count() - len(stored),
         "link": Link.objects.filter(pk=row.pk).first(),
+        "waited": Unconfirmed.objects.filter(pk=row.pk).first(),
         "may_undo": row.configures and all(request.user.may(permission_of(each.kind)) for each in stored),  # type: ignore[union-attr]
     }
     return render(request, "changes/detail.html", context)

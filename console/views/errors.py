@@ -11,7 +11,8 @@ from console.models import PERMISSIONS, Role
 def forbidden(request: HttpRequest, exception: Any = None) -> HttpResponse:
     needed = PERMISSIONS.get(str(exception))
     role = Role(needed).label if needed else ""
-    return render(request, "errors/403.html", {"role": role}, status=403)
+    without = getattr(request.user, "role", "") == Role.NONE
+    return render(request, "errors/403.html", {"role": role, "without": without}, status=403)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:

@@ -11,6 +11,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from console.forms.keystores import AnswerForm, AskForm, GenerateForm, KeystoreForm
 from console.permissions import permission_required
+from console.sign_in import confirmed
 from console.templatetags.console import expiry_class, expiry_words
 from console.views.pages import (
     DESCRIPTION,
@@ -49,6 +50,7 @@ def _notes(row: Keystore) -> list[Note]:
 KEYSTORES = Noun(
     kind="keystores",
     form=KeystoreForm,
+    secret=True,
     template="keystores/edit.html",
     notes=_notes,
     lede="Certificates with their private keys: what ports show, and what endpoints call as. Keys are sealed at rest "
@@ -66,7 +68,7 @@ KEYSTORES = Noun(
         ("Make a key here", reverse("keystores-generate")),
     ],
 )
-GENERATED = Noun(kind="keystores", form=GenerateForm, columns=[], lede=KEYSTORES.lede)
+GENERATED = Noun(kind="keystores", form=GenerateForm, columns=[], lede=KEYSTORES.lede, secret=True)
 
 
 def generate(request: HttpRequest) -> HttpResponse:
@@ -75,6 +77,7 @@ def generate(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 @permission_required("change_identity")
+@confirmed
 def renew(request: HttpRequest, pk: Any) -> HttpResponse:
     """Ask for the next certificate, or give it; one form is sent at a time, told by its button."""
     row = get_object_or_404(Keystore, pk=pk)
@@ -121,6 +124,7 @@ def _followers(row: Keystore) -> dict[str, Any]:
 
 @require_POST
 @permission_required("change_identity")
+@confirmed
 def act(request: HttpRequest, pk: Any, action: str) -> HttpResponse:
     """Put the renewal in use, or drop it."""
     row = get_object_or_404(Keystore, pk=pk)

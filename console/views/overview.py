@@ -9,7 +9,7 @@ from django.views.decorators.http import require_GET
 from console.attention import ask_nodes, concerns, ports_of, tunnels_of
 from console.permissions import permission_required
 from gateway.audit import current_revision
-from gateway.models import ChangeSet, Node, Port, PortType, Registration, Service
+from gateway.models import Change, ChangeSet, Node, Port, PortType, Registration, Service
 from identity.models import Certificate, Keystore, Truststore, User
 
 CHANGES_SHOWN = 6
@@ -61,7 +61,7 @@ def first_steps() -> list[tuple[str, str, bool]]:
         (
             "Test invoke, and see whom it runs as",
             reverse("invoke"),
-            ChangeSet.objects.filter(configures=False).exists(),
+            Change.objects.filter(kind="test_invoke").exists(),
         ),
     ]
 

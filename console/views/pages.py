@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
-from django.db import IntegrityError
+from django.db import IntegrityError, transaction
 from django.db.models import Model, ProtectedError, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -21,7 +21,9 @@ from console.nouns import TITLES, label_of, permission_of, url_of
 from console.permissions import require
 from console.references import Reference, references
 from console.renames import follow, stored_name
+from console.sign_in import ask_again, is_fresh
 from console.templatetags.console import with_article
+from gateway import unconfirmed
 from gateway.audit import change_set
 from gateway.models import Change
 from gateway.topology.entries import SECTIONS
@@ -70,6 +72,7 @@ class Noun:
         foresee: what a valid, unsaved row would do: asked for with a button, and before what is `grave` is saved.
         more: (label, URL) of further pages that its list leads to.
         notes: what is lawful but odd about a row, shown above its form.
+        secret: whether it is asked again who somebody is, before he adds, changes or deletes one.
     """
 
     kind: str
@@ -86,6 +89,7 @@ class Noun:
     context: Callable[[Any], dict[str, Any]] = lambda row: {}
     notes: Callable[[Any], list[Note]] = lambda row: []
     foresee: Callable[[Any], Any] | None = None
+    secret: bool = False
 
     @property
     def model(self) -> type[Model]:
@@ -191,6 +195,8 @@ def edit_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
     row = get_object_or_404(noun.model, pk=pk) if pk else None
     may_change = request.user.may(noun.permission)  # type: ignore[union-attr]
     require(request, noun.permission if request.method == "POST" or row is None else "view")
+    if noun.secret and may_change and not is_fresh(request):
+        return ask_again(request)
     bound = request.method == "POST"
     options = noun.form_options(request, row)
     # A link elsewhere may fill in what it knows: /services/add/?node=…
@@ -240,11 +246,18 @@ def save(request: HttpRequest, noun: Noun, form: NounForm) -> Model | None:
     """The saved object; None where the model or the database refused, the reason then being on the form."""
     adding = form.instance._state.adding
     message = f"{noun.singular} {form.cleaned_data.get('name', form.instance)} {'added' if adding else 'changed'}"
+    waits = None if adding else unconfirmed.waiting_for(noun.kind, form.instance.pk)
+    if waits is not None:
+        form.add_error(None, f"Change {waits.pk} of it waits to be confirmed: keep it, or take it back, first.")
+        return None
     try:
-        with change_set(operator_of(request), message, address_of(request)):
-            before = "" if adding else stored_name(form.instance)
-            saved: Model = form.save()
-            follow(saved, before)
+        with transaction.atomic():
+            with change_set(operator_of(request), message, address_of(request)) as recorder:
+                before = "" if adding else stored_name(form.instance)
+                saved: Model = form.save()
+                follow(saved, before)
+            if form.cleaned_data.get("goes_back") and recorder.revision is not None:
+                unconfirmed.wait(recorder.revision)
             return saved
     except ValidationError as error:
         form.take_errors(error)
@@ -257,6 +270,8 @@ def save(request: HttpRequest, noun: Noun, form: NounForm) -> Model | None:
 def delete_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
     """Ask, telling what still refers to the object; delete where nothing does."""
     require(request, noun.permission)
+    if noun.secret and not is_fresh(request):
+        return ask_again(request)
     row = get_object_or_404(noun.model, pk=pk)
     found = references(row)
     problem = ""

@@ -6,12 +6,14 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.http import require_http_methods, require_POST
 
 from console.nouns import permission_of
-from console.permissions import require
+from console.permissions import permission_required, require
+from console.sign_in import ask_again, is_fresh
 from console.views.changes import described
 from console.views.pages import address_of, operator_of
+from gateway import unconfirmed
 from gateway.models import ChangeSet
 from gateway.topology.entries import SECTIONS
 from gateway.topology.undo import CannotUndo, undo
@@ -27,6 +29,8 @@ def undo_page(request: HttpRequest, pk: int) -> HttpResponse:
     for kind in made.changes.values_list("kind", flat=True).distinct():
         require(request, permission_of(kind) if kind in SECTIONS else "change_gateway")
     context: dict[str, Any] = {"row": made, "reasons": [], "changes": []}
+    if made.changes.filter(kind="keystores").exists() and not is_fresh(request):
+        return ask_again(request)
     if made.changes.count() > MOST:
         context["reasons"] = [f"This many objects are undone on the host: manage.py undo {made.pk}"]
         return render(request, "changes/undo.html", context, status=409)
@@ -42,4 +46,33 @@ def undo_page(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("changes-detail", recorder.revision) if recorder.revision else redirect("changes")
 
 
-urls = [path("changes/<int:pk>/undo/", undo_page, name="changes-undo")]
+@require_POST
+@permission_required("change_gateway")
+def keep(request: HttpRequest, pk: int) -> HttpResponse:
+    """Confirm a change that would go back by itself."""
+    if unconfirmed.keep(pk, operator_of(request), address_of(request)):
+        messages.success(request, f"Change {pk} is confirmed, and stays.")
+    else:
+        messages.error(request, f"Change {pk} does not wait any more.")
+    return redirect("changes-detail", pk)
+
+
+@require_POST
+@permission_required("change_gateway")
+def take_back(request: HttpRequest, pk: int) -> HttpResponse:
+    """Let it go back now."""
+    try:
+        if unconfirmed.take_back(pk, operator_of(request), address_of(request)):
+            messages.success(request, f"Change {pk} is taken back.")
+        else:
+            messages.error(request, f"Change {pk} does not wait any more.")
+    except CannotUndo as error:
+        messages.error(request, str(error))
+    return redirect("changes-detail", pk)
+
+
+urls = [
+    path("changes/<int:pk>/undo/", undo_page, name="changes-undo"),
+    path("changes/<int:pk>/keep/", keep, name="changes-keep"),
+    path("changes/<int:pk>/take-back/", take_back, name="changes-take-back"),
+]

@@ -7,6 +7,7 @@ from gateway.models.nodes import Node, Role
 from gateway.models.ports import CipherSet, ClientAuth, Dial, Port, PortType, TLSVersion
 from gateway.models.registrations import Registration
 from gateway.models.services import Builtin, Service
+from gateway.models.unconfirmed import Unconfirmed
 
 __all__ = [
     "API",
@@ -30,4 +31,5 @@ __all__ = [
     "Role",
     "Service",
     "TLSVersion",
+    "Unconfirmed",
 ]

@@ -45,6 +45,7 @@ class Action(models.TextChoices):
     CHANGED = "changed", "changed"
     REMOVED = "removed", "removed"
     TESTED = "tested", "tested"
+    LOGGED_IN = "logged_in", "logged in"
 
 
 class Change(AppendOnly):

@@ -14,7 +14,8 @@ from django.db import transaction
 from django.db.models import Model, ProtectedError
 
 from gateway.audit import Recorder, change_set
-from gateway.models import Change, ChangeSet, KeptSecret
+from gateway.models import Change, ChangeSet, KeptSecret, Unconfirmed
+from gateway.models.unconfirmed import State
 from gateway.topology.apply import Application, Step
 from gateway.topology.consistency import Inconsistent
 from gateway.topology.document import Problem, Topology, TopologyError
@@ -60,6 +61,7 @@ def undo(made: ChangeSet, actor: str, address: str | None = None, *, dry_run: bo
             _Undoing(recorder).carry_out(_ordered(steps))
             if reasons := _unlike(steps):
                 raise CannotUndo(reasons)
+            Unconfirmed.objects.waiting().filter(pk=made.pk).update(state=State.WENT_BACK)
     except TopologyError as error:
         raise CannotUndo(_explained(made, steps, error.problems)) from error
     except Inconsistent as error:

@@ -40,8 +40,19 @@ for (const box of document.querySelectorAll("[data-drop]")) {
   });
 }
 
+// A change that goes back by itself: how long there is to keep it.
+for (const time of document.querySelectorAll("time[data-due]")) {
+  const due = new Date(time.dateTime);
+  const tell = () => {
+    const left = Math.max(0, Math.ceil((due - Date.now()) / 1000));
+    time.textContent = `${due.toLocaleTimeString()} (in ${left} s)`;
+    if (left) setTimeout(tell, 1000);
+  };
+  tell();
+}
+
 // Times are shown where the reader is.
-for (const time of document.querySelectorAll("time[datetime]")) {
+for (const time of document.querySelectorAll("time[datetime]:not([data-due])")) {
   const moment = new Date(time.dateTime);
   if (!Number.isNaN(moment.valueOf())) {
     time.title = time.textContent;

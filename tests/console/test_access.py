@@ -1,9 +1,9 @@
 """Who sees what: walked over every address that there is, so that a new one is thought of or fails here."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
+from django.db import transaction
 from django.db.models import Model
 from django.test import Client
 from django.urls import URLPattern, get_resolver, reverse
@@ -14,7 +14,7 @@ from gateway.models import Change, ChangeSet
 from gateway.topology.entries import SECTIONS
 from tests.console.conftest import PASSWORD
 
-PUBLIC = {"login", "healthz", "jwks"}
+PUBLIC = {"login", "login-second", "login-passkey", "oidc-begin", "oidc-callback", "healthz", "jwks"}
 # What it takes to look at a page; None: a login alone. Pages of nouns follow the rule in `needed`.
 PAGES = {
     "overview": "view",
@@ -23,10 +23,14 @@ PAGES = {
     "changes-detail": "view",
     "changes-undo": "change_identity",  # of the change that `address` picks
     "account": None,
+    "account-authenticator": None,
+    "account-passkey": None,
+    "confirm": None,
     "operators": "change_operators",
     "operators-add": "change_operators",
     "operators-edit": "change_operators",
     "certificates-pem": "view",
+    "certificates-refused": "view",
     "ports-pair": "change_gateway",
     "keystores-generate": "change_identity",
     "keystores-renew": "change_identity",
@@ -35,46 +39,92 @@ PAGES = {
 }
 # Answer POST alone.
 ACTIONS = {
-    "logout",
-    "certificates-block",
-    "certificates-unblock",
-    "certificates-unmap",
-    "keystores-swap",
-    "keystores-drop",
+    "logout": None,
+    "changes-keep": "change_gateway",
+    "changes-take-back": "change_gateway",
+    "account-authenticator-remove": None,
+    "account-passkey-remove": None,
+    "account-recovery-codes": None,
+    "account-sessions-end": None,
+    "operators-remove-factors": "change_operators",
+    "operators-end-sessions": "change_operators",
+    "certificates-block-pem": "change_identity",
+    "keystores-swap": "change_identity",
+    "keystores-drop": "change_identity",
+    "certificates-unmap": "change_identity",
+    **{
+        f"{kind}-{word}": permission_of(kind)
+        for kind in ("certificates", "users", "registrations")
+        for word in ("block", "unblock")
+    },
 }
+# Pages that are looked at and change nothing: they answer no POST, or give the same to one.
+READ_ALONE = {
+    "certificates-refused",
+    "keystores-pem",
+    "keystores-request",
+    "overview",
+    "changes",
+    "changes-detail",
+    "operators",
+    "certificates-pem",
+}
+# Before these it is asked again who somebody is.
+ASKING = {
+    "account-authenticator", "account-passkey", "account-recovery-codes", "account-authenticator-remove",
+    "account-passkey-remove", "operators-add", "operators-edit", "operators-remove-factors", "keystores-add",
+    "keystores-edit", "keystores-delete", "keystores-generate", "keystores-renew",
+    "keystores-swap", "keystores-drop", "certificates-unblock", "users-unblock", "registrations-unblock",
+}  # fmt: skip
+
+
+def every_name() -> list[str]:
+    patterns = [pattern for pattern in get_resolver().url_patterns if isinstance(pattern, URLPattern)]
+    assert len(patterns) == len(get_resolver().url_patterns), "an address that is included is walked over too"
+    return sorted({str(pattern.name) for pattern in patterns})
 
 
 def names() -> list[str]:
-    patterns = [pattern for pattern in get_resolver().url_patterns if isinstance(pattern, URLPattern)]
-    return sorted({str(pattern.name) for pattern in patterns} - PUBLIC - ACTIONS)
+    """Of the pages that are looked at after a login."""
+    return sorted(set(every_name()) - PUBLIC - set(ACTIONS))
 
 
 def needed(name: str) -> str | None:
     """The permission that a page takes."""
-    if name in PAGES:
-        return PAGES[name]
+    if name in PAGES or name in ACTIONS:
+        return (PAGES | ACTIONS)[name]
     kind, _, page = name.rpartition("-")
     assert kind in SECTIONS, f"{name}: say in PAGES who may see it"
     return {"list": "view", "edit": "view", "add": permission_of(kind), "delete": permission_of(kind)}[page]
 
 
-def address(name: str, world: dict[str, Model]) -> str:
+def needed_to_post(name: str) -> str | None:
+    kind, _, page = name.rpartition("-")
+    return permission_of(kind) if kind in SECTIONS and page == "edit" and name not in PAGES else needed(name)
+
+
+def address(name: str, world: dict[str, Model], operator: int = 1) -> str:
     kind, _, _ = name.rpartition("-")
     match name:
         case "changes-undo":
             return reverse(name, args=[Change.objects.filter(kind="users").latest("id").change_set_id])
-        case "changes-detail":
+        case "changes-detail" | "changes-keep" | "changes-take-back":
             return reverse(name, args=[ChangeSet.objects.latest("id").pk])
-        case "operators-edit":
-            return reverse(name, args=[1])
+        case "operators-edit" | "operators-remove-factors" | "operators-end-sessions" | "account-passkey-remove":
+            return reverse(name, args=[operator])
         case "ports-add":
             return reverse(name, args=["external"])
     row = world.get(kind)
-    return (
-        reverse(name, args=[row.pk])
-        if row and not name.endswith(("-list", "-add", "-pair", "-generate"))
-        else reverse(name)
-    )
+    alone = ("-list", "-add", "-pair", "-refused", "-generate")
+    return reverse(name, args=[row.pk]) if row and not name.endswith(alone) else reverse(name)
+
+
+def operator_of(client: Client) -> int:
+    return int(client.session["_auth_user_id"])
+
+
+def has(role: str, permission: str | None) -> bool:
+    return permission is None or list(Role).index(Role(role)) >= list(Role).index(PERMISSIONS[permission])
 
 
 @pytest.mark.parametrize("role", Role.values)
@@ -82,25 +132,91 @@ def test_every_page_answers_each_role_as_its_permission_says(
     role: str, as_role: Callable[[str], Client], world: dict[str, Model]
 ) -> None:
     client = as_role(role)
-    operator: Any = client.session["_auth_user_id"]
     for name in names():
-        permission = needed(name)
-        may = permission is None or list(Role).index(Role(role)) >= list(Role).index(PERMISSIONS[permission])
-        url = address(name, world).replace("/operators/1/", f"/operators/{operator}/")
+        url = address(name, world, operator_of(client))
         answer = client.get(url)
-        assert answer.status_code == (200 if may else 403), f"{role} at {url}: {answer.status_code}"
+        assert answer.status_code == (200 if has(role, needed(name)) else 403), f"{role} at {url}: {answer.status_code}"
+
+
+@pytest.mark.parametrize("role", Role.values)
+def test_every_post_is_taken_from_the_roles_that_may(
+    role: str, as_role: Callable[[str], Client], world: dict[str, Model]
+) -> None:
+    """Posted is nothing that any form would take: who may hears what is wrong with it, who may not is refused."""
+    for name in sorted({*names(), *ACTIONS} - {"logout"}):
+        sid = transaction.savepoint()
+        client = as_role(role)
+        url = address(name, world, operator_of(client))
+        answer = client.post(url, {"name": ""})
+        if name in READ_ALONE or name.endswith("-list"):
+            assert answer.status_code in (200, 403, 405), f"{role} at {url}: {answer.status_code}"
+        elif has(role, needed_to_post(name)):
+            assert answer.status_code in (200, 302, 404, 409, 422), f"{role} at {url}: {answer.status_code}"
+        else:
+            assert answer.status_code == 403, f"{role} at {url}: {answer.status_code}"
+        transaction.savepoint_rollback(sid)
+
+
+@pytest.mark.parametrize("role", Role.values)
+def test_what_a_role_may_not_do_leaves_no_trace(
+    role: str, as_role: Callable[[str], Client], world: dict[str, Model]
+) -> None:
+    client = as_role(role)
+    before = ChangeSet.objects.count()
+    for name in sorted({*names(), *ACTIONS} - {"logout"}):
+        if not has(role, needed_to_post(name)):
+            client.post(address(name, world, operator_of(client)), {"name": "stolen"})
+            assert ChangeSet.objects.count() == before, name
+
+
+@pytest.mark.parametrize("method", ["put", "delete", "patch"])
+def test_no_other_method_does_anything(method: str, as_role: Callable[[str], Client], world: dict[str, Model]) -> None:
+    client = as_role("owner")
+    before, failed = ChangeSet.objects.count(), []
+    for name in sorted({*every_name()} - {"oidc-begin", "oidc-callback"}):
+        answer = getattr(client, method)(address(name, world, operator_of(client)))
+        failed += [name] if answer.status_code not in (302, 403, 405) and name not in ANSWERS_ALL else []
+    assert not failed
+    assert ChangeSet.objects.count() == before
+
+
+# Read alone, whatever the method says.
+ANSWERS_ALL = {"overview", "changes", "changes-detail", "healthz", "jwks"}
+
+
+@pytest.mark.parametrize("name", sorted(ACTIONS))
+def test_an_action_is_no_link(name: str, as_role: Callable[[str], Client], world: dict[str, Model]) -> None:
+    client = as_role("owner")
+    assert client.get(address(name, world, operator_of(client))).status_code == 405
+
+
+@pytest.mark.parametrize("name", sorted(ASKING))
+def test_it_is_asked_again_before_what_is_secret_or_dangerous(
+    name: str, as_role: Callable[[str], Client], world: dict[str, Model]
+) -> None:
+    client = as_role("owner")
+    session = client.session
+    session["proved_at"] = 0
+    session.save()
+    url = address(name, world, operator_of(client))
+    for answer in ([] if name in ACTIONS else [client.get(url)]) + [client.post(url, {"name": ""})]:
+        assert (answer.status_code, answer["Location"].partition("?")[0]) == (302, "/confirm/"), url
 
 
 def test_without_a_login_every_page_leads_to_the_login(client: Client, world: dict[str, Model]) -> None:
-    for name in names():
-        answer = client.get(address(name, world))
+    for name in [*names(), *ACTIONS]:
+        answer = client.post(address(name, world)) if name in ACTIONS else client.get(address(name, world))
         assert answer.status_code == 302, name
         assert answer["Location"].startswith("/login/?next="), name
 
 
 @pytest.mark.parametrize("name", sorted(PUBLIC))
 def test_public_pages_need_no_login(name: str, client: Client, db: None) -> None:
-    assert client.get(reverse(name)).status_code == 200
+    """The second step leads back to the first; and there is no identity provider here."""
+    expected = {"login-second": 302, "oidc-begin": 404, "oidc-callback": 404}
+    answer = client.get(reverse(name))
+    assert answer.status_code == expected.get(name, 200)
+    assert answer.get("Location", "/login/") == "/login/"
 
 
 @pytest.mark.parametrize("kind", sorted(SECTIONS))

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from django.core.management import call_command
 from django.core.management.base import CommandError
-from hypothesis import given
+from hypothesis import given, settings
 
 from console.renames import follow
 from gateway.audit import change_set, record_test
@@ -54,7 +54,8 @@ def refused(made: ChangeSet) -> str:
 # --- the law ---
 
 
-@few
+@pytest.mark.timeout(240)
+@settings(few, max_examples=12)
 @given(topologies(), topologies())
 def test_undo_is_the_inverse_of_any_change(one: Topology, other: Topology) -> None:
     with taken_back():
@@ -155,7 +156,7 @@ def test_a_key_that_was_exchanged_is_the_old_one_again() -> None:
     assert Keystore.objects.get().open_private_key() == first
 
 
-def test_kept_secrets_are_sealed_and_bound_to_their_change(settings: Any) -> None:
+def test_kept_secrets_are_sealed_and_bound_to_their_change() -> None:
     endpoint = factories.EndpointFactory(identity="basic", username="batch", password="the first password")
     for password in ("the second password", "the third password"):
         with change_set("tests", "another password"):

@@ -44,8 +44,11 @@ class Command(BaseCommand):
         _check_addresses(nodes, console)
         programs = [_relay(node) for node in nodes]
         if console is not None:
-            programs.append(_gunicorn(console, options["access_log"]))
-            programs.append(Program("crls", (sys.executable, "-u", "-m", "console", "fetch-crls", "--watch")))
+            programs += [
+                _gunicorn(console, options["access_log"]),
+                _reverting(),
+                Program("crls", (sys.executable, "-u", "-m", "console", "fetch-crls", "--watch")),
+            ]
         supervisor = Supervisor(programs, sys.stdout.buffer)
         about = _about(nodes, console)
         connections.close_all()
@@ -114,6 +117,10 @@ def _check_not_running(node: str) -> None:
     except ControlError:
         return
     raise CommandError(f"Node {node} runs already. Stop it first: Ctrl-C where it runs, or SIGTERM to its process.")
+
+
+def _reverting() -> Program:
+    return Program("reverting", (sys.executable, "-u", "-m", "console", "revert-unconfirmed"))
 
 
 def _relay(node: str) -> Program:

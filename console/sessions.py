@@ -1,0 +1,75 @@
+"""Sessions in rows that know their operator, so that they can be listed and ended."""
+
+import time
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import SESSION_KEY
+from django.contrib.sessions.backends.db import SessionStore as Rows
+from django.http import HttpRequest
+from django.utils import timezone
+
+from console.models import Operator, Session
+
+LOGIN = "login"  # key in a session: how it began
+PROVED = "proved_at"  # key in a session: when the operator last proved who he is, seconds since 1970
+_NOTED = timedelta(minutes=1)  # how exactly it is known when a session was last used
+_AGENT = 200  # characters of a browser's name that are kept
+
+
+class SessionStore(Rows):
+    seen_at: Any = None
+
+    @classmethod
+    def get_model_class(cls) -> type[Session]:
+        return Session
+
+    def _get_session_from_db(self) -> Session | None:
+        row: Session | None = super()._get_session_from_db()  # type: ignore[misc]
+        self.seen_at = row.seen_at if row is not None else None
+        return row
+
+    def create_model_instance(self, data: dict[str, Any]) -> Session:
+        row: Session = super().create_model_instance(data)  # type: ignore[assignment]
+        operator = data.get(SESSION_KEY)
+        row.operator_id = int(operator) if operator is not None else None
+        row.seen_at = timezone.now()
+        return row
+
+
+def note_login(sender: Any, request: HttpRequest, user: Operator, **_: Any) -> None:
+    """What the list of sessions shows. Connected to Django's signal: no login goes past it."""
+    request.session[LOGIN] = {
+        "at": time.time(),
+        "address": request.META.get("REMOTE_ADDR", ""),
+        "agent": request.META.get("HTTP_USER_AGENT", "")[:_AGENT],
+        "how": getattr(request, "proved_by", ""),
+    }
+    request.session[PROVED] = time.time()
+
+
+def is_over(request: HttpRequest) -> bool:
+    """Whether the login is too old, or has not been used for too long; notes that it was used now."""
+    session: Any = request.session
+    now = timezone.now()
+    began = session.get(LOGIN, {}).get("at", 0)
+    if time.time() - began > settings.SESSION_COOKIE_AGE:
+        return True
+    if session.seen_at is None:  # made in this very request
+        return False
+    if now - session.seen_at > timedelta(seconds=settings.CONSOLE_IDLE_SECONDS):
+        return True
+    if now - session.seen_at > _NOTED:
+        Session.objects.filter(pk=session.session_key).update(seen_at=now)
+    return False
+
+
+def end_all(operator: Operator, but: str | None = None) -> int:
+    """End an operator's sessions; how many there were. `but`: key of one that goes on."""
+    rows = Session.objects.filter(operator=operator).exclude(pk=but or "")
+    return rows.delete()[0]
+
+
+def remove_expired() -> None:
+    Session.objects.filter(expire_date__lt=timezone.now()).delete()

@@ -1,0 +1,99 @@
+"""The operators, kept by owners."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth import update_session_auth_hash
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import path
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from console import factors, sessions
+from console.forms.operators import OperatorForm
+from console.models import Operator
+from console.operators import entry_of
+from console.permissions import permission_required
+from console.sign_in import confirmed
+from console.views.account import sessions_of
+from console.views.pages import address_of, operator_of
+from gateway.audit import record_operators
+
+
+@require_safe
+@permission_required("change_operators")
+def operators(request: HttpRequest) -> HttpResponse:
+    rows = Operator.objects.select_related("authenticator").prefetch_related("passkeys")
+    return render(request, "account/operators.html", {"operators": rows})
+
+
+@sensitive_post_parameters()
+@require_http_methods(["GET", "POST"])
+@permission_required("change_operators")
+@confirmed
+@transaction.atomic
+def operator(request: HttpRequest, pk: int | None = None) -> HttpResponse:
+    """In one transaction: that an owner remains is checked and done at once."""
+    row: Any = get_object_or_404(Operator, pk=pk) if pk else None
+    before = entry_of(row) if row else None
+    form = OperatorForm(request.POST if request.method == "POST" else None, instance=row, by=request.user)
+    if form.is_bound and form.is_valid():
+        saved = form.save()
+        after = entry_of(saved)
+        if form.cleaned_data.get("new_password"):
+            if before is not None:
+                after |= {"password": "set anew"}
+            own = request.session.session_key if saved.pk == request.user.pk else None
+            sessions.end_all(saved, but=own)
+        record_operators(operator_of(request), address_of(request), saved.username, before, after)
+        if saved.pk == request.user.pk and form.cleaned_data.get("new_password"):
+            update_session_auth_hash(request, saved)
+        messages.success(request, f"Operator {saved} is saved.")
+        return redirect("operators")
+    context: dict[str, Any] = {"form": form, "row": row}
+    if row is not None:
+        context |= {"sessions": sessions_of(row, request), "factors": entry_of(row).get("second_factors", [])}
+    return render(request, "account/operator.html", context, status=422 if form.is_bound else 200)
+
+
+@require_POST
+@permission_required("change_operators")
+@confirmed
+@transaction.atomic
+def remove_factors(request: HttpRequest, pk: int) -> HttpResponse:
+    """For an operator who has lost them; his own are removed on his own page, where more is asked."""
+    row = get_object_or_404(Operator, pk=pk)
+    if row.pk == request.user.pk:
+        messages.error(request, "Your own second factors are on the page My account.")
+        return redirect("operators-edit", pk)
+    before = entry_of(row)
+    factors.remove_all(row)
+    sessions.end_all(row)
+    record_operators(operator_of(request), address_of(request), row.username, before, entry_of(row))
+    messages.success(request, f"{row} has no second factor any more, and is logged out.")
+    return redirect("operators-edit", pk)
+
+
+@require_POST
+@permission_required("change_operators")
+@transaction.atomic
+def end_sessions(request: HttpRequest, pk: int) -> HttpResponse:
+    row = get_object_or_404(Operator, pk=pk)
+    own = request.session.session_key if row.pk == request.user.pk else None
+    count = sessions.end_all(row, but=own)
+    entry = entry_of(row)
+    told = entry | {"sessions_ended": count}
+    record_operators(operator_of(request), address_of(request), row.username, entry, told)
+    messages.success(request, f"{count} session{'' if count == 1 else 's'} of {row} ended.")
+    return redirect("operators-edit", pk)
+
+
+urls = [
+    path("operators/", operators, name="operators"),
+    path("operators/add/", operator, name="operators-add"),
+    path("operators/<int:pk>/", operator, name="operators-edit"),
+    path("operators/<int:pk>/remove-factors/", remove_factors, name="operators-remove-factors"),
+    path("operators/<int:pk>/end-sessions/", end_sessions, name="operators-end-sessions"),
+]
