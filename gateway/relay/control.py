@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import struct
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,13 +68,12 @@ def call(state_dir: Path, node: str, message: Message, *, timeout: float = 5.0) 
     return answer
 
 
-class ControlServer:
-    """Answers questions about one node, one per connection."""
+class Door:
+    """A local socket that answers one question per connection, to this account alone."""
 
-    def __init__(self, node: "RelayNode", state_dir: Path, name: str) -> None:
-        self.node, self.path = node, socket_path(state_dir, name, node.worker)
-        others = range(1, node.workers) if node.worker == 0 else ()
-        self._others = [socket_path(state_dir, name, worker) for worker in others]
+    def __init__(self, path: Path, handle: Callable[[Message], Awaitable[Message]]) -> None:
+        """`handle` raises ControlError for what it cannot answer."""
+        self.path, self._handle = path, handle
         self._server: asyncio.Server | None = None
 
     async def open(self) -> None:
@@ -123,7 +123,18 @@ class ControlServer:
         finally:
             writer.close()
 
-    async def _handle(self, message: Message) -> Message:
+
+class ControlServer(Door):
+    """Answers questions about the node that runs in this process."""
+
+    def __init__(self, node: "RelayNode", state_dir: Path, name: str) -> None:
+        super().__init__(socket_path(state_dir, name, node.worker), self.handle)
+        self.node = node
+        others = range(1, node.workers) if node.worker == 0 else ()
+        self._others = [socket_path(state_dir, name, worker) for worker in others]
+
+    async def handle(self, message: Message) -> Message:
+        """Raises ControlError."""
         if self.node.snapshot is None:
             raise ControlError(f"Node {self.path.parent.name} is starting; ask again in a moment.")
         match message.get("op"):

@@ -1,0 +1,87 @@
+"""An installation whose nodes run on machines of their own, as far as one machine can play several: each has its own
+state folder, sees no database, and is enrolled like any."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gateway.relay.control import ControlError, call
+from tests.relay.installation import ROOT, START, Installation, free_port
+
+POSTERN_NODE = (sys.executable, "-m", "gateway.relay.cli")
+
+
+@dataclass
+class RemoteInstallation(Installation):
+    """`state_dir` is the console's; a node's own folder is `folder_of(name)`."""
+
+    links: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
+    couriers: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.env |= {"CONSOLE_NODES_BIND": self.links}
+        # A node gets nothing of the console's: not even the names of its settings.
+        self.node_env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+
+    def folder_of(self, name: str) -> Path:
+        return self.folder / f"machine-{name}"
+
+    def start_courier(self, **env: str) -> "subprocess.Popen[bytes]":
+        with (self.folder / f"courier-{len(self.couriers)}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "manage.py", "courier"], cwd=ROOT, env=self.env | env, stdout=log, stderr=log
+            )
+        self.couriers.append(process)
+        return process
+
+    def stop_courier(self, number: int = signal.SIGTERM) -> None:
+        courier = self.couriers.pop()
+        courier.send_signal(number)
+        courier.wait(20)
+
+    def enrol(self, name: str, **env: str) -> None:
+        bundle = self.manage("bundle", "--node", name).strip()
+        done = subprocess.run(
+            [*POSTERN_NODE, "enrol", "--state", str(self.folder_of(name)), "--wait", "20", "-"], input=bundle,
+            cwd=self.folder, env=self.node_env | env, capture_output=True, text=True, timeout=30,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr + self.logs()
+
+    def run(self, *names: str, options: tuple[str, ...] = ()) -> None:
+        for name in names:
+            with (self.folder / f"{name}.log").open("ab") as log:
+                self.nodes[name] = subprocess.Popen(
+                    [*POSTERN_NODE, "run", "--state", str(self.folder_of(name)), *options], cwd=self.folder,
+                    env=self.node_env, stdout=log, stderr=log, start_new_session=True,
+                )  # fmt: skip
+
+    def enrol_and_run(self, *names: str) -> "RemoteInstallation":
+        self.start_courier()
+        for name in names:
+            self.enrol(name)
+            self.run(name)
+        self.until(lambda: all(self.revision(name) is not None for name in names), "all are linked", START)
+        self.ready()
+        return self
+
+    def revision(self, name: str) -> int | None:
+        """In force, as the console is told; None where it is told nothing."""
+        try:
+            return int(self.state(name)["revision"])
+        except ControlError:
+            return None
+
+    def about(self, name: str) -> dict[str, Any]:
+        """What the node itself says of its configuration, on its own machine."""
+        told: dict[str, Any] = call(self.folder_of(name), name, {"op": "state"})["configuration"]
+        return told
+
+    def close(self) -> None:
+        super().close()
+        while self.couriers:
+            self.stop_courier()
