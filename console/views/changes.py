@@ -16,7 +16,7 @@ from gateway.models import Action, Change, ChangeSet, Link
 from gateway.topology.entries import SECTIONS
 
 _TONES = {Action.ADDED: "ok", Action.CHANGED: "warn", Action.REMOVED: "bad"}
-KINDS = {**TITLES, "operators": "Operators", "test_invoke": "Test invokes"}
+KINDS = {**TITLES, "operators": "Operators", "enrolments": "Machines of nodes", "test_invoke": "Test invokes"}
 SHOWN = 200  # objects of one change set on its page
 
 

@@ -33,6 +33,10 @@ class ControlError(Exception):
     """The node could not be asked; the message is fit for a page."""
 
 
+class NotRunning(ControlError):
+    """Nobody is behind the door."""
+
+
 def socket_path(state_dir: Path, node: str, worker: int = 0) -> Path:
     """Worker 0 is asked; it asks the others."""
     return state_dir / "nodes" / node / (f"control-{worker}.sock" if worker else "control.sock")
@@ -54,7 +58,7 @@ def call(state_dir: Path, node: str, message: Message, *, timeout: float = 5.0) 
             sock.sendall(frames.encode(message))
             answer = frames.receive(sock)
         except (FileNotFoundError, ConnectionRefusedError) as error:
-            raise ControlError(f"Node {node} does not run here. Start it: manage.py relay --node {node}") from error
+            raise NotRunning(f"Node {node} does not run here. Start it: manage.py relay --node {node}") from error
         except TimeoutError as error:
             raise ControlError(f"Node {node} did not answer within {timeout:.0f} s.") from error
         except PermissionError as error:

@@ -28,6 +28,7 @@ PAGES = {
     "operators-edit": "change_operators",
     "certificates-pem": "view",
     "ports-pair": "change_gateway",
+    "nodes-enrol": "change_identity",
     "keystores-generate": "change_identity",
     "keystores-renew": "change_identity",
     "keystores-request": "change_identity",
@@ -36,6 +37,7 @@ PAGES = {
 # Answer POST alone.
 ACTIONS = {
     "logout",
+    "nodes-disown",
     "certificates-block",
     "certificates-unblock",
     "certificates-unmap",

@@ -1,6 +1,7 @@
 """An installation whose nodes run on machines of their own, as far as one machine can play several: each has its own
 state folder, sees no database, and is enrolled like any."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,9 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from gateway.relay.control import ControlError, call
+from gateway.relay.statefolder import Identity, StateFolder
+from identity.core import authority
 from tests.relay.installation import ROOT, START, Installation, free_port
 
 POSTERN_NODE = (sys.executable, "-m", "gateway.relay.cli")
+
+
+_CERTIFY = """
+import json
+from gateway import enrolments
+from gateway.models import Node
+def certify(asked):
+    found = {}
+    for name, request in asked.items():
+        enrolments.offer(Node.objects.get(name=name), "test", None)
+        found[name] = enrolments.certify(name, request)
+    return json.dumps({"authority": enrolments.authority_row().certificate, "certificates": found})
+"""
 
 
 @dataclass
@@ -26,7 +42,8 @@ class RemoteInstallation(Installation):
         super().__post_init__()
         self.env |= {"CONSOLE_NODES_BIND": self.links}
         # A node gets nothing of the console's: not even the names of its settings.
-        self.node_env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+        path = f"{ROOT / 'tests' / 'relay' / 'machine'}:{ROOT}"
+        self.node_env = {"PATH": os.environ["PATH"], "PYTHONPATH": path, "PYTHONWARNINGS": "error"}
 
     def folder_of(self, name: str) -> Path:
         return self.folder / f"machine-{name}"
@@ -52,12 +69,22 @@ class RemoteInstallation(Installation):
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr + self.logs()
 
-    def run(self, *names: str, options: tuple[str, ...] = ()) -> None:
+    def enrol_all(self, *names: str) -> None:
+        """Many at once, without their bundles' journey; their keys are made here."""
+        keys = {name: authority.new_key() for name in names}
+        asked = {name: authority.request(key, name) for name, key in keys.items()}
+        given = json.loads(self.manage("shell", "-v0", "-c", f"{_CERTIFY}\nprint(certify({asked!r}))"))
+        for name, certificate in given["certificates"].items():
+            folder = StateFolder(self.folder_of(name))
+            folder.prepare()
+            folder.save_identity(Identity(name, "internal", certificate, given["authority"], keys[name], (self.links,)))
+
+    def run(self, *names: str, options: tuple[str, ...] = (), **env: str) -> None:
         for name in names:
             with (self.folder / f"{name}.log").open("ab") as log:
                 self.nodes[name] = subprocess.Popen(
                     [*POSTERN_NODE, "run", "--state", str(self.folder_of(name)), *options], cwd=self.folder,
-                    env=self.node_env, stdout=log, stderr=log, start_new_session=True,
+                    env=self.node_env | env, stdout=log, stderr=log, start_new_session=True,
                 )  # fmt: skip
 
     def enrol_and_run(self, *names: str) -> "RemoteInstallation":
@@ -65,6 +92,10 @@ class RemoteInstallation(Installation):
         for name in names:
             self.enrol(name)
             self.run(name)
+        return self.linked(*names)
+
+    def linked(self, *names: str) -> "RemoteInstallation":
+        """Each is, and has a configuration; and every registration has a tunnel."""
         self.until(lambda: all(self.revision(name) is not None for name in names), "all are linked", START)
         self.ready()
         return self
