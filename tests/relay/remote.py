@@ -45,13 +45,24 @@ class RemoteInstallation(Installation):
         path = f"{ROOT / 'tests' / 'relay' / 'machine'}:{ROOT}"
         self.node_env = {"PATH": os.environ["PATH"], "PYTHONPATH": path, "PYTHONWARNINGS": "error"}
 
+    def within(self, machine: str) -> list[str]:
+        """What a command is begun with to run on a node's machine, or on the `console`'s."""
+        return []
+
+    def _command(self, name: str, command: str, *words: str) -> list[str]:
+        return [*self.within(name), *POSTERN_NODE, command, "--state", str(self.folder_of(name)), *words]
+
     def folder_of(self, name: str) -> Path:
         return self.folder / f"machine-{name}"
 
     def start_courier(self, **env: str) -> "subprocess.Popen[bytes]":
         with (self.folder / f"courier-{len(self.couriers)}.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "manage.py", "courier"], cwd=ROOT, env=self.env | env, stdout=log, stderr=log
+                [*self.within("console"), sys.executable, "manage.py", "courier"],
+                cwd=ROOT,
+                env=self.env | env,
+                stdout=log,
+                stderr=log,
             )
         self.couriers.append(process)
         return process
@@ -64,8 +75,8 @@ class RemoteInstallation(Installation):
     def enrol(self, name: str, **env: str) -> None:
         bundle = self.manage("bundle", "--node", name).strip()
         done = subprocess.run(
-            [*POSTERN_NODE, "enrol", "--state", str(self.folder_of(name)), "--wait", "20", "-"], input=bundle,
-            cwd=self.folder, env=self.node_env | env, capture_output=True, text=True, timeout=30,
+            self._command(name, "enrol", "--wait", "20", "-"), input=bundle, cwd=self.folder,
+            env=self.node_env | env, capture_output=True, text=True, timeout=30,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr + self.logs()
 
@@ -83,8 +94,8 @@ class RemoteInstallation(Installation):
         for name in names:
             with (self.folder / f"{name}.log").open("ab") as log:
                 self.nodes[name] = subprocess.Popen(
-                    [*POSTERN_NODE, "run", "--state", str(self.folder_of(name)), *options], cwd=self.folder,
-                    env=self.node_env | env, stdout=log, stderr=log, start_new_session=True,
+                    self._command(name, "run", *options), cwd=self.folder, env=self.node_env | env,
+                    stdout=log, stderr=log, start_new_session=True,
                 )  # fmt: skip
 
     def enrol_and_run(self, *names: str) -> "RemoteInstallation":
