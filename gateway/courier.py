@@ -51,6 +51,7 @@ ASK_TIMEOUT = 10.0  # seconds for an answer
 INVOKE_TIMEOUT = 60.0  # the same for a test invoke, which has a timeout of its own
 MANY_DIFFERENCES = 50  # after which a node is given the whole, to start from
 FIRST_DELAY, LAST_DELAY = 0.2, 5.0  # seconds before an edge is dialled again: doubling, with jitter
+STRANGERS = 32  # callers without a certificate who are listened to at a time
 NOTE_SECONDS = 15.0  # between two notes that a node was heard of
 
 T = TypeVar("T")
@@ -83,6 +84,7 @@ class Courier:
         self._server: asyncio.Server | None = None
         self._calls: set[asyncio.Task[None]] = set()
         self._database_problem = ""
+        self._strangers = 0
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Until `stopping`. Raises OSError where `bind` cannot be had."""
@@ -130,6 +132,9 @@ class Courier:
             self._database_problem = str(error)
             return
         self._database_problem = ""
+        if self._server is not None and credentials is not self.credentials:  # renewed: it is to be shown
+            self._server.close()
+            self._server = None
         self.revision, self.known, self.credentials = revision, known, credentials
         for name in self.remotes.keys() - known.keys():
             log.info("node %s is no longer one of other machines'", name)
@@ -176,7 +181,13 @@ class Courier:
 
     async def _enrol_caller(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str) -> None:
         """Whoever comes without a certificate has a bundle, or nothing."""
-        message, _ = await asyncio.wait_for(link.receive(reader), ASK_TIMEOUT)
+        if self._strangers >= STRANGERS:
+            raise LinkError("too many come without a certificate at once")
+        self._strangers += 1
+        try:
+            message, _ = await asyncio.wait_for(link.receive(reader, link.MAX_STRANGER), ASK_TIMEOUT)
+        finally:
+            self._strangers -= 1
         try:
             answer = await self._certified(message)
         except (EnrolmentError, AuthorityError) as error:
@@ -223,15 +234,21 @@ class Remote:
         return self.known.node
 
     async def open(self) -> None:
-        self._door = Door(socket_path(self.courier.state_dir, self.name), self._asked)
-        try:
-            await self._door.open()
-        except (ControlError, OSError) as error:
-            # Another courier of this machine, or the node itself: it answers there.
-            log.warning("node %s has no door here: %s", self.name, error)
-            self._door = None
+        await self._open_door()
         if self.known.role == Role.EDGE:
             self._dialling = asyncio.create_task(self._dial())
+
+    async def _open_door(self) -> None:
+        if self._door is not None:
+            return
+        door = Door(socket_path(self.courier.state_dir, self.name), self._asked)
+        try:
+            await door.open()
+        except (ControlError, OSError) as error:
+            # Another courier of this machine, or the node itself, which ran here until now: that one answers there.
+            log.warning("node %s has no door here yet: %s", self.name, error)
+        else:
+            self._door = door
 
     async def close(self) -> None:
         if self._dialling is not None:
@@ -361,6 +378,7 @@ class Remote:
             self.asker.close()
         asker = self.asker = Asker(reader, writer)
         self.certificate = shown
+        await self._open_door()
         reading = asyncio.create_task(asker.run())
         keeping = asyncio.create_task(self._keep_up(asker))
         try:

@@ -42,6 +42,7 @@ class Agent:
         self.confirmed: float | None = None  # when the console last said that nothing newer is there
         self.refused: Message | None = None  # the last delivery that was, and why
         self.problem = ""  # why the console was not reached; "" where it was, or is not dialled
+        self._linked = 0  # links on which the console has proved itself
         self._noted = 0.0
         self._new_key: str | None = None
         self._applying = asyncio.Lock()
@@ -105,8 +106,8 @@ class Agent:
         return {
             "revision": self.revision,
             "age": self.age,
-            "linked": bool(self._links),
-            "problem": "" if self._links else self.problem,
+            "linked": self._linked > 0,
+            "problem": "" if self._linked else self.problem,
             "refused": self.refused,
             "certificate_ends": self.identity.pair.parsed.not_valid_after_utc.timestamp(),
         }
@@ -209,11 +210,13 @@ class Agent:
             self._note_problem(f"what is there is not the console: {error}")
             await link.closed(writer)
             return
+        self._linked += 1
         try:
             await link.answer(reader, writer, self._answer)
         except (*link.ENDED, TimeoutError) as error:
             self._note_problem(f"the link ended: {error or type(error).__name__}")
         finally:
+            self._linked -= 1
             await link.closed(writer)
 
     # --- what the console asks ---

@@ -29,6 +29,7 @@ PATH = "/.well-known/postern-node"
 PROTOCOL = "postern-link/1"
 MAX_HEAD = 4096  # bytes of the upgrade's answer
 MAX_MESSAGE = 32 * 1024 * 1024  # bytes without a body; what a node tells of 1,000 refusals is the largest
+MAX_STRANGER = 16 * 1024  # bytes of what somebody without a certificate may say; nothing may be attached
 PING_SECONDS = 5.0  # between two questions of the console to an idle node
 SILENCE = 20.0  # seconds without a word after which a link counts as dead
 CLOSE_TIMEOUT = 2.0  # seconds for the other side's goodbye
@@ -113,12 +114,12 @@ async def send(writer: asyncio.StreamWriter, message: Message, body: bytes | Non
     await writer.drain()
 
 
-async def receive(reader: asyncio.StreamReader) -> tuple[Message, bytes]:
+async def receive(reader: asyncio.StreamReader, limit: int = MAX_MESSAGE) -> tuple[Message, bytes]:
     """The next message and what is attached. Raises FrameError, LinkError at the end."""
     try:
-        message = await frames.read(reader, MAX_MESSAGE)
+        message = await frames.read(reader, limit)
         size = message.get("attached", 0)
-        if not isinstance(size, int) or not 0 <= size <= frames.MAX_FRAME:
+        if not isinstance(size, int) or not 0 <= size <= (frames.MAX_FRAME if limit == MAX_MESSAGE else 0):
             raise FrameError(f"{size!r} bytes attached")
         return message, await reader.readexactly(size) if size else b""
     except asyncio.IncompleteReadError as error:

@@ -3,9 +3,11 @@
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from io import StringIO
 from typing import Any
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -167,3 +169,33 @@ def test_where_internal_nodes_dial_is_where_the_console_does_too(edge: Node) -> 
     assert enrolments.addresses_of(edge, "edge.example:9443") == [
         "edge.example:9443", edge.ports.get(name="reg").bind
     ]  # fmt: skip
+
+
+def test_an_enrolled_node_keeps_its_name_and_role(owner: Client, edge: Node) -> None:
+    enrolled(edge)
+    url = reverse("nodes-edit", args=[edge.pk])
+    for changed in ({"name": "other", "role": "edge"}, {"name": edge.name, "role": "standalone"}):
+        answer = owner.post(url, changed)
+        assert answer.status_code == 422 and "disown the machine first" in answer.content.decode()
+    assert owner.post(url, {"name": edge.name, "role": "edge", "description": "in the DMZ"}).status_code == 302
+    owner.post(reverse("nodes-disown", args=[edge.pk]))
+    assert owner.post(url, {"name": "other", "role": "edge"}).status_code == 302
+
+
+def test_an_enrolled_node_is_not_run_here(edge: Node) -> None:
+    enrolled(edge)
+    with pytest.raises(CommandError, match="machine of its own"):
+        call_command("relay", "--node", edge.name)
+    with pytest.raises(CommandError, match="machine of its own"):
+        call_command("serve", "--no-console", "--node", edge.name)
+
+
+def test_a_bundle_and_disowning_are_commands_too(edge: Node) -> None:
+    out = StringIO()
+    call_command("bundle", "--node", edge.name, "--address", "edge.example:9443", stdout=out)
+    assert read_bundle(out.getvalue()).node == edge.name
+    call_command("disown", "--node", edge.name, stdout=out)
+    assert "goes on with" in out.getvalue() and enrolments.known_nodes() == {}
+    for command, *words in (("bundle", "nobody"), ("bundle", edge.name, "--address", "x"), ("disown", "nobody")):
+        with pytest.raises(CommandError):
+            call_command(command, "--node", *words, stdout=out)
