@@ -42,9 +42,11 @@ def make(tmp_path: Path, backend: Backend) -> Iterator[Make]:
 
 
 @pytest.fixture(scope="module")
-def apart(tmp_path_factory: pytest.TempPathFactory, backend: Backend) -> Iterator[RemoteInstallation]:
+def apart(tmp_path_factory: pytest.TempPathFactory, shared_backend: Backend) -> Iterator[RemoteInstallation]:
     """Edge and internal node are enrolled and linked. Nothing may be changed in it."""
-    installation = RemoteInstallation(tmp_path_factory.mktemp("apart"), forum_pki(), forum_topology(backend.port))
+    installation = RemoteInstallation(
+        tmp_path_factory.mktemp("apart"), forum_pki(), forum_topology(shared_backend.port)
+    )
     try:
         yield installation.enrol_and_run("edge", "inside")
     finally:

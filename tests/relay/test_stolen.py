@@ -29,10 +29,10 @@ class Lie:
 
 
 @pytest.fixture(scope="module")
-def stolen(tmp_path_factory: pytest.TempPathFactory, backend: Backend) -> Iterator[RemoteInstallation]:
+def stolen(tmp_path_factory: pytest.TempPathFactory, shared_backend: Backend) -> Iterator[RemoteInstallation]:
     """The edge is gone, and its folder is in the attacker's hands. The channel may carry Partners of one authority;
     one of its partners may come by the internal node's own port alone."""
-    topology, pki = forum_topology(backend.port), forum_pki()
+    topology, pki = forum_topology(shared_backend.port), forum_pki()
     other = authority("CN=Other CA,O=Acme")
     pki |= {
         "other-ca": other,
