@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.conf import settings
 from django.db.models import Model, Q
 from django.urls import reverse
 from django.utils import timezone
 
+from console.nodes import ask, enrolled
 from console.nouns import label_of, url_of
-from gateway.models import Node, Port, PortType, Registration, Unconfirmed
+from gateway.models import Enrolment, Node, Port, PortType, Registration, Unconfirmed
 from gateway.models.unconfirmed import State
-from gateway.relay import control
 from gateway.relay.control import ControlError
 from identity.models import Certificate, Keystore, Truststore, Usage
 from identity.models.truststores import Revocation, RevocationList, RevocationSource, TrustedCertificate
@@ -27,6 +26,7 @@ ASK_SECONDS = 1.5  # for a node to tell its state
 ASKED_AT_ONCE = 16
 SOON = timedelta(days=30)
 LATE = timedelta(minutes=10)  # by which a revocation list may be fetched later than it should be
+OVERDUE = timedelta(days=20)  # machines of nodes renew theirs from 30 days on: who is late was not linked for long
 EXPIRIES_SHOWN = 8
 
 
@@ -83,15 +83,14 @@ def ask_nodes(nodes: Iterable[Node]) -> list[NodeState]:
     nodes = list(nodes)
     if not nodes:
         return []
+    elsewhere = enrolled()
     with ThreadPoolExecutor(min(len(nodes), ASKED_AT_ONCE)) as pool:
-        return list(pool.map(_ask, nodes))
+        return list(pool.map(lambda node: _ask(node, elsewhere), nodes))
 
 
-def _ask(node: Node) -> NodeState:
+def _ask(node: Node, elsewhere: set[str]) -> NodeState:
     try:
-        return NodeState(
-            node, control.call(settings.POSTERN_STATE_DIR, node.name, {"op": "state"}, timeout=ASK_SECONDS)
-        )
+        return NodeState(node, ask(node.name, {"op": "state"}, timeout=ASK_SECONDS, elsewhere=elsewhere))
     except ControlError as error:
         return NodeState(node, None, str(error))
 
@@ -179,6 +178,11 @@ def _nodes(states: list[NodeState], revision: int) -> Iterable[Concern]:
         url = url_of(state.node)
         if state.told is None:
             yield Concern("bad", f"Node {state.node} does not answer", url, state.problem)
+            continue
+        refused = state.told.get("configuration", {}).get("refused")
+        if refused:
+            hint = f"{refused['words']}. What was in force before still is, and this is tried again."
+            yield Concern("bad", f"Node {state.node} refuses its configuration", url, hint)
         elif state.told["revision"] != revision:
             hint = (
                 f"It works by revision {state.told['revision']}. A change is taken over within seconds; "
@@ -213,6 +217,9 @@ def expiries(now: datetime) -> Iterable[Concern]:
         for row in Certificate.objects.logging_in().filter(until).select_related("user")
     ]
     found += [(row.not_after, f"Keystore {row}", row) for row in Keystore.objects.filter(until)]
+    machines = Enrolment.objects.enrolled().filter(certificate_ends__lt=now + OVERDUE).select_related("node")
+    found += [(row.certificate_ends or now, f"The certificate of node {row.node}'s machine", row.node)
+              for row in machines]  # fmt: skip
     registrations = Registration.objects.filter(until, enabled=True)
     found += [(row.not_after, f"The certificate of registration {row}", row) for row in registrations]
     for anchor in TrustedCertificate.objects.filter(until).select_related("truststore"):
@@ -245,6 +252,8 @@ def _what_to_do(row: Model, over: bool) -> str:
             return "Its callers are refused." if over else "Ask its holder for the renewal, and upload that beside it."
         case Truststore():
             return "What hangs on it is refused." if over else "Add its successor to the truststore."
+        case Node():
+            return "It renews by itself while the node is linked; after its end, enrol the machine again."
         case _:
             return f"Whoever checks it refuses {label_of(row)}." if over else "Get it renewed, and replace it there."
 

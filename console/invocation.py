@@ -5,11 +5,9 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from django.conf import settings
-
+from console.nodes import ask, enrolled
 from gateway.core.snapshot import SnapshotError
 from gateway.models import Port
-from gateway.relay import control
 from gateway.relay.control import ControlError
 from gateway.simulation import simulate
 from identity.models import Certificate, Keystore
@@ -90,9 +88,8 @@ def send(invocation: Invocation) -> dict[str, Any]:
         "password": password,
         "timeout": TIMEOUT,
     }
-    node = invocation.port.node.name
     try:
-        return control.call(settings.POSTERN_STATE_DIR, node, message, timeout=TIMEOUT + CONNECT)
+        return ask(invocation.port.node.name, message, timeout=TIMEOUT + CONNECT, elsewhere=enrolled())
     except ControlError as error:
         raise InvocationError(str(error)) from error
 

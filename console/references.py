@@ -40,7 +40,7 @@ def _referrers(row: Model) -> list[Model]:
     found: list[Model] = []
     for relation in row._meta.related_objects:
         manager = getattr(row, relation.get_accessor_name() or "", None)
-        if manager is None:
+        if manager is None or relation.one_to_one:  # its own machine and status go with it
             continue
         others = manager.select_related("port") if relation.related_model is Dial else manager.all()
         found += [other.port if isinstance(other, Dial) else other for other in others]

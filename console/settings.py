@@ -56,6 +56,10 @@ POSTERN_WORKERS = env.int("POSTERN_WORKERS", default=1)
 POSTERN_STATUS: dict[str, str] = env.dict("POSTERN_STATUS", default={})
 POSTERN_ACCESS_LOG = env.str("POSTERN_ACCESS_LOG", default="")
 
+# Nodes on machines of their own: where the courier takes their links, and at which addresses they reach it.
+CONSOLE_NODES_BIND = env.str("CONSOLE_NODES_BIND", default="")
+CONSOLE_NODES_ADDRESS = env.list("CONSOLE_NODES_ADDRESS", default=[CONSOLE_NODES_BIND] if CONSOLE_NODES_BIND else [])
+
 # The signed identity header `Postern-Identity` that a service may ask for (identity_headers: jwt).
 POSTERN_JWT_KEYSTORE = env.str("POSTERN_JWT_KEYSTORE", default="")
 POSTERN_JWT_ISSUER = env.str("POSTERN_JWT_ISSUER", default="postern")

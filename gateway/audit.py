@@ -163,6 +163,15 @@ def record_operators(
     record_event(actor, f"operator {name} {action.value}", address, change)
 
 
+def record_enrolment(
+    actor: str, address: str | None, name: str, before: dict[str, Any] | None, after: dict[str, Any], message: str
+) -> None:
+    """Which machine is believed to be a node changed; that configures none."""
+    action = Action.ADDED if before is None else Action.CHANGED
+    change = Change(action=action, kind="enrolments", name=name, before=before, after=after)
+    record_event(actor, message, address, change)
+
+
 def _record(
     actor: str,
     message: str,

@@ -16,7 +16,13 @@ from gateway.models import Action, Change, ChangeSet, Link, Unconfirmed
 from gateway.topology.entries import SECTIONS
 
 _TONES = {Action.ADDED: "ok", Action.CHANGED: "warn", Action.REMOVED: "bad"}
-KINDS = {**TITLES, "operators": "Operators", "test_invoke": "Test invokes", "unconfirmed": "Confirmations"}
+KINDS = {
+    **TITLES,
+    "operators": "Operators",
+    "enrolments": "Machines of nodes",
+    "test_invoke": "Test invokes",
+    "unconfirmed": "Confirmations",
+}
 SHOWN = 200  # objects of one change set on its page
 
 

@@ -221,6 +221,7 @@ def edit_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
             "form": form,
             "row": row,
             "may_change": may_change,
+            "may_enrol": request.user.may("change_identity"),  # type: ignore[union-attr]
             "references": references(row) if row else [],
             "changes": changes_of(noun.kind, row) if row else [],
             "blocking": blocking_of(row) if row else None,

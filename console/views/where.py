@@ -15,6 +15,7 @@ from console.forms.ports import PairForm, PortForm
 from console.forms.stores import RegistrationForm
 from console.nouns import url_of
 from console.permissions import permission_required
+from console.views import machines
 from console.views.pages import (
     DESCRIPTION,
     NAME,
@@ -111,6 +112,8 @@ def _ways_to_add_ports() -> list[tuple[str, str]]:
 NODES = Noun(
     kind="nodes",
     form=NodeForm,
+    template="nodes/edit.html",
+    context=machines.about,
     lede="The relay processes: edges in the DMZ, internal nodes behind the inner firewall, which dial out to them.",
     columns=[NAME, Column("Role", _role, "role"), Column("Ports", lambda row: Cell(str(row.port_count))), DESCRIPTION],
     rows=lambda rows: rows.annotate(port_count=Count("ports")),

@@ -3,6 +3,7 @@
 from gateway.models.apis import API
 from gateway.models.audit import Action, AppendOnlyError, Change, ChangeSet, Head, KeptSecret, Link
 from gateway.models.endpoints import Endpoint, EndpointIdentity
+from gateway.models.enrolments import Authority, Enrolment, NodeStatus
 from gateway.models.nodes import Node, Role
 from gateway.models.ports import CipherSet, ClientAuth, Dial, Port, PortType, TLSVersion
 from gateway.models.registrations import Registration
@@ -13,6 +14,7 @@ __all__ = [
     "API",
     "Action",
     "AppendOnlyError",
+    "Authority",
     "Builtin",
     "Change",
     "ChangeSet",
@@ -21,10 +23,12 @@ __all__ = [
     "Dial",
     "Endpoint",
     "EndpointIdentity",
+    "Enrolment",
     "Head",
     "KeptSecret",
     "Link",
     "Node",
+    "NodeStatus",
     "Port",
     "PortType",
     "Registration",

@@ -1,5 +1,6 @@
 """Nodes: the roles that relay processes play."""
 
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 
@@ -27,3 +28,12 @@ class Node(Named):
                 violation_error_message="role is edge, internal or standalone.",
             ),
         ]
+
+    def clean(self) -> None:
+        super().clean()
+        # Its certificate says what it is called, and by its role it dials or is dialled.
+        enrolled = Node.objects.filter(pk=self.pk, enrolment__serial__gt="").first()
+        for field in ("name", "role"):
+            if enrolled is not None and getattr(enrolled, field) != getattr(self, field):
+                words = f"{enrolled.name} runs on a machine of its own, which knows it so: disown the machine first."
+                raise ValidationError({field: words})

@@ -1,5 +1,7 @@
 """`python -m gateway.relay --node NAME --state DIR --feed FD`: a process of one node, without Django.
 
+Without a feed, `python -m gateway.relay --state DIR` is `postern-node run`: a node on its own machine.
+
 Its configuration comes over the feed, a socket that it inherits: documents and differences in, acknowledgements
 out. The first document starts it; the end of the feed, like SIGTERM, makes it finish what is in flight and stop.
 """
@@ -7,7 +9,6 @@ out. The first document starts it; the end of the feed, like SIGTERM, makes it f
 import argparse
 import asyncio
 import logging
-import resource
 import signal
 import socket
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 import uvloop
 
 from gateway.core.snapshot import SnapshotError
-from gateway.relay import frames
+from gateway.relay import cli, frames
 from gateway.relay.access_log import AccessLog
 from gateway.relay.control import ControlError, ControlServer
 from gateway.relay.node import RelayNode
@@ -95,6 +96,8 @@ async def _take_documents(
 
 
 def main() -> int:
+    if not any(word.startswith("--feed") for word in sys.argv[1:]):
+        return cli.main(["run", *sys.argv[1:]])
     parser = argparse.ArgumentParser(prog="python -m gateway.relay", description=__doc__)
     parser.add_argument("--node", required=True)
     parser.add_argument("--state", required=True, type=Path)
@@ -106,19 +109,11 @@ def main() -> int:
         "--access-log", default="", help="a file that requests are written to, or - for standard output"
     )
     options = parser.parse_args()
-    _allow_many_files()
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    cli.prepare_process()
     feed = socket.socket(fileno=options.feed)
     feed.setblocking(False)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(run(options, feed))
-
-
-def _allow_many_files() -> None:
-    """Every connection is a file; what the account may have is more than what it starts with."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 if __name__ == "__main__":

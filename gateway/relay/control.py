@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import struct
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,10 @@ MAX_PATH = 107  # bytes of a socket's path (unix(7))
 
 class ControlError(Exception):
     """The node could not be asked; the message is fit for a page."""
+
+
+class NotRunning(ControlError):
+    """Nobody is behind the door."""
 
 
 def socket_path(state_dir: Path, node: str, worker: int = 0) -> Path:
@@ -53,7 +58,7 @@ def call(state_dir: Path, node: str, message: Message, *, timeout: float = 5.0) 
             sock.sendall(frames.encode(message))
             answer = frames.receive(sock)
         except (FileNotFoundError, ConnectionRefusedError) as error:
-            raise ControlError(f"Node {node} does not run here. Start it: manage.py relay --node {node}") from error
+            raise NotRunning(f"Node {node} does not run here. Start it: manage.py relay --node {node}") from error
         except TimeoutError as error:
             raise ControlError(f"Node {node} did not answer within {timeout:.0f} s.") from error
         except PermissionError as error:
@@ -67,13 +72,12 @@ def call(state_dir: Path, node: str, message: Message, *, timeout: float = 5.0) 
     return answer
 
 
-class ControlServer:
-    """Answers questions about one node, one per connection."""
+class Door:
+    """A local socket that answers one question per connection, to this account alone."""
 
-    def __init__(self, node: "RelayNode", state_dir: Path, name: str) -> None:
-        self.node, self.path = node, socket_path(state_dir, name, node.worker)
-        others = range(1, node.workers) if node.worker == 0 else ()
-        self._others = [socket_path(state_dir, name, worker) for worker in others]
+    def __init__(self, path: Path, handle: Callable[[Message], Awaitable[Message]]) -> None:
+        """`handle` raises ControlError for what it cannot answer."""
+        self.path, self._handle = path, handle
         self._server: asyncio.Server | None = None
 
     async def open(self) -> None:
@@ -123,7 +127,18 @@ class ControlServer:
         finally:
             writer.close()
 
-    async def _handle(self, message: Message) -> Message:
+
+class ControlServer(Door):
+    """Answers questions about the node that runs in this process."""
+
+    def __init__(self, node: "RelayNode", state_dir: Path, name: str) -> None:
+        super().__init__(socket_path(state_dir, name, node.worker), self.handle)
+        self.node = node
+        others = range(1, node.workers) if node.worker == 0 else ()
+        self._others = [socket_path(state_dir, name, worker) for worker in others]
+
+    async def handle(self, message: Message) -> Message:
+        """Raises ControlError."""
         if self.node.snapshot is None:
             raise ControlError(f"Node {self.path.parent.name} is starting; ask again in a moment.")
         match message.get("op"):

@@ -13,7 +13,7 @@ from gateway.core.errors import MessageError
 from gateway.core.reasons import GatewayReason, Reason
 from gateway.core.server_names import ServerNames
 from gateway.core.snapshot import Port, PortType
-from gateway.relay import handshake
+from gateway.relay import handshake, link
 from gateway.relay.connection import ServerConnection
 from gateway.relay.exchange import Exchange
 from gateway.relay.http1 import AT_REGISTRATION, Head, new_memo
@@ -56,10 +56,20 @@ class Listener:
         self._handshakes: dict[TLSLayer, float] = {}
         self.count = 0
 
-    @staticmethod
-    def _make_contexts(port: Port) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
+    def _make_contexts(self, port: Port) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
         """For handshakes, and for those that are watched; None for a port without TLS."""
-        return port_context(port), port_context(port, watch)
+
+        def watching(context: ssl.SSLContext) -> None:
+            watch(context)
+            self._admit_console(context)
+
+        return port_context(port, self._admit_console), port_context(port, watching)
+
+    def _admit_console(self, context: ssl.SSLContext) -> None:
+        """The console comes by registration ports too. That its certificate passes their handshake lets nobody
+        register: whoever does is judged by the port's truststore alone."""
+        if self.node.agent is not None and self.port.type is PortType.REGISTRATION:
+            context.load_verify_locations(cadata=self.node.agent.identity.authority)
 
     async def open(self) -> None:
         """Raises OSError where the address cannot be had."""
@@ -249,12 +259,41 @@ class Registrar(_ClientConnection):
         self.exchange = self._filling = exchange
         self.node.exchanges.add(exchange)
         try:
-            refusal = self._register(head)
+            refusal = self._link(head) if head.target == link.PATH else self._register(head)
         except MessageError as error:
             refusal = error.reason, error.words
         if refusal is not None:
             log.warning("port %s: registration from %s refused: %s: %s", self.port.name, self.peer, *refusal)
             exchange.refuse(*refusal)
+
+    def _link(self, head: Head) -> tuple[Reason, str] | None:
+        """Why not; None when this connection is the console's link from now on."""
+        agent = self.node.agent
+        if agent is None:
+            return GatewayReason.NOT_FOUND, "this node is not enrolled: it takes no link"
+        link.read_upgrade(head)
+        if not self.port.ip_access.admits(parse_address(self.peer)):
+            return GatewayReason.IP_DENIED, f"ip_access of port {self.port.name}"
+        if self.certificate is None or not agent.admits(self.certificate.der):
+            return IdentityReason.CERTIFICATE_UNTRUSTED, "only the console opens a link"
+        self._hand_over(link.upgraded())
+        gone = partial(self._listener.gone, self.peer)
+        self.transport.set_application(agent.take_over(self.transport, gone))
+        return None
+
+    def _hand_over(self, answer: bytes) -> None:
+        """Answer the upgrade; from here on the connection is another's, and the listener goes on counting it."""
+        self._parser.stop()
+        self.write(answer)
+        self.flush()
+        exchange = self.exchange
+        if exchange is not None:
+            exchange.done = True
+            self.node.exchanges.discard(exchange)
+        self.exchange = self._filling = None
+        self.over = True
+        self.node.connections.discard(self)
+        self.transport.notice_silence()
 
     def _register(self, head: Head) -> tuple[Reason, str] | None:
         """Why not; None when this connection is a tunnel from now on."""
@@ -286,19 +325,9 @@ class Registrar(_ClientConnection):
             )
         if self.node.draining:
             return GatewayReason.OVERLOADED, "the node stops"
-        self._parser.stop()
-        self.write(handshake.accepted(self.node.worker, self.node.workers))
-        self.flush()
-        exchange = self.exchange
-        if exchange is not None:
-            exchange.done = True
-            self.node.exchanges.discard(exchange)
-        self.exchange = self._filling = None
-        self.over = True
-        self.node.connections.discard(self)  # from here on it is the pool's; the listener goes on counting it
+        self._hand_over(handshake.accepted(self.node.worker, self.node.workers))
         clock = asked.time - time.time()
         gone = partial(self._listener.gone, self.peer)
         pool = self.node.tunnels[self.port.name]
-        self.transport.notice_silence()
         self.transport.set_application(pool.register(registration, asked.nonce, clock, self.transport, self.peer, gone))
         return None

@@ -88,6 +88,7 @@ class _Exposed(Collector):
 
     def collect(self) -> Iterator[Any]:
         metrics, state = self._metrics, self._state
+        yield from _configuration(state)
         requests = CounterMetricFamily(
             "postern_requests", "Requests answered or given up.", labels=["port", "service", "status", "reason"]
         )
@@ -148,3 +149,19 @@ def _by_registration(tunnels: Iterable[dict[str, Any]]) -> dict[tuple[str, str],
         counts["idle"] += row["idle"]
         counts["busy"] += row["busy"]
     return found
+
+
+def _configuration(state: dict[str, Any]) -> Iterator[Any]:
+    """How old what the node works by is; nothing of a node that a feed keeps up."""
+    told = state.get("configuration")
+    if told is None:
+        return
+    if told["age"] is not None:
+        yield GaugeMetricFamily(
+            "postern_configuration_age_seconds",
+            "Since the console last said that the configuration in force is the newest.",
+            value=told["age"],
+        )
+    yield GaugeMetricFamily(
+        "postern_console_linked", "Whether the console is linked with this node.", value=int(told["linked"])
+    )

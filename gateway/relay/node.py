@@ -10,7 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from email.utils import formatdate
 from time import perf_counter, time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -48,6 +48,9 @@ from identity.core.certificates import Certificate, CertificateError, from_der
 from identity.core.reasons import IdentityReason
 from identity.core.trace import words
 
+if TYPE_CHECKING:
+    from gateway.relay.agent import Agent
+
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 0.25  # how exact every timeout is
@@ -76,6 +79,7 @@ class RelayNode:
         self.tunnels: dict[str, TunnelPool] = {}
         self.diallers: dict[tuple[str, str, int, str], Dialler] = {}
         self.passwords = PasswordChecker()
+        self.agent: Agent | None = None  # of a node on its own machine; a feed has none
         self.draining = False
         self.requests = 0
         self.traces: OrderedDict[str, list[dict[str, Any]]] = OrderedDict()
@@ -355,8 +359,8 @@ class RelayNode:
         tunnels = [row for pool in self.tunnels.values() for row in pool.state()]
         tunnels += [dialler.state() for dialler in self.diallers.values()]
         return {
-            "node": self.snapshot.node,
-            "revision": self.snapshot.revision,
+            "node": self.snapshot.node if self.snapshot is not None else "",
+            "revision": self.snapshot.revision if self.snapshot is not None else -1,
             "clock": time(),
             "draining": self.draining,
             "requests": self.requests,
@@ -371,7 +375,7 @@ class RelayNode:
                 for name, listener in self.listeners.items()
             ],
             "tunnels": tunnels,
-        }
+        } | ({"configuration": self.agent.about()} if self.agent is not None else {})
 
     # --- time ---
 

@@ -23,14 +23,22 @@ Answer = tuple[int, str, bytes]  # status, content type, body
 
 
 class StatusServer:
-    """Answers at one address. `readiness` tells why the node is not ready, [] when it is."""
+    """Answers at one address.
+
+    `readiness` tells why the node is not ready, [] when it is; `configuration` how old what it works by is, where
+    that is not another process's to know.
+    """
 
     def __init__(
-        self, address: str, metrics: Callable[[], Awaitable[bytes]], readiness: Callable[[], list[str]]
+        self,
+        address: str,
+        metrics: Callable[[], Awaitable[bytes]],
+        readiness: Callable[[], list[str]],
+        configuration: Callable[[], dict[str, Any]] | None = None,
     ) -> None:
         """Raises ValueError: `address` is none to listen at."""
         self._host, self._port = parse_bind(address)
-        self._metrics, self._readiness = metrics, readiness
+        self._metrics, self._readiness, self._configuration = metrics, readiness, configuration
         self._server: asyncio.Server | None = None
         self._open = 0
 
@@ -81,7 +89,9 @@ class StatusServer:
                 return 200, "text/plain", b"ok\n"
             case "/readyz":
                 missing = self._readiness()
-                document = {"ready": not missing, "missing": missing}
+                document: dict[str, Any] = {"ready": not missing, "missing": missing}
+                if self._configuration is not None:
+                    document["configuration"] = self._configuration()
                 return (503 if missing else 200), "application/json", json.dumps(document).encode() + b"\n"
         return 404, "text/plain", b"/metrics, /healthz and /readyz are here\n"
 

@@ -138,11 +138,18 @@ def trust(context: ssl.SSLContext, truststore: Truststore) -> None:
 
 
 def _load(context: ssl.SSLContext, keystore: Keystore) -> None:
-    """`load_cert_chain` reads files only: the key goes through memory that has no name, and never to a disk."""
+    load_pair(context, b"".join(certificate.pem().encode() for certificate in keystore.chain) + keystore.key)
+
+
+def load_pair(context: ssl.SSLContext, pem: bytes) -> None:
+    """`load_cert_chain` reads files only: the key goes through memory that has no name, and never to a disk.
+
+    `pem`: the certificate, what is above it, and the key.
+    """
     handle = os.memfd_create("keystore", os.MFD_CLOEXEC)
     try:
         with open(handle, "wb", closefd=False) as memory:
-            memory.write(b"".join(certificate.pem().encode() for certificate in keystore.chain) + keystore.key)
+            memory.write(pem)
         context.load_cert_chain(f"/proc/self/fd/{handle}")
     finally:
         os.close(handle)

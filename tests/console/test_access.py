@@ -32,6 +32,7 @@ PAGES = {
     "certificates-pem": "view",
     "certificates-refused": "view",
     "ports-pair": "change_gateway",
+    "nodes-enrol": "change_identity",
     "keystores-generate": "change_identity",
     "keystores-renew": "change_identity",
     "keystores-request": "change_identity",
@@ -40,6 +41,7 @@ PAGES = {
 # Answer POST alone.
 ACTIONS = {
     "logout": None,
+    "nodes-disown": "change_identity",
     "changes-keep": "change_gateway",
     "changes-take-back": "change_gateway",
     "account-authenticator-remove": None,

@@ -18,7 +18,7 @@ from console.models import Operator
 from console.readiness import Readiness
 from console.supervisor import Program, Supervisor
 from gateway.core.addresses import join_host_port, parse_bind
-from gateway.models import Node, Port
+from gateway.models import Enrolment, Node, Port
 from gateway.relay.control import MAX_PATH, ControlError, call, socket_path
 
 WORKERS, THREADS = 2, 4  # of gunicorn
@@ -39,15 +39,18 @@ class Command(BaseCommand):
         _check_migrations()
         nodes = _nodes(options["node"])
         console = None if options["no_console"] else _address(options["bind"])
+        courier = console is not None and _has_remote_nodes()
         if console is None and not nodes:
             raise CommandError("There is nothing to run: no node is configured, and --no-console leaves out the rest.")
         _check_addresses(nodes, console)
-        programs = [_relay(node) for node in nodes]
+        programs = [_command(node, "relay", "--node", node) for node in nodes]
+        if courier:
+            programs.append(_command("courier", "courier"))
         if console is not None:
             programs += [
                 _gunicorn(console, options["access_log"]),
-                _reverting(),
-                Program("crls", (sys.executable, "-u", "-m", "console", "fetch-crls", "--watch")),
+                _command("reverting", "revert-unconfirmed"),
+                _command("crls", "fetch-crls", "--watch"),
             ]
         supervisor = Supervisor(programs, sys.stdout.buffer)
         about = _about(nodes, console)
@@ -77,10 +80,18 @@ def _check_migrations() -> None:
 def _nodes(wanted: list[str] | None) -> dict[str, list[Port]]:
     """Each node that is to run, with its ports that listen."""
     known = {node.name: node for node in Node.objects.all()}
+    elsewhere = set(Enrolment.objects.enrolled().values_list("node__name", flat=True))
     for name in wanted or ():
         if name not in known:
             raise CommandError(f"There is no node {name!r}. Configured: {', '.join(known) or 'none'}.")
-    return {name: list(node.ports.listening()) for name, node in known.items() if not wanted or name in wanted}
+        if name in elsewhere:
+            raise CommandError(f"Node {name} is enrolled: it runs on a machine of its own. Disown it to run it here.")
+    return {name: list(node.ports.listening()) for name, node in known.items()
+            if (not wanted or name in wanted) and name not in elsewhere}  # fmt: skip
+
+
+def _has_remote_nodes() -> bool:
+    return bool(settings.CONSOLE_NODES_BIND) or Enrolment.objects.remote().exists()
 
 
 def _address(bind: str) -> tuple[str, int]:
@@ -119,12 +130,8 @@ def _check_not_running(node: str) -> None:
     raise CommandError(f"Node {node} runs already. Stop it first: Ctrl-C where it runs, or SIGTERM to its process.")
 
 
-def _reverting() -> Program:
-    return Program("reverting", (sys.executable, "-u", "-m", "console", "revert-unconfirmed"))
-
-
-def _relay(node: str) -> Program:
-    return Program(node, (sys.executable, "-u", "-m", "console", "relay", "--node", node))
+def _command(name: str, *words: str) -> Program:
+    return Program(name, (sys.executable, "-u", "-m", "console", *words))
 
 
 def _gunicorn(address: tuple[str, int], access_log: bool) -> Program:

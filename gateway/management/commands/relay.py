@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from gateway.compile import UnknownNode
 from gateway.core.addresses import parse_bind
 from gateway.feed import Feed, Options
+from gateway.models import Enrolment
 from gateway.relay.handshake import MAX_WORKERS
 
 
@@ -33,6 +34,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         node = options["node"]
+        if Enrolment.objects.enrolled().filter(node__name=node).exists():
+            raise CommandError(f"Node {node} is enrolled: it runs on a machine of its own. Disown it to run it here.")
         if not 1 <= options["workers"] <= MAX_WORKERS:
             raise CommandError(f"--workers (POSTERN_WORKERS): give a number from 1 to {MAX_WORKERS}.")
         status_address = options["status"] or settings.POSTERN_STATUS.get(node, "")

@@ -1,0 +1,201 @@
+"""Nodes on machines of their own, as the console shows them: a bundle, what is known of the machine, disowning."""
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from gateway import enrolments
+from gateway.core.enrolment import EnrolmentError, read_bundle
+from gateway.models import Authority, Change, Enrolment, Node, NodeStatus
+from identity.core import authority
+from tests.factories import ExternalPortFactory, NodeFactory
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def edge() -> Node:
+    return ExternalPortFactory(registration_port__name="reg").node
+
+
+def bundle_on(page: str) -> str:
+    found = re.search(r"postern-enrolment-1\.[\w-]+", page)
+    assert found is not None
+    return found[0]
+
+
+def enrolled(node: Node) -> Enrolment:
+    """With a certificate, as after its bundle was used."""
+    enrolments.offer(node, "test", None)
+    enrolments.certify(node.name, authority.request(authority.new_key(), node.name))
+    return Enrolment.objects.get(node=node)
+
+
+def test_a_bundle_is_shown_once_and_its_secret_is_nowhere(owner: Client, edge: Node) -> None:
+    url = reverse("nodes-enrol", args=[edge.pk])
+    asked = owner.get(url).content.decode()
+    address = edge.ports.get(name="reg").bind
+    assert f'value="{address}"' in asked, "where it is known to be reached is filled in"
+    answer = owner.post(url, {"address": "edge.example:9443"})
+    assert answer["Cache-Control"].startswith("max-age=0, no-cache, no-store")
+    bundle = read_bundle(bundle_on(answer.content.decode()))
+    assert (bundle.node, bundle.role, bundle.listen) == (edge.name, "edge", address)
+    row = Enrolment.objects.get(node=edge)
+    assert row.address == "edge.example:9443" and row.is_awaited() and not row.is_enrolled
+    assert bundle.key not in bytes(row.proof_key), "what proves it is sealed"
+    change = Change.objects.get(kind="enrolments")
+    assert bundle.secret not in str(change.after) and change.after["state"] == "awaited"
+    page = owner.get(reverse("nodes-edit", args=[edge.pk])).content.decode()
+    assert "awaited" in page and bundle.secret not in page
+
+
+def test_an_edge_without_a_registration_port_cannot_be_reached(owner: Client) -> None:
+    node = NodeFactory()
+    answer = owner.post(reverse("nodes-enrol", args=[node.pk]), {"address": "edge.example:9443"})
+    assert answer.status_code == 422 and "no registration port" in answer.content.decode()
+
+
+def test_where_it_is_reached_has_to_be_an_address(owner: Client, edge: Node) -> None:
+    answer = owner.post(reverse("nodes-enrol", args=[edge.pk]), {"address": "edge"})
+    assert answer.status_code == 422
+    assert not Enrolment.objects.exists()
+
+
+def test_an_internal_node_needs_an_address_of_the_console(owner: Client, settings: Any) -> None:
+    node = NodeFactory(role="internal", name="inside")
+    url = reverse("nodes-enrol", args=[node.pk])
+    settings.CONSOLE_NODES_ADDRESS = []
+    assert "set CONSOLE_NODES_BIND" in owner.post(url).content.decode()
+    settings.CONSOLE_NODES_ADDRESS = ["console.example:9444"]
+    assert read_bundle(bundle_on(owner.post(url).content.decode())).consoles == ("console.example:9444",)
+
+
+def test_the_page_tells_what_is_in_force_and_what_is_on_its_way(owner: Client, edge: Node) -> None:
+    enrolled(edge)
+    now = timezone.now()
+    NodeStatus.objects.create(node=edge, courier="console:7", linked=True, since=now, heard=now, revision=7,
+                              in_force_since=now, on_way=8, on_way_since=now)  # fmt: skip
+    page = owner.get(reverse("nodes-edit", args=[edge.pk])).content.decode()
+    assert "linked</span> since" in page and "revision 7 since" in page and "revision 8 since" in page
+    NodeStatus.objects.update(linked=False, problem="edge.example:9443: no route to host")
+    page = owner.get(reverse("nodes-edit", args=[edge.pk])).content.decode()
+    assert "not linked" in page and "no route to host" in page
+
+
+def test_one_click_disowns_a_machine(owner: Client, edge: Node) -> None:
+    row = enrolled(edge)
+    serial = row.serial
+    answer = owner.post(reverse("nodes-disown", args=[edge.pk]), follow=True)
+    assert "disowned" in answer.content.decode() and "disable its registrations" in answer.content.decode()
+    assert serial not in str(enrolments.known_nodes())
+    change = Change.objects.filter(kind="enrolments").latest("id")
+    assert (change.before["certificate"], change.after["state"]) == (serial, "disowned")
+
+
+def test_the_overview_tells_whose_courier_is_missing(owner: Client, edge: Node) -> None:
+    enrolled(edge)
+    page = owner.get(reverse("overview")).content.decode()
+    assert "runs on a machine of its own" in page and "manage.py courier" in page
+
+
+def test_a_machine_that_did_not_renew_is_a_concern(owner: Client, edge: Node) -> None:
+    enrolled(edge)
+    assert "machine ends in" not in owner.get(reverse("overview")).content.decode()
+    Enrolment.objects.update(certificate_ends=timezone.now() + timedelta(days=12, hours=1))
+    assert f"The certificate of node {edge}" in owner.get(reverse("overview")).content.decode()
+
+
+@pytest.mark.parametrize("role", ["viewer", "operator"])
+def test_a_bundle_is_for_those_who_may_change_whom_is_trusted(
+    as_role: Callable[[str], Client], edge: Node, role: str
+) -> None:
+    client = as_role(role)
+    assert "Enrol on its own machine" not in client.get(reverse("nodes-edit", args=[edge.pk])).content.decode()
+    for name in ("nodes-enrol", "nodes-disown"):
+        assert client.post(reverse(name, args=[edge.pk])).status_code == 403
+
+
+# --- without pages ---
+
+
+def test_a_bundle_is_claimed_once(edge: Node) -> None:
+    enrolments.offer(edge, "test", None)
+    asked = authority.request(authority.new_key(), edge.name)
+    enrolments.certify(edge.name, asked)
+    with pytest.raises(EnrolmentError, match="no bundle for node"):
+        enrolments.certify(edge.name, asked)
+
+
+def test_a_bundle_ends(edge: Node) -> None:
+    enrolments.offer(edge, "test", None, now=timezone.now() - timedelta(hours=2))
+    assert enrolments.known_nodes() == {}
+    with pytest.raises(EnrolmentError, match="no bundle for node"):
+        enrolments.certify(edge.name, authority.request(authority.new_key(), edge.name))
+
+
+def test_a_newer_bundle_makes_the_one_before_worthless(edge: Node) -> None:
+    first, second = (enrolments.offer(edge, "test", None) for _ in range(2))
+    assert enrolments.known_nodes()[edge.name].proof_key == second.key != first.key
+
+
+def test_a_renewed_certificate_takes_over_once_it_is_used(edge: Node) -> None:
+    first = enrolled(edge).serial
+    pem = enrolments.renew(edge.name, authority.request(authority.new_key(), edge.name))
+    renewed = authority.Pair(pem, "").parsed
+    assert enrolments.known_nodes()[edge.name].serials == {first, authority.serial_of(renewed)}
+    enrolments.seen(edge.name, renewed)
+    assert enrolments.known_nodes()[edge.name].serials == {authority.serial_of(renewed)}
+
+
+def test_there_is_one_authority_and_its_console_is_renewed(edge: Node) -> None:
+    row = enrolments.authority_row()
+    assert enrolments.authority_row().certificate == row.certificate
+    assert b"PRIVATE KEY" not in bytes(row.key) + bytes(row.console_key)
+    old = authority.certify_console(row.pair, timezone.now() - timedelta(days=80))
+    Authority.objects.update(console_certificate=old.certificate)
+    after = enrolments.authority_row()
+    assert after.certificate == row.certificate and not authority.is_due(after.console.parsed, timezone.now())
+
+
+def test_where_internal_nodes_dial_is_where_the_console_does_too(edge: Node) -> None:
+    assert enrolments.addresses_of(edge, "edge.example:9443") == [
+        "edge.example:9443", edge.ports.get(name="reg").bind
+    ]  # fmt: skip
+
+
+def test_an_enrolled_node_keeps_its_name_and_role(owner: Client, edge: Node) -> None:
+    enrolled(edge)
+    url = reverse("nodes-edit", args=[edge.pk])
+    for changed in ({"name": "other", "role": "edge"}, {"name": edge.name, "role": "standalone"}):
+        answer = owner.post(url, changed)
+        assert answer.status_code == 422 and "disown the machine first" in answer.content.decode()
+    assert owner.post(url, {"name": edge.name, "role": "edge", "description": "in the DMZ"}).status_code == 302
+    owner.post(reverse("nodes-disown", args=[edge.pk]))
+    assert owner.post(url, {"name": "other", "role": "edge"}).status_code == 302
+
+
+def test_an_enrolled_node_is_not_run_here(edge: Node) -> None:
+    enrolled(edge)
+    with pytest.raises(CommandError, match="machine of its own"):
+        call_command("relay", "--node", edge.name)
+    with pytest.raises(CommandError, match="machine of its own"):
+        call_command("serve", "--no-console", "--node", edge.name)
+
+
+def test_a_bundle_and_disowning_are_commands_too(edge: Node) -> None:
+    out = StringIO()
+    call_command("bundle", "--node", edge.name, "--address", "edge.example:9443", stdout=out)
+    assert read_bundle(out.getvalue()).node == edge.name
+    call_command("disown", "--node", edge.name, stdout=out)
+    assert "goes on with" in out.getvalue() and enrolments.known_nodes() == {}
+    for command, *words in (("bundle", "nobody"), ("bundle", edge.name, "--address", "x"), ("disown", "nobody")):
+        with pytest.raises(CommandError):
+            call_command(command, "--node", *words, stdout=out)
