@@ -145,7 +145,7 @@ class _Comparison:
         self._exact.clear()
         self._exact[sha256] = on_file
         told = set()
-        for port in self._ports:
+        for port in sorted(ports) or self._ports:
             fate = self._fate(certificate, chain, on_file, port, hit)
             if fate is not None and fate not in told:  # what happens everywhere is not said again of each port
                 told.add(fate)

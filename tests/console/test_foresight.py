@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from console.foresight import Foresight, foresee
+from gateway.audit import change_set
 from identity.core.mapping import Rule
 from identity.core.names import DistinguishedName, folded, from_comparable
 from identity.models import Certificate, MappingRule, User
@@ -124,6 +125,16 @@ def test_limits_to_ports_are_looked_at_port_by_port(stored: dict[str, Any]) -> N
     words = "would become ambiguous, and be refused at port p: rules draft, names name different users"
     assert ("bad", words, 1) in told(everywhere)
     assert ("good", "would be let in, as alice", 2) in told(everywhere)
+
+
+def test_a_certificate_that_is_for_some_ports_is_looked_at_there_alone(stored: dict[str, Any]) -> None:
+    RegularPortFactory(name="p")
+    changed = stored["left"]
+    with change_set("tests", "limited"):
+        changed.ports = ["p"]
+        changed.save()
+    found = foresee(draft(stored["alice"]))
+    assert told(found) >= {("good", "would be let in, as alice", 1), ("good", "would be let in at port p, as alice", 1)}
 
 
 def test_user_from_names_nobody(stored: dict[str, Any]) -> None:
