@@ -74,13 +74,13 @@ def listener() -> Iterator[socket.socket]:
 
 @pytest.fixture(scope="module")
 def inside(
-    tmp_path_factory: pytest.TempPathFactory, backend: Backend, listener: socket.socket
+    tmp_path_factory: pytest.TempPathFactory, shared_backend: Backend, listener: socket.socket
 ) -> Iterator[Installation]:
     """The internal node alone."""
     pki = forum_pki()
     pki |= MORE | {"second": mint("CN=inside,OU=second,O=Acme", pki["server-ca"])}
     installation = Installation(
-        tmp_path_factory.mktemp("hostile"), pki, limited(backend.port, f"127.0.0.1:{listener.getsockname()[1]}")
+        tmp_path_factory.mktemp("hostile"), pki, limited(shared_backend.port, f"127.0.0.1:{listener.getsockname()[1]}")
     )
     try:
         yield installation
