@@ -145,11 +145,12 @@ class _Comparison:
         self._exact.clear()
         self._exact[sha256] = on_file
         told = set()
-        for port in self._ports:
+        for port in sorted(ports) or self._ports:
             fate = self._fate(certificate, chain, on_file, port, hit)
-            if fate is not None and fate not in told:
+            if fate is not None and fate not in told:  # what happens everywhere is not said again of each port
                 told.add(fate)
-                self._note(*fate, name)
+                mark, words = fate
+                self._note(mark, words.replace(_WHERE, f" at port {port}" if port else ""), name)
 
     def _fate(
         self, certificate: _Bearer, chain: tuple[Parsed, ...], on_file: OnFile, port: str, hit: bool
@@ -163,15 +164,15 @@ class _Comparison:
             if not hit:
                 return None
             if on_file.blocked:
-                return "note", "are blocked, and log nobody in"
+                return "note", "would log nobody in: blocked"
             if not on_file.logs_in:
-                return "note", "are on file for another use, and log nobody in"
+                return "note", "would log nobody in: on file for another use"
             if replaced:
-                return "note", "were replaced, and log nobody in any more"
-            return "note", "are mapped themselves, which comes before every rule"
+                return "note", "would log nobody in: replaced, and the overlap is over"
+            return "note", "would be decided by a mapping of their own, which comes before every rule"
         before = mapping.resolve(certificate, chain, self._before, self._users, port, self._now)
         after = mapping.resolve(certificate, chain, self._after, self._users, port, self._now)
-        return _told(before, after, draft if hit else None, port)
+        return _told(before, after, draft if hit else None)
 
     def _note(self, mark: Mark, words: str, example: str) -> None:
         fate = self.fates.setdefault(words, Fate(mark, words))
@@ -180,33 +181,36 @@ class _Comparison:
             fate.examples.append(example)
 
 
-def _told(before: Resolution, after: Resolution, draft: Rule | None, port: str) -> tuple[Mark, str] | None:
+_WHERE = "\0"  # stands where words tell the port; no name has it
+
+
+def _told(before: Resolution, after: Resolution, draft: Rule | None) -> tuple[Mark, str] | None:
     """What becomes of a certificate that is left to rules. `draft`: the rule, where it matches here."""
-    where = f" at port {port}" if port else ""
     if after.reason is IdentityReason.MAPPING_AMBIGUOUS:
+        who = f"{_listed(after.rules)} name different users"
         if before.reason is IdentityReason.MAPPING_AMBIGUOUS:
-            return "note", f"stay ambiguous, and are refused{where}: {_listed(after.rules)} name different users"
-        return "bad", f"would become ambiguous, and be refused{where}: {_listed(after.rules)} name different users"
+            return "note", f"would stay ambiguous, and refused{_WHERE}: {who}"
+        return "bad", f"would become ambiguous, and be refused{_WHERE}: {who}"
     if draft is None:  # it matched them before, and does not now
         if (before.user, before.reason) == (after.user, after.reason):
             return None
         if after.user is None:
-            return "bad", f"would no longer run as {before.user}, and be refused{where}"
+            return "bad", f"would no longer run as {before.user}, and be refused{_WHERE}"
         return (
             "bad",
-            f"would run as {after.user} instead of {before.user or 'nobody'}{where}, by {_listed(after.rules)}",
+            f"would run as {after.user} instead of {before.user or 'nobody'}{_WHERE}, by {_listed(after.rules)}",
         )
     if draft.name not in after.rules:
         if not after.rules:
-            return "note", f"match it, and name no user that there is{where}"
-        return "note", f"are decided by {_listed(after.rules)} before it{where}"
+            return "note", f"would match, and name no user that there is{_WHERE}"
+        return "note", f"would be decided by {_listed(after.rules)} before it{_WHERE}"
     if after.user is None:
-        return "note", f"match it, and are refused{where}: its user is disabled, or for other ports"
+        return "note", f"would be refused{_WHERE}: its user is disabled, or for other ports"
     if before.user is None:
-        return "good", f"would be let in{where}, as {after.user}"
+        return "good", f"would be let in{_WHERE}, as {after.user}"
     if before.user == after.user:
-        return "good", f"run as {after.user}, as they do now{where}"
-    return "bad", f"would run as {after.user} instead of {before.user}{where}: it comes before {_listed(before.rules)}"
+        return "good", f"would run as {after.user}, as now{_WHERE}"
+    return "bad", f"would run as {after.user} instead of {before.user}{_WHERE}: it comes before {_listed(before.rules)}"
 
 
 def _listed(rules: Iterable[str]) -> str:

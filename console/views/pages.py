@@ -228,6 +228,7 @@ def edit_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
             "adding": noun.adding(form),
             "needed_role": Role(PERMISSIONS[noun.permission]).label.partition(" (")[0],
             "notes": noun.notes(row) if row else [],
+            "foresees": noun.foresee is not None,
             "foreseen": foreseen,
             **noun.context(row),
         },

@@ -66,7 +66,7 @@ REASONS: dict[Reason, ReasonInfo] = {
         401,
         "The credentials are not valid",
         "User or password is wrong, or there were too many wrong ones from that address.",
-        "Check the user's name, whether it is enabled and has a password; set a new one if need be.",
+        "Check the user's name, whether it is enabled, for this port, and has a password; set a new one if need be.",
     ),
     _G.IP_DENIED: ReasonInfo(
         403,
@@ -114,7 +114,7 @@ REASONS: dict[Reason, ReasonInfo] = {
         403,
         "The client certificate belongs to no user here",
         "The certificate is trusted, and mapped to nobody.",
-        "Upload the certificate and map it to a user.",
+        "Upload the certificate and map it to a user; where it is mapped, see whether it is blocked, or for other ports.",
     ),
     _I.MAPPING_AMBIGUOUS: ReasonInfo(
         403,

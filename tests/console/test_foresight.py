@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from console.foresight import Foresight, foresee
+from gateway.audit import change_set
 from identity.core.mapping import Rule
 from identity.core.names import DistinguishedName, folded, from_comparable
 from identity.models import Certificate, MappingRule, User
@@ -64,9 +65,9 @@ def test_whom_it_matches_and_what_comes_before_it(stored: dict[str, Any]) -> Non
     assert found.matches == 5
     assert told(found) == {
         ("good", "would be let in, as alice", 2),
-        ("note", "are mapped themselves, which comes before every rule", 1),
-        ("note", "are blocked, and log nobody in", 1),
-        ("note", "are on file for another use, and log nobody in", 1),
+        ("note", "would be decided by a mapping of their own, which comes before every rule", 1),
+        ("note", "would log nobody in: blocked", 1),
+        ("note", "would log nobody in: on file for another use", 1),
     }
     assert {link.label for fate in found.fates for link in fate.links if fate.mark == "good"} == {"left", "spelt"}
     assert not found.grave
@@ -77,7 +78,7 @@ def test_a_rule_that_it_takes_from(stored: dict[str, Any]) -> None:
     found = foresee(draft(stored["alice"], priority=1))
     assert ("bad", "would run as alice instead of bob: it comes before rule names", 1) in told(found) and found.grave
     same = foresee(draft(stored["bob"], priority=1))
-    assert ("good", "run as bob, as they do now", 1) in told(same) and not same.grave
+    assert ("good", "would run as bob, as now", 1) in told(same) and not same.grave
 
 
 def test_what_would_become_ambiguous(stored: dict[str, Any]) -> None:
@@ -94,7 +95,7 @@ def test_what_would_become_ambiguous(stored: dict[str, Any]) -> None:
 def test_a_rule_that_comes_before_it(stored: dict[str, Any]) -> None:
     MappingRuleFactory(name="first", san="", subject={"O": ["partner one"]}, priority=1, user=stored["bob"])
     found = foresee(draft(stored["alice"]))
-    assert ("note", "are decided by rule first before it", 2) in told(found)
+    assert ("note", "would be decided by rule first before it", 2) in told(found)
     assert rules(found) == [("note", "It decides nothing: rule first is tried before it and matches all of that.")]
 
 
@@ -126,12 +127,22 @@ def test_limits_to_ports_are_looked_at_port_by_port(stored: dict[str, Any]) -> N
     assert ("good", "would be let in, as alice", 2) in told(everywhere)
 
 
+def test_a_certificate_that_is_for_some_ports_is_looked_at_there_alone(stored: dict[str, Any]) -> None:
+    RegularPortFactory(name="p")
+    changed = stored["left"]
+    with change_set("tests", "limited"):
+        changed.ports = ["p"]
+        changed.save()
+    found = foresee(draft(stored["alice"]))
+    assert told(found) >= {("good", "would be let in, as alice", 1), ("good", "would be let in at port p, as alice", 1)}
+
+
 def test_user_from_names_nobody(stored: dict[str, Any]) -> None:
     UserFactory(name="left")
     UserFactory(name="spelt", enabled=False)
     found = foresee(draft(None, user_from="cn"))  # type: ignore[arg-type]
     assert ("good", "would be let in, as left", 1) in told(found)
-    assert ("note", "match it, and are refused: its user is disabled, or for other ports", 1) in told(found)
+    assert ("note", "would be refused: its user is disabled, or for other ports", 1) in told(found)
 
 
 def test_an_issuer_is_found_through_stored_intermediates(stored: dict[str, Any]) -> None:
@@ -178,6 +189,7 @@ FORM = {"name": "draft", "enabled": "on", "priority": "100", "issuer": "", "subj
 
 
 def test_a_preview_saves_nothing(owner: Client, stored: dict[str, Any]) -> None:
+    assert 'name="look"' in owner.get(reverse("mapping_rules-add")).content.decode()
     page = owner.post(reverse("mapping_rules-add"), FORM | {"user": stored["alice"].pk, "look": "1"})
     text = page.content.decode()
     assert page.status_code == 200 and "Nothing is saved yet" in text and "It matches 5 certificates on file." in text

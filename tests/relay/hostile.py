@@ -22,15 +22,15 @@ LIFE = 5.0  # seconds for which a tunnel that says nothing is surely kept by the
 class HostileEdge:
     """Stands where the registration port `reg` should, and lets the internal node register."""
 
-    def __init__(self, installation: Installation, port: str = "reg") -> None:
-        self.installation, self.port = installation, port
+    def __init__(self, installation: Installation, listener: socket.socket) -> None:
+        """`listener`: stands at the address of port `reg` since before there was an installation."""
         pki = installation.folder / "pki"
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(pki / "edge-server.pem", pki / "edge-server.key")
         self._context.load_verify_locations(pki / "server-ca.pem")
         self._context.verify_mode = ssl.CERT_REQUIRED
         self._tunnels: queue.Queue[Tunnel] = queue.Queue()
-        self._listener = socket.create_server(installation.address(port))
+        self._listener = listener
         self._listener.settimeout(0.2)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._accept)
@@ -65,7 +65,6 @@ class HostileEdge:
     def close(self) -> None:
         self._stopping.set()
         self._thread.join()
-        self._listener.close()
         while not self._tunnels.empty():
             self._tunnels.get().close()
 

@@ -1,5 +1,6 @@
 """Blocked: refused on every node within two seconds of the change, and closed what stands. Over real sockets."""
 
+import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable, Iterator
@@ -7,8 +8,12 @@ from typing import Any
 
 import pytest
 
+from gateway.relay.invoke import Invoke, invoke
+from gateway.relay.node import RelayNode
+from identity.core.passwords import hash_password
 from tests import minting
-from tests.relay.installation import Answer, Installation, read_answer
+from tests.gateway import test_decision as decided
+from tests.relay.installation import Answer, Installation, free_port, read_answer
 
 SOON = 2.0  # seconds from the change to its being in force everywhere
 GET = b"GET %b HTTP/1.1\r\nHost: localhost\r\n%b\r\n"
@@ -212,3 +217,27 @@ def test_a_node_that_restarts_leaves_no_tunnel_behind(fresh: Callable[..., Insta
     installation.start(node)
     installation.ready()
     installation.until(lambda: refused(installation, "ext", "alice") == "", "requests go through again", 5.0)
+
+
+def test_a_user_who_is_blocked_while_his_password_is_checked_is_refused() -> None:
+    """The check takes a tenth of a second, and what it finds counts for what was in force when it began."""
+    users = decided.document()["users"]
+    users["alice"] |= {"password_hash": hash_password("correct horse battery")}
+    ports = {"https": decided.port(number=free_port(), client_auth="password", truststore="")}
+    before = decided.document(ports=ports, users=users, registrations={})
+    after = before | {"revision": 2, "users": users | {"alice": users["alice"] | {"enabled": False}}}
+    asked = Invoke("https", "GET", "/orders", (), b"", None, (), "alice", "correct horse battery", 10.0)
+
+    async def run(meanwhile: dict[str, Any]) -> int:
+        node = RelayNode()
+        await node.apply(before)
+        try:
+            answer = asyncio.create_task(invoke(node, asked))
+            await asyncio.sleep(0)  # it is with the pool now
+            await node.apply(meanwhile)
+            return int((await answer)["status"])
+        finally:
+            await node.drain()
+
+    assert asyncio.run(run(before | {"revision": 2})) == 200
+    assert asyncio.run(run(after)) == 401

@@ -5,6 +5,7 @@ The internal node is the real one. In the place of the edge stands a program tha
 
 import base64
 import json
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,9 +25,14 @@ MORE = {
 }
 
 
-def limited(backend: int) -> dict[str, Any]:
-    """The forum's case with a channel that is held to partners; a second channel, of the same node, is another."""
+def limited(backend: int, reg: str) -> dict[str, Any]:
+    """The forum's case with a channel that is held to partners; a second channel, of the same node, is another.
+
+    `reg`: where the registration port is.
+    """
     topology = forum_topology(backend)
+    next(port for port in topology["ports"] if port["name"] == "reg")["bind"] = reg
+    next(port for port in topology["ports"] if port["name"] == "dial")["connect"][0]["address"] = reg
     topology["truststores"] += [{"name": "everybody", "certificates": ["pki/partner-ca.pem", "pki/staff-ca.pem"]}]
     topology["groups"] += [{"name": "Staff"}, {"name": "Outsiders"}]
     topology["users"] += [
@@ -54,19 +60,28 @@ def limited(backend: int) -> dict[str, Any]:
                 "may_assert": {"truststores": ["partners"], "groups": ["Partners"]}}  # fmt: skip
     topology["registrations"] += [{"name": "second", "port": "reg", "node": "inside", "certificate": "pki/second.pem"}]
     topology["keystores"] += [{"name": "second", "certificate": "pki/second.pem", "private_key": "pki/second.key"}]
-    reg = next(port for port in topology["ports"] if port["name"] == "reg")
-    second = {"name": "second", "connect": [{"address": reg["bind"], "registration": "second"}]}
+    second = {"name": "second", "connect": [{"address": reg, "registration": "second"}]}
     topology["ports"] += [dial | second | {"tls": dial["tls"] | {"keystore": "second"}}]
     topology["ports"] = [dial if port["name"] == "dial" else port for port in topology["ports"]]
     return topology
 
 
 @pytest.fixture(scope="module")
-def inside(tmp_path_factory: pytest.TempPathFactory, backend: Backend) -> Iterator[Installation]:
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def inside(
+    tmp_path_factory: pytest.TempPathFactory, shared_backend: Backend, listener: socket.socket
+) -> Iterator[Installation]:
     """The internal node alone."""
     pki = forum_pki()
     pki |= MORE | {"second": mint("CN=inside,OU=second,O=Acme", pki["server-ca"])}
-    installation = Installation(tmp_path_factory.mktemp("hostile"), pki, limited(backend.port))
+    installation = Installation(
+        tmp_path_factory.mktemp("hostile"), pki, limited(shared_backend.port, f"127.0.0.1:{listener.getsockname()[1]}")
+    )
     try:
         yield installation
     finally:
@@ -74,8 +89,8 @@ def inside(tmp_path_factory: pytest.TempPathFactory, backend: Backend) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def edge(inside: Installation) -> Iterator[HostileEdge]:
-    hostile = HostileEdge(inside)
+def edge(inside: Installation, listener: socket.socket) -> Iterator[HostileEdge]:
+    hostile = HostileEdge(inside, listener)
     try:
         inside.start("inside")
         yield hostile

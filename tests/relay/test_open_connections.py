@@ -19,8 +19,8 @@ Change = Callable[[Installation], None]
 
 
 @pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory, backend: Backend) -> Iterator[Installation]:
-    found = Installation(tmp_path_factory.mktemp("open"), forum_pki(), forum_topology(backend.port))
+def installation(tmp_path_factory: pytest.TempPathFactory, shared_backend: Backend) -> Iterator[Installation]:
+    found = Installation(tmp_path_factory.mktemp("open"), forum_pki(), forum_topology(shared_backend.port))
     try:
         found.start("edge", "inside")
         yield found.ready()
@@ -129,9 +129,12 @@ def _as_ever(installation: Installation, port: str) -> Iterator[Kept]:
             stack.pop_all()
             return True
 
-    installation.until(opened, f"{port}: as ever")
-    yield found[0]
-    found[0].sock.close()
+    try:
+        installation.until(opened, f"{port}: as ever", 15.0)
+        yield found[0]
+    finally:
+        for connection in found:
+            connection.sock.close()
 
 
 def _asked(connection: Kept) -> tuple[int, str]:
@@ -140,7 +143,7 @@ def _asked(connection: Kept) -> tuple[int, str]:
 
 
 def test_a_certificate_that_ends_while_its_connection_stands(
-    fresh: Callable[..., Installation], backend: Backend
+    fresh: Callable[..., Installation],
 ) -> None:
     """Nothing is configured for it, and nothing comes: time alone."""
     seconds = 12.0
