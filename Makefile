@@ -5,12 +5,14 @@ SHELL := /bin/bash
 PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3.14 python3 2>/dev/null))
 VENV := .venv
 python := $(VENV)/bin/python
+# Seconds that `make fuzz` takes.
+FUZZ ?= 60
 # Options for pytest, such as PYTEST="-k mapping".
 PYTEST ?=
 # What runs on PostgreSQL too: what has to do with the database.
 ON ?= tests/audit tests/console tests/gateway tests/identity tests/topology tests/test_commands.py tests/relay/test_forum.py
 
-.PHONY: help run test test-sqlite test-postgresql lint format types imports migrations bench clean
+.PHONY: help run test test-sqlite test-postgresql lint format types imports migrations fuzz bench clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +57,9 @@ imports: $(VENV)/.test ## the laws of imports
 
 migrations: $(VENV)/.test ## whether models and migrations agree
 	$(python) manage.py makemigrations --check --dry-run --settings tests.settings
+
+fuzz: $(VENV)/.test ## reading of files: mutate real ones for FUZZ seconds (60)
+	$(python) -m tools.fuzz $(FUZZ)
 
 # --- measuring ---
 

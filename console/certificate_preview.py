@@ -203,7 +203,7 @@ def _mapping(row: Certificate) -> Iterator[Finding]:
         yield _finding("bad", "It is blocked: it logs nobody in, by no rule either.")
     elif row.logs_in_until and row.logs_in_until <= datetime.now(UTC):
         yield _finding(
-            "note", f"It was to log in until {row.logs_in_until:%Y-%m-%d %H:%M} UTC, and logs nobody in any more."
+            "bad", f"It was to log in until {row.logs_in_until:%Y-%m-%d %H:%M} UTC, and logs nobody in any more."
         )
     elif row.usage != Usage.SSL_AUTHENTICATION:
         yield _finding("note", f"It is here for another use ({row.get_usage_display()}), and logs nobody in.")

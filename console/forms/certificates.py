@@ -88,7 +88,7 @@ class NewCertificateForm(CertificateForm):
     class Meta(CertificateForm.Meta):
         fields = ["name", "user", "usage", "ports", "description"]
 
-    groups = [("Renewal", [("replaces", "old_until")], False), *CertificateForm.groups]
+    groups = [("Renewal", ["replaces", "old_until"], False), *CertificateForm.groups]
 
     def __init__(self, *args: Any, candidates: Sequence[Certificate] = (), **kwargs: Any) -> None:
         """`candidates`: the certificates on file that it may replace."""

@@ -12,7 +12,8 @@ from django.template.loader import render_to_string
 from gateway.core.paths import is_normal
 from gateway.models import Port, PortType
 from identity.core import files
-from identity.core.certificates import Certificate, CertificateError
+from identity.core.certificates import CertificateError
+from identity.core.files import Contents
 
 MAX_PROBLEMS = 10  # wrong lines of one field that are told at once
 
@@ -143,12 +144,15 @@ class MomentField(forms.DateTimeField):
         super().__init__(required=False, widget=widget, **kwargs)
 
 
-def parse_certificates(data: bytes, password: str | None = None) -> tuple[Certificate, ...]:
-    """Raises ValidationError in the words of the parser."""
+def read_certificates(data: bytes, password: str | None = None) -> Contents:
+    """A file with certificates in it. Raises ValidationError in the words of the parser."""
     try:
-        return files.certificates_from(data, password)
+        return files.needed(files.read(data, password))
     except CertificateError as error:
         raise ValidationError(str(error)) from error
+
+
+KEY_LEFT_OUT = "The private key in the file was not kept. Consider it exposed if it was sent to you."
 
 
 class NounForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -159,6 +163,8 @@ class NounForm(forms.ModelForm):  # type: ignore[type-arg]
     groups: list[tuple[str, list[str | tuple[str, ...]], bool]] = []
     # One sentence on what is being edited, where the noun's own says too little.
     lede = ""
+    # What an operator should know besides once it is saved.
+    told: tuple[str, ...] = ()
     # How the model calls what the form calls otherwise: where its errors are shown.
     shown_at: dict[str, str] = {}
 

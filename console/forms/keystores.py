@@ -78,7 +78,8 @@ class KeystoreForm(PairFields, NounForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if not self.instance._state.adding:
-            self.fields["certificate"].help_text += " Empty keeps what is there; it is replaced at once."
+            self.groups = [("Replace certificate and key at once", self.groups[0][1], True)]
+            self.fields["certificate"].help_text += " Alone if it is of the key that is here."
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
@@ -141,7 +142,7 @@ class GenerateForm(SubjectFields, NounForm):
         model = Keystore
         fields = ["name", "description"]
 
-    groups = [("Certificate", ["subject", "names"], False), ("Key", [("kind", "days")], False)]
+    groups = [("Certificate", ["subject", "names"], False), ("Key and validity", ["kind", "days"], False)]
 
     def fill(self) -> None:
         data = self.cleaned_data

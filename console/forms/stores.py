@@ -5,7 +5,15 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 
-from console.forms.fields import FilePasswordField, LinesField, NounForm, PemField, check_path, parse_certificates
+from console.forms.fields import (
+    KEY_LEFT_OUT,
+    FilePasswordField,
+    LinesField,
+    NounForm,
+    PemField,
+    check_path,
+    read_certificates,
+)
 from gateway.models import Node, Port, PortType, Registration, Role
 from identity.core import certificates, files
 from identity.core.certificates import CertificateError
@@ -121,7 +129,9 @@ class TruststoreForm(NounForm):
         password: str = self.cleaned_data["password"]
         if data := self.cleaned_data.get("add"):
             try:
-                self._added = _authorities(parse_certificates(data, password))
+                found = read_certificates(data, password)
+                self._added = _authorities(found.certificates)
+                self.told = (KEY_LEFT_OUT,) if found.left_out else ()
             except ValidationError as error:
                 self.add_error("add", error)
         return password
@@ -247,7 +257,9 @@ class RegistrationForm(NounForm):
             raise ValidationError({"from_keystore": "Give a certificate or a keystore, not both."})
         if data:
             try:
-                self.instance.set_certificate(files.chain_from(data, self.cleaned_data.get("password"))[0])
+                found = files.needed(files.read(data, self.cleaned_data.get("password")))
+                self.instance.set_certificate(files.in_order(found.certificates)[0])
+                self.told = (KEY_LEFT_OUT,) if found.left_out else ()
             except CertificateError as error:
                 raise ValidationError({"certificate": str(error)}) from error
         elif keystore:

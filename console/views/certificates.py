@@ -14,6 +14,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from console.certificate_preview import examine, preview, proposed_name
 from console.forms.certificates import CertificateForm, NewCertificateForm, UploadForm, overlap_end
+from console.forms.fields import KEY_LEFT_OUT
 from console.permissions import permission_required
 from console.templatetags.console import expiry_class, expiry_words
 from console.views.pages import (
@@ -99,9 +100,7 @@ def add(request: HttpRequest) -> HttpResponse:
     if not form.is_valid():
         return render(request, "certificates/add.html", {"form": form}, status=422)
     if form.left_out:
-        messages.warning(
-            request, "The private key in the file was not kept. Consider it exposed if it was sent to you."
-        )
+        messages.warning(request, KEY_LEFT_OUT)
     found = preview(form.chain[0], form.chain[1:])
     old = found.renews
     initial = {

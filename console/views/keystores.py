@@ -154,7 +154,7 @@ def download_request(request: HttpRequest, pk: Any) -> HttpResponse:
     """Of the renewal that is under way, else of the key in use: nothing in it is secret."""
     row = get_object_or_404(Keystore, pk=pk)
     try:
-        text = row.next_request or row.request()
+        text = row.request()
     except VaultError as error:
         messages.error(request, f"The request cannot be signed: {error}")
         return redirect("keystores-edit", row.pk)

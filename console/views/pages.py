@@ -210,6 +210,8 @@ def edit_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
     foreseen = _foreseen(request, noun, form) if bound and form.is_valid() else None
     if bound and form.is_valid() and foreseen is None and (saved := save(request, noun, form)) is not None:
         messages.success(request, f"{noun.singular.capitalize()} {saved} is saved.")
+        for words in form.told:
+            messages.warning(request, words)
         return redirect(url_of(saved) or "overview")
     if bound and row is not None:
         row.refresh_from_db()  # the heading shows what is stored, not what was typed

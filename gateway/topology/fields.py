@@ -85,7 +85,7 @@ class Fields:
         return self._entry.get(name)
 
     def given(self, name: str) -> bool:
-        return self._entry.get(name) is not None
+        return self._take(name) is not None
 
     def text(self, name: str, default: str = "", *, required: bool = False) -> str:
         value = self._take(name)

@@ -200,18 +200,30 @@ def _sources(parts: list[Fields]) -> dict[str, int]:
 def keystore(row: Keystore, fields: Fields) -> None:
     description = fields.text("description")
     sent = _pair_sent(row, fields, "private_key")
-    # Where it is missing, a renewal that is under way stays: a key that was made here exists nowhere else.
+    # Where it is missing, a renewal that is under way stays: a key made here exists nowhere else. `{}` drops it.
     renewal = fields.part("next") if fields.given("next") else None
+    dropped = renewal is not None and not fields.mapping("next")
     at = renewal.moment("from") if renewal else None
-    following = _pair_sent(row, renewal, "next_private_key") if renewal else []
-    if renewal and not renewal.given("certificate") and (renewal.given("from") or not _waits(following)):
+    following = _pair_sent(row, renewal, "next_private_key") if renewal and not dropped else []
+    if (
+        renewal
+        and not dropped
+        and not renewal.given("certificate")
+        and (renewal.given("from") or not _waits(following))
+    ):
         renewal.complain("certificate", "is missing; give a file, or PEM")
     fields.check()
     pair = _pair(fields, sent)
     changed = not row.holds(*pair)
     if changed:
         row.set_pair(*pair)
-    if renewal and not _waits(following):
+    if dropped and row.renewal:
+        row.drop_next()
+        changed = True
+    elif _waits(following) and row.next_chain:
+        row.next_chain, row.next_from = "", None
+        changed = True
+    elif following and renewal and not _waits(following):
         next_pair = _pair(renewal, following)
         if not row.holds_next(*next_pair, at):
             row.set_next(*next_pair, at)

@@ -99,15 +99,19 @@ class _Undoing(Application):
             row.name = step.name
             row.save()
         given = _give_secrets(row, step.change)
-        READERS[step.section](row, self._fields(step.section, _readable(entry)))
+        READERS[step.section](row, self._fields(step.section, _readable(step.section, entry)))
         if given or self._is_parked(row):
             row.save()
         self._rows.put(row)
 
 
-def _readable(entry: dict[str, Any]) -> dict[str, Any]:
-    """Without what `record_of` adds: it follows from the rest, or `_unlike` finds that it does not."""
-    return {name: value for name, value in entry.items() if name != "issuer_key"}
+def _readable(section: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """Without what `record_of` adds: it follows from the rest, or `_unlike` finds that it does not.
+
+    A keystore that had no renewal has none again, where a file that says nothing of it would leave one alone.
+    """
+    nothing = {"next": {}} if section == "keystores" else {}
+    return nothing | {name: value for name, value in entry.items() if name != "issuer_key"}
 
 
 def _give_secrets(row: Model, change: Change) -> bool:

@@ -95,9 +95,11 @@ class Keystore(Named):
         return sealing.open_sealed(self, column) == certificates.key_pem(key)
 
     def request(self) -> str:
-        """What asks for a certificate of the key in use, in the name that its certificate has."""
-        leaf = self.certificate
-        return issuing.request(self.key(), leaf.parsed.subject.rfc4514_string(), leaf.alternative_names)
+        """What asks for a certificate of the key that waits for one, else of the key in use. Raises VaultError."""
+        if self.next_request:
+            return self.next_request
+        leaf, key = self.certificate, self.next_key() if self.next_private_key else self.key()
+        return issuing.request(key, leaf.parsed.subject.rfc4514_string(), leaf.alternative_names)
 
     # --- the one that is to take its place ---
 

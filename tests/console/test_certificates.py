@@ -2,12 +2,16 @@
 
 import html
 import logging
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import pkcs12
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from console.certificate_preview import Preview, examine, preview, proposed_name
 from gateway.models import Change
@@ -125,7 +129,6 @@ class TestTheTwoSteps:
         page = upload(security, minted.pem)
         assert page.context["preview"].on_file == row
         assert "on file already as first, mapped to alice" in words(page.context["preview"], "note")
-        assert 'name="pem"' not in page.content.decode(), "there is nothing to save"
         forced = save(security, minted, name="second")
         assert forced.status_code == 422
         assert "on file already, as first, mapped to alice" in forced.content.decode()
@@ -246,6 +249,32 @@ class TestFindings:
         other_names = mint("CN=orders,O=Example", partner_ca(), san=["dns:else.example"])
         assert preview(other_names.certificate).renews is None
 
+    @pytest.mark.parametrize(
+        ("make", "doubt"),
+        [
+            pytest.param(lambda: mint("CN=Orders,O=EXAMPLE", partner_ca(), san=["dns:a.example"]), "",
+                         id="names-are-compared-as-X.500-values"),
+            pytest.param(lambda: mint("CN=orders,O=Example", partner_ca()), "its alternative names are none, not dns:a",
+                         id="other-names"),
+            pytest.param(lambda: mint("CN=orders,O=Example", authority("CN=Other CA"), san=["dns:a.example"]),
+                         "its issuer is CN=Other CA, not CN=Partner CA, O=Acme", id="another-authority"),
+            pytest.param(lambda: mint("CN=orders,O=Example", authority("CN=Partner CA,O=Acme"), san=["dns:a.example"]),
+                         "another of the same name may have signed it", id="a-namesake-of-the-authority"),
+        ],
+    )  # fmt: skip
+    def test_what_speaks_against_a_renewal_is_said_and_nothing_is_proposed_then(self, make: Any, doubt: str) -> None:
+        TruststoreFactory()
+        row = CertificateFactory(name="old", minted=mint("CN=orders,O=Example", partner_ca(), san=["dns:a.example"]))
+        found = preview(make().certificate)
+        assert found.candidates == (row,)
+        assert found.renews == (None if doubt else row)
+        assert doubt in words(found, "note")
+
+    @pytest.mark.parametrize("subject", ["CN=orders,O=Other", "CN=orders,O=Example,OU=x", "O=Example", "CN=orders-2"])
+    def test_another_subject_is_no_renewal(self, subject: str) -> None:
+        CertificateFactory(name="old", minted=mint("CN=orders,O=Example", partner_ca()))
+        assert preview(mint(subject, partner_ca()).certificate).candidates == ()
+
     def test_a_keystore_that_holds_its_key_is_named(self) -> None:
         pair = mint("CN=api-gateway", partner_ca())
         KeystoreFactory(name="edge-client", minted=pair)
@@ -286,6 +315,91 @@ def test_a_name_is_proposed_that_is_safe_and_free(subject: str, taken: list[str]
     for name in taken:
         CertificateFactory(name=name.format(**place))
     assert proposed_name(minted.certificate) == expected.format(**place)
+
+
+class TestReplacing:
+    @pytest.fixture
+    def old(self) -> Certificate:
+        TruststoreFactory()
+        minted = mint("CN=orders,O=Example", partner_ca(), days=(-300, 90))
+        return CertificateFactory(name="orders", minted=minted, user=UserFactory(name="alice"))
+
+    @pytest.fixture
+    def new(self) -> Minted:
+        return mint("CN=orders,O=Example", partner_ca(), days=(-1, 365))
+
+    def test_is_proposed_with_its_user_and_an_overlap(self, security: Client, old: Certificate, new: Minted) -> None:
+        form = upload(security, new.pem).context["form"]
+        assert form["replaces"].value() == old.pk
+        assert form["user"].value() == old.user.pk
+        assert form["old_until"].value() == timezone.localdate() + timedelta(days=30)
+
+    def test_both_log_in_until_the_day_is_over(self, security: Client, old: Certificate, new: Minted) -> None:
+        day = timezone.localdate() + timedelta(days=7)
+        saved = save(security, new, name="orders-new", replaces=str(old.pk), old_until=day.isoformat())
+        assert saved.status_code == 302
+        old.refresh_from_db()
+        assert old.logs_in_until == datetime.combine(day + timedelta(days=1), datetime.min.time(), UTC)
+        assert Certificate.objects.get(name="orders-new").user == old.user, "it runs as the same user"
+        kinds = list(Change.objects.filter(kind="certificates", change_set__message__contains="orders-new"))
+        assert {change.name for change in kinds} == {"orders", "orders-new"}, "one change, or none"
+        assert "It logs in until" in words(examine(old), "note")
+
+    @pytest.mark.parametrize(
+        ("more", "field", "expected"),
+        [
+            pytest.param({"old_until": "2020-01-01"}, "old_until", "That day is over", id="a-day-that-is-over"),
+            pytest.param({"usage": "verify"}, "usage", "Choose the same", id="another-usage"),
+            pytest.param({"user": "bob"}, "user", "orders runs as alice", id="another-user"),
+        ],
+    )
+    def test_what_contradicts_it_is_refused(
+        self, security: Client, old: Certificate, new: Minted, more: dict[str, str], field: str, expected: str
+    ) -> None:
+        if "user" in more:
+            more = {"user": str(UserFactory(name="bob").pk)}
+        page = save(security, new, name="orders-new", **{"replaces": str(old.pk), **more})
+        assert page.status_code == 422
+        assert expected in " ".join(page.context["form"].errors[field])
+        old.refresh_from_db()
+        assert old.logs_in_until is None
+
+    def test_only_what_may_be_renewed_can_be_named(self, security: Client, old: Certificate, new: Minted) -> None:
+        other = CertificateFactory(name="other")
+        page = save(security, new, name="orders-new", replaces=str(other.pk))
+        assert "replaces" in page.context["form"].errors
+
+    def test_nothing_need_be_replaced(self, security: Client, old: Certificate, new: Minted) -> None:
+        assert save(security, new, name="orders-new", old_until="2099-01-01").status_code == 302
+        old.refresh_from_db()
+        assert old.logs_in_until is None
+
+    def test_when_its_time_is_over_that_is_told(self, old: Certificate) -> None:
+        old.logs_in_until = datetime.now(UTC) - timedelta(hours=1)
+        assert "logs nobody in any more" in words(examine(old), "bad")
+
+
+class TestUsages:
+    def test_one_certificate_may_be_on_file_once_for_each(self, security: Client) -> None:
+        minted = mint("CN=orders", partner_ca())
+        CertificateFactory(name="login", minted=minted, user=UserFactory(name="alice"))
+        page = upload(security, minted.pem)
+        assert "For another usage" in page.content.decode()
+        assert save(security, minted, name="signing", usage="verify").status_code == 302
+        twice = save(security, minted, name="signing-2", usage="verify")
+        assert twice.status_code == 422
+        assert "once for each usage" in twice.content.decode()
+        assert Certificate.objects.speaking_for(minted.certificate.sha256).name == "login"
+
+    def test_a_key_that_came_along_is_not_kept_and_that_is_said(self, security: Client) -> None:
+        minted = mint("CN=orders", partner_ca())
+        sealed = serialization.BestAvailableEncryption(b"pw")
+        data = pkcs12.serialize_key_and_certificates(b"a", minted.key, minted.x509, None, sealed)
+        typed = {"certificate_file": SimpleUploadedFile("a.p12", data), "password": "pw"}
+        page = security.post(reverse("certificates-add"), typed)
+        assert "The private key in the file was not kept" in page.content.decode()
+        assert "PRIVATE KEY" not in page.content.decode()
+        assert page.context["preview"].certificate == minted.certificate
 
 
 class TestItsPage:

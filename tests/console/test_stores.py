@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import pkcs12
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
@@ -28,6 +30,22 @@ class TestTruststores:
         assert {row.subject for row in store.certificates.all()} == {"CN=One", "CN=Two"}
         page = text(owner.get(f"/truststores/{store.pk}/"))
         assert "29 days left" in page
+
+    @pytest.mark.parametrize("key", [True, False], ids=["with-a-key", "without"])
+    def test_a_pkcs12_file_with_its_password_does_too_and_a_key_in_it_is_not_kept(
+        self, owner: Client, key: bool
+    ) -> None:
+        ca, sealed = authority("CN=One"), serialization.BestAvailableEncryption(b"pw")
+        data = (
+            pkcs12.serialize_key_and_certificates(b"a", ca.key, ca.x509, None, sealed) if key
+            else pkcs12.serialize_key_and_certificates(None, None, None, [ca.x509], sealed)
+        )  # fmt: skip
+        typed = {"name": "p12", "revocation": "hard", "add_file": file(data), "password": "pw"}
+        page = text(owner.post("/truststores/add/", typed, follow=True))
+        assert ("The private key in the file was not kept" in page) is key
+        assert Truststore.objects.get(name="p12").certificates.get().sha256 == ca.certificate.sha256
+        answer = owner.post("/truststores/add/", typed | {"add_file": file(data), "name": "x", "password": "wrong"})
+        assert "The password does not open this PKCS#12 file" in text(answer)
 
     def test_a_file_in_der_does_as_well(self, owner: Client) -> None:
         typed = {"name": "der", "revocation": "hard", "add_file": file(authority("CN=One").der)}
@@ -175,6 +193,13 @@ class TestRegistrations:
     def test_the_certificate_is_pasted(self, owner: Client, typed: dict[str, Any]) -> None:
         node = mint("CN=inside", factories.server_ca())
         assert owner.post("/registrations/add/", typed | {"certificate": node.pem}).status_code == 302
+        assert Registration.objects.get().sha256 == node.certificate.sha256
+
+    def test_or_comes_in_a_pkcs12_file_whose_key_is_not_kept(self, owner: Client, typed: dict[str, Any]) -> None:
+        node, sealed = mint("CN=inside", factories.server_ca()), serialization.BestAvailableEncryption(b"pw")
+        data = pkcs12.serialize_key_and_certificates(b"a", node.key, node.x509, None, sealed)
+        upload = {"certificate_file": file(data), "password": "pw"}
+        assert "was not kept" in text(owner.post("/registrations/add/", typed | upload, follow=True))
         assert Registration.objects.get().sha256 == node.certificate.sha256
 
     def test_or_taken_from_a_keystore(self, owner: Client, typed: dict[str, Any]) -> None:

@@ -126,6 +126,32 @@ def test_followed_documents_are_those_that_reading_everything_gives(pair: dict[s
         assert snapshot.document == before == kept, "what was given stays as it was"
 
 
+def test_of_one_certificate_for_several_usages_that_which_logs_in_speaks(pair: dict[str, Any]) -> None:
+    compiler, node = Compiler(), pair["inside"].name
+    minted, alice = mint("CN=both", partner_ca()), pair["users"][0]
+    sha256 = minted.certificate.sha256
+
+    def compiled() -> dict[str, Any] | None:
+        followed = compiler.document_of(node)["certificates"].get(sha256)
+        assert followed == document_of(node)["certificates"].get(sha256), "followed from change to change, or read anew"
+        return followed
+
+    signing = CertificateFactory(name="a-signing", minted=minted, usage="verify")
+    assert compiled() == {"name": "a-signing", "user": None, "logs_in": False, "blocked": False}
+    login = CertificateFactory(name="login", minted=minted, user=alice)
+    logs_in = {"name": "login", "user": alice.name, "logs_in": True, "blocked": False}
+    assert compiled() == logs_in
+    changed(signing, blocked=True)
+    assert compiled() == logs_in | {"blocked": True}, "what blocks one blocks the certificate"
+    changed(signing, blocked=False)
+    with change_set("tests", "the other usage is gone"):
+        signing.delete()
+    assert compiled() == logs_in
+    with change_set("tests", "and so is this"):
+        login.delete()
+    assert compiled() is None
+
+
 def test_one_change_reads_what_it_touches(pair: dict[str, Any]) -> None:
     compiler = Compiler()
     nodes = [pair[name].name for name in ("edge", "inside")]

@@ -337,6 +337,32 @@ def test_an_unchanged_entry_is_taken_over_with_what_is_remembered_of_it() -> Non
     assert third.ports["dial"] is first.ports["dial"]
 
 
+def replaced(until: float, **more: Any) -> Snapshot:
+    """Alice's certificate on file, to log in until then; and a rule that means her besides."""
+    entry = {"name": "a", "user": "alice", "logs_in": True, "blocked": False, "logs_in_until": until} | more
+    rule = {"priority": 1, "issuer_spki_sha256": "", "subject": {}, "san": "dns:alice.partner.example",
+            "user": "alice", "user_from": None}  # fmt: skip
+    return from_document(document(certificates={ALICE.certificate.sha256: entry}, mapping_rules={"r": rule}))
+
+
+def test_a_certificate_that_was_replaced_logs_in_until_its_time_and_by_no_rule_afterwards() -> None:
+    before, after = ask(replaced(NOW + 60), ALICE), ask(replaced(NOW - 60), ALICE)
+    assert before.identity is not None
+    assert before.identity.user == "alice"
+    assert before.until == NOW + 60, "what is open is asked again then"
+    assert after.reason is IdentityReason.CERTIFICATE_UNMAPPED
+    words = " ".join(map(str, after.steps[-1]))
+    assert "it was replaced, to log in until" in words
+
+
+def test_the_end_is_its_own_moment() -> None:
+    assert ask(replaced(NOW), ALICE).reason is IdentityReason.CERTIFICATE_UNMAPPED
+
+
+def test_one_that_is_mapped_to_nobody_is_asked_again_when_its_time_is_over() -> None:
+    assert ask(replaced(NOW + 60, user=None), ALICE).until == NOW + 60
+
+
 def test_a_decision_holds_no_longer_than_the_certificate() -> None:
     decision = ask(from_document(document()), ALICE)
     assert decision.until <= ALICE.certificate.not_after

@@ -17,13 +17,13 @@ from identity.core import certificates, confined, files
 from identity.core.certificates import CertificateError
 from identity.core.files import FieldError
 from tests import der
-from tests.factories import partner_ca
 from tests.minting import Minted, authority, crl, crl_pem, mint
 
-ALICE = mint("CN=alice,O=Partner One", partner_ca(), san=["dns:Alice.partner.example", "email:a@b.example"])
-BETWEEN = authority("CN=Issuing CA,O=Acme", partner_ca())
+CA = authority("CN=Partner CA,O=Acme")
+ALICE = mint("CN=alice,O=Partner One", CA, san=["dns:Alice.partner.example", "email:a@b.example"])
+BETWEEN = authority("CN=Issuing CA,O=Acme", CA)
 LEAF = mint("CN=leaf", BETWEEN)
-CHAIN = (LEAF.certificate, BETWEEN.certificate, partner_ca().certificate)
+CHAIN = (LEAF.certificate, BETWEEN.certificate, CA.certificate)
 FOREVER = 2**31 - 1  # rounds of key derivation: two minutes
 DER, PEM = serialization.Encoding.DER, serialization.Encoding.PEM
 LEGACY = (
@@ -87,13 +87,13 @@ class TestCertificates:
 
 
 class TestChains:
-    @given(st.permutations([LEAF, BETWEEN, partner_ca()]))
+    @given(st.permutations([LEAF, BETWEEN, CA]))
     def test_come_leaf_first_whatever_the_order_in_the_file(self, given_in: list[Minted]) -> None:
         assert files.chain_from("".join(each.pem for each in given_in).encode()) == CHAIN
 
     def test_of_pkcs7_and_pkcs12_too(self) -> None:
-        assert files.chain_from(p7(partner_ca(), BETWEEN, LEAF)) == CHAIN
-        assert files.chain_from(p12(LEAF, partner_ca(), BETWEEN), "pw") == CHAIN
+        assert files.chain_from(p7(CA, BETWEEN, LEAF)) == CHAIN
+        assert files.chain_from(p12(LEAF, CA, BETWEEN), "pw") == CHAIN
 
     def test_one_that_is_in_the_file_twice_counts_once(self) -> None:
         assert files.chain_from((LEAF.pem + LEAF.pem + BETWEEN.pem).encode()) == CHAIN[:2]
@@ -102,8 +102,8 @@ class TestChains:
         "given_in",
         [
             pytest.param([ALICE, LEAF], id="unrelated"),
-            pytest.param([ALICE, LEAF, BETWEEN, partner_ca()], id="two-leaves"),
-            pytest.param([LEAF, partner_ca()], id="one-is-missing-between"),
+            pytest.param([ALICE, LEAF, BETWEEN, CA], id="two-leaves"),
+            pytest.param([LEAF, CA], id="one-is-missing-between"),
             pytest.param([LEAF, authority("CN=Issuing CA,O=Acme")], id="a-namesake-of-the-issuer"),
         ],
     )
@@ -112,7 +112,7 @@ class TestChains:
             files.chain_from("".join(each.pem for each in given_in).encode())
 
     def test_that_are_too_long_are_refused(self) -> None:
-        link, links = partner_ca(), [partner_ca()]
+        link, links = CA, [CA]
         for number in range(files.MAX_CHAIN):
             links.append(link := authority(f"CN=CA {number}", link))
         with pytest.raises(CertificateError, match="a chain of at most 10"):
@@ -166,7 +166,7 @@ class TestKeys:
         encrypted = ALICE.key_pem_with("open sesame").encode()
         key = files.key_from(encrypted, "open sesame")
         assert certificates.key_matches(key, ALICE.certificate)
-        assert not certificates.key_matches(key, partner_ca().certificate)
+        assert not certificates.key_matches(key, CA.certificate)
 
     @pytest.mark.parametrize("kind", ["ec", "rsa", "ed25519"])
     @pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL])
@@ -242,8 +242,8 @@ class TestKeys:
         pytest.param(b"\xff" + ALICE.pem.encode(), "bytes around its PEM blocks", id="bytes-before"),
         pytest.param(request_of(ALICE).public_bytes(PEM), "asks for a certificate", id="request"),
         pytest.param(request_of(ALICE).public_bytes(DER), "asks for a certificate", id="request-in-DER"),
-        pytest.param(crl_pem(partner_ca()), "belongs into a truststore", id="revocation-list"),
-        pytest.param(crl(partner_ca()), "belongs into a truststore", id="revocation-list-in-DER"),
+        pytest.param(crl_pem(CA), "belongs into a truststore", id="revocation-list"),
+        pytest.param(crl(CA), "belongs into a truststore", id="revocation-list-in-DER"),
         pytest.param(
             ALICE.key.public_key().public_bytes(DER, serialization.PublicFormat.SubjectPublicKeyInfo),
             "A public key alone names nobody", id="public-key-in-DER",
@@ -329,7 +329,7 @@ def test_what_programs_write_is_not_too_much() -> None:
 REAL = [
     ALICE.pem.encode(), ALICE.der, LEAF.chain_pem.encode(), p7(LEAF, BETWEEN), p7(LEAF, pem=True),
     p12(LEAF, BETWEEN), p12(ALICE, password=""), (LEAF.pem + LEAF.key_pem).encode(), LEAF.key_pem.encode(),
-    LEAF.key_pem_with("pw").encode(), crl(partner_ca()), request_of(ALICE).public_bytes(DER),
+    LEAF.key_pem_with("pw").encode(), crl(CA), request_of(ALICE).public_bytes(DER),
     *(data for name, (data, _) in HOSTILE.items() if len(data) < 10_000 and "inside" not in name),
 ]  # fmt: skip
 

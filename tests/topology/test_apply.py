@@ -5,6 +5,8 @@ import io
 import sys
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import pkcs7, pkcs12
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connection
@@ -293,6 +295,47 @@ def test_a_secret_whose_master_key_is_lost_is_told_and_can_be_deleted(small: Fil
     small.say("--prune", text="version: 1\n")
     small.say()
     assert Keystore.objects.get(name="server").open_private_key().decode() == small.pki["edge-server"].key_pem
+
+
+def test_files_of_every_kind_are_read_wherever_there_is_a_certificate(small: File) -> None:
+    """PKCS#12 with its password, PKCS#7, and chains in any order."""
+    sealed, pki = serialization.BestAvailableEncryption(b"pw of the file"), small.folder / "pki"
+    server, alice, ca = (small.pki[name] for name in ("edge-server", "alice", "partner-ca"))
+    (pki / "server.p12").write_bytes(
+        pkcs12.serialize_key_and_certificates(b"a", server.key, server.x509, [small.pki["server-ca"].x509], sealed)
+    )
+    (pki / "alice.p12").write_bytes(pkcs12.serialize_key_and_certificates(b"a", alice.key, alice.x509, None, sealed))
+    (pki / "ca.p7b").write_bytes(pkcs7.serialize_certificates([ca.x509], serialization.Encoding.DER))
+    (pki / "upside-down.pem").write_text(small.pki["server-ca"].pem + small.pki["inside-client"].pem)
+    small.entry("keystores", "server").update(
+        certificate="pki/server.p12", private_key=None, private_key_password="pw of the file"
+    )
+    small.entry("certificates", "alice")["certificate"] = {"file": "pki/alice.p12", "password": "pw of the file"}
+    small.entry("registrations", "inside-at-reg")["certificate"] = "pki/upside-down.pem"
+    small.entry("truststores", "partners")["certificates"] = "pki/ca.p7b"
+    told = small.say()
+    assert "pw of the file" not in told
+    row = Keystore.objects.get(name="server")
+    assert row.open_private_key().decode() == server.key_pem
+    assert row.certificates == (server.certificate, small.pki["server-ca"].certificate)
+    assert Certificate.objects.get(name="alice").sha256 == alice.certificate.sha256
+    assert Registration.objects.get().sha256 == small.pki["inside-client"].certificate.sha256
+    assert "Nothing to change" in small.say()
+    small.entry("certificates", "alice")["certificate"]["password"] = "wrong one"
+    problem = small.errors()
+    assert "certificates[alice].certificate: pki/alice.p12: The password does not open this PKCS#12 file" in problem
+    assert "wrong one" not in problem
+
+
+def test_a_renewal_is_put_beside_and_dropped(small: File) -> None:
+    small.say()
+    small.entry("keystores", "server")["next"] = {"certificate": "pki/bob.pem", "private_key": "pki/bob.key"}
+    small.say()
+    assert Keystore.objects.get(name="server").renewal == "ready"
+    assert "Nothing to change" in small.say()
+    small.entry("keystores", "server")["next"] = {}
+    small.say()
+    assert Keystore.objects.get(name="server").renewal == ""
 
 
 def test_revocation_lists_are_stored_with_their_truststore(small: File) -> None:

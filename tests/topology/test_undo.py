@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from hypothesis import given, settings
@@ -14,11 +15,14 @@ from hypothesis import given, settings
 from console.renames import follow
 from gateway.audit import change_set, record_test
 from gateway.models import ChangeSet, Endpoint, KeptSecret, Port, Service
+from gateway.renewals import swap
 from gateway.topology.apply import apply
 from gateway.topology.document import load
 from gateway.topology.entries import SECTIONS, record_of, stored
 from gateway.topology.secrets import open_secret, secret_columns
 from gateway.topology.undo import CannotUndo, undo
+from identity.core import issuing
+from identity.core.issuing import KeyKind
 from identity.models import Group, Keystore, Truststore, User
 from identity.models.sealing import reseal_all
 from tests import factories, minting
@@ -317,3 +321,47 @@ def test_an_object_is_found_by_what_it_is() -> None:
         other.delete()
     undo(made, "tests")
     assert Service.objects.get(name="orders").pk == service.pk == uuid.UUID(str(service.pk))
+
+
+# --- keystores: the renewal that waits beside ---
+
+
+def test_each_step_of_a_renewal_is_undone() -> None:
+    old, new = (mint("CN=inside,O=Acme", factories.server_ca()) for _ in range(2))
+    row = factories.KeystoreFactory(name="k", minted=old)
+    factories.RegistrationFactory(minted=old)
+
+    def asked(keystore: Keystore) -> None:
+        keystore.ask(new.key, issuing.request(new.key, "CN=inside", []))
+        keystore.save()
+
+    def given(keystore: Keystore) -> None:
+        keystore.set_next((new.certificate,), new.key)
+        keystore.save()
+
+    def dropped(keystore: Keystore) -> None:
+        keystore.drop_next()
+        keystore.save()
+
+    for steps in ([asked], [asked, given], [asked, given, swap], [asked, dropped], [asked, given, dropped]):
+        for step in steps:
+            before = everything_stored()
+            with change_set("tests", step.__name__):
+                step(Keystore.objects.get(pk=row.pk))
+        undo(last(), "tests")
+        assert everything_stored() == before, steps
+        with change_set("tests", "from the beginning"):
+            dropped(Keystore.objects.get(pk=row.pk))
+
+
+def test_the_request_can_be_made_again_for_a_key_that_came_back() -> None:
+    row, key = factories.KeystoreFactory(name="k"), issuing.new_key(KeyKind.EC_P256)
+    with change_set("tests", "asked"):
+        row.ask(key, issuing.request(key, "CN=localhost", []))
+        row.save()
+    with change_set("tests", "dropped"):
+        row.drop_next()
+        row.save()
+    undo(last(), "tests")
+    again = x509.load_pem_x509_csr(Keystore.objects.get().request().encode())
+    assert again.public_key() == key.public_key()

@@ -1,0 +1,137 @@
+"""Keys and passwords that are planted are looked for in all that the console, its commands and its logs give out."""
+
+import base64
+import json
+import logging
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import pkcs12
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import call_command
+from django.db import connection
+from django.test import Client
+from django.urls import URLPattern, get_resolver, reverse
+
+from gateway.audit import change_set
+from gateway.models import ChangeSet
+from identity.core import issuing
+from identity.core.issuing import KeyKind
+from identity.models import Keystore
+from tests import factories
+from tests.minting import Minted, mint
+
+pytestmark = pytest.mark.django_db
+PHRASE, PASSWORD = "the phrase of a key", "correct horse battery staple"
+
+
+def traces(minted: Minted) -> set[str]:
+    """A private key, however it is written: its number in hex and in decimal, and the middle of its PEM and DER."""
+    number = minted.key.private_numbers().private_value
+    der = minted.key.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    secret = number.to_bytes(32)
+    found = {f"{number:x}", str(number)}
+    found |= {encode(secret)[:20].decode() for encode in (base64.b64encode, base64.urlsafe_b64encode)}
+    return found | {line for line in minted.key_pem.splitlines()[1:-1] if len(line) > 20} | {der.hex()[70:120]}
+
+
+@pytest.fixture
+def planted(
+    world: dict[str, Any], owner: Client, caplog: pytest.LogCaptureFixture
+) -> Iterator[tuple[Client, set[str]]]:
+    """An installation with a keystore in use, one that is renewed and one that waits; all made through the console."""
+    caplog.set_level(logging.DEBUG)
+    now, following, encrypted = (mint("CN=localhost", factories.server_ca(), purpose="server") for _ in range(3))
+    sealed = serialization.BestAvailableEncryption(PHRASE.encode())
+    p12 = pkcs12.serialize_key_and_certificates(b"a", encrypted.key, encrypted.x509, None, sealed)
+    uploads: list[dict[str, Any]] = [
+        {"name": "uploaded", "certificate": now.pem, "private_key": now.key_pem},
+        {"name": "pkcs12", "certificate_file": SimpleUploadedFile("k.p12", p12), "pass_phrase": PHRASE},
+        {"name": "wrong", "certificate": now.pem, "private_key": following.key_pem, "pass_phrase": ""},
+    ]
+    answers = [owner.post("/keystores/add/", upload) for upload in uploads]
+    assert [answer.status_code for answer in answers] == [302, 302, 422]
+    row = Keystore.objects.get(name="uploaded")
+    typed = {"step": "answer", "certificate": following.pem, "private_key": following.key_pem}
+    assert owner.post(f"/keystores/{row.pk}/renew/", typed).status_code == 302
+    with change_set("tests", "a key that waits for its certificate"):
+        waiting = Keystore.objects.get(name="pkcs12")
+        key = issuing.new_key(KeyKind.EC_P256)
+        waiting.ask(key, issuing.request(key, "CN=x", []))
+        waiting.save()
+        factories.EndpointFactory(name="batch", identity="basic", username="b", password=PASSWORD)
+    made = Minted(waiting.certificate.parsed, key)
+    secrets = {PHRASE, PASSWORD}.union(*(traces(each) for each in (now, following, encrypted, made)))
+    assert not found_in(answers[2].content.decode(), secrets), "what was refused is not shown again"
+    yield owner, secrets
+    assert not found_in(caplog.text, secrets), "the log shows a secret"
+
+
+def found_in(text: str, secrets: set[str]) -> set[str]:
+    squeezed = "".join(text.split())
+    return {secret for secret in secrets if secret in text or "".join(secret.split()) in squeezed}
+
+
+def pages(kinds: dict[str, Any]) -> Iterator[str]:
+    """Every address that answers GET: of each noun, for each of its objects."""
+    for pattern in get_resolver().url_patterns:
+        if not isinstance(pattern, URLPattern) or not pattern.name:
+            continue
+        kind = pattern.name.rpartition("-")[0]
+        if "pk" in pattern.pattern.converters:
+            rows = [1] if kind not in kinds else [row.pk for row in type(kinds[kind])._default_manager.all()]
+            rows = list(ChangeSet.objects.values_list("pk", flat=True)) if kind == "changes" else rows
+            yield from (reverse(pattern.name, args=[pk]) for pk in rows)
+        elif not pattern.pattern.converters:
+            yield reverse(pattern.name)
+
+
+def test_no_page_shows_one(planted: tuple[Client, set[str]], world: dict[str, Any]) -> None:
+    client, secrets = planted
+    looked_at = 0
+    for url in pages(world):
+        answer = client.get(url)
+        if answer.status_code == 200:
+            looked_at += 1
+            assert not found_in(answer.content.decode(errors="replace"), secrets), url
+    assert looked_at > 60
+
+
+def test_neither_an_export_nor_the_audit_log_has_one(planted: tuple[Client, set[str]]) -> None:
+    out = StringIO()
+    call_command("export", stdout=out)
+    assert "uploaded" in out.getvalue()
+    assert not found_in(out.getvalue(), planted[1])
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT before, after FROM gateway_change")
+        assert not found_in(json.dumps(cursor.fetchall(), default=str), planted[1])
+
+
+def test_no_table_has_one_in_the_clear(planted: tuple[Client, set[str]]) -> None:
+    with connection.cursor() as cursor:
+        for table in connection.introspection.table_names(cursor):
+            cursor.execute(f'SELECT * FROM "{table}"')
+            rows = [
+                bytes(value).decode("latin-1") if isinstance(value, bytes | memoryview) else str(value)
+                for row in cursor.fetchall()
+                for value in row
+            ]
+            assert not found_in("\n".join(rows), planted[1]), table
+
+
+@pytest.mark.django_db(transaction=True)  # a backup reads all of one moment, by a transaction of its own
+def test_a_backup_has_none_in_the_clear(planted: tuple[Client, set[str]], tmp_path: Path) -> None:
+    call_command("backup", str(tmp_path / "backup"), stdout=StringIO())
+    assert not found_in((tmp_path / "backup").read_bytes().decode("latin-1"), planted[1])
+
+
+def test_the_search_finds_what_is_there(planted: tuple[Client, set[str]]) -> None:
+    row = Keystore.objects.get(name="uploaded")
+    assert found_in(row.open_private_key().decode(), planted[1])
+    assert found_in(f"x {PHRASE} y", planted[1])
