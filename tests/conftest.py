@@ -1,5 +1,6 @@
 """What every test runs under."""
 
+import os
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
@@ -12,6 +13,9 @@ from django.db.migrations.loader import MigrationLoader
 # How long an example takes says something of the machine, and nothing of the law that it is an example of.
 hypothesis.settings.register_profile("postern", deadline=None)
 hypothesis.settings.load_profile("postern")
+
+# Suites whose cases are not in the repository: the variable that names each one's file.
+OUTSIDE = {"x509-limbo": "POSTERN_X509_LIMBO"}
 
 EMPTIES = {"transactional_db", "live_server"}
 
@@ -27,3 +31,9 @@ def _predefined_rows_come_back(request: pytest.FixtureRequest, django_db_blocker
         apps = MigrationLoader(connection).project_state(("identity", "0002_predefined")).apps
         if not apps.get_model("identity", "User").objects.filter(predefined=True).exists():
             import_module("identity.migrations.0002_predefined").make(apps, None)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    for suite, variable in OUTSIDE.items():
+        if not os.environ.get(variable):
+            terminalreporter.write_line(f"{suite} was not run: {variable} names no file")

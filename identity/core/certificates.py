@@ -78,6 +78,12 @@ class Certificate:
     def for_server_authentication(self) -> bool:
         return self.purposes is None or "server authentication" in self.purposes or "any purpose" in self.purposes
 
+    def extension(self, kind: type[_T]) -> x509.Extension[_T] | None:
+        try:
+            return self.parsed.extensions.get_extension_for_class(kind)
+        except x509.ExtensionNotFound:
+            return None
+
     @property
     def self_issued(self) -> bool:
         return self.subject == self.issuer

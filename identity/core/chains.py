@@ -1,43 +1,34 @@
 """Certificate, truststore, revocation lists, time → trusted, or why not.
 
-One function for both nodes and for the console's preview. Path building and signatures are `cryptography`'s
-(RFC 5280, section 6); purposes, validity in words, revocation and what old enterprise certificates lack are
-decided here. The TLS handshake before it is only a first filter.
+One function for both nodes and for the console's preview; the TLS handshake before it is only a first filter. It
+finds the path (RFC 5280, section 6): `profile` says which certificates may stand in one at all, `path_rules` and
+`constraints` what may stand below what, `revocation` what was taken back. Parsing and signatures are
+`cryptography`'s. Its verifier is not used, because it is made for the web: it refuses every authority with name
+constraints on directory names and every Ed25519 key, and checks no policies, key sizes of clients and purposes of
+authorities. The tests hold the two against each other.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from itertools import pairwise
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.verification import (
-    Criticality,
-    ExtensionPolicy,
-    PolicyBuilder,
-    Store,
-    VerificationError,
-)
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
-from identity.core import names
-from identity.core.certificates import Certificate, from_der
+from identity.core import names, path_rules, profile, revocation
+from identity.core.certificates import Certificate
+from identity.core.profile import MIN_RSA_BITS, Place
 from identity.core.reasons import IdentityReason
+from identity.core.revocation import RevocationList, load_crl
+
+__all__ = ["MAX_INTERMEDIATES", "MIN_RSA_BITS", "RevocationList", "Truststore", "Verdict", "judge", "load_crl"]
 
 MAX_INTERMEDIATES = 10  # that a peer may send; a longer list only costs time
-MAX_DEPTH = 8
-MIN_RSA_BITS = 2048
+MAX_DEPTH = 8  # authorities between a client and its anchor, unless a truststore says otherwise
+MAX_SIGNATURES = 64  # that are checked in search of a path; one with cycles could go on for ever
 _REMEMBERED = 4096  # verdicts kept per truststore
-
-
-@dataclass(frozen=True, slots=True)
-class RevocationList:
-    """A CRL whose signature was checked against the authority it speaks for (by key)."""
-
-    issuer_spki_sha256: str
-    next_update: float | None  # seconds since 1970-01-01 UTC
-    revoked: frozenset[int]  # serial numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +47,39 @@ class Verdict:
 
 @dataclass(slots=True, eq=False)
 class Truststore:
-    """Anchors and revocation lists. Immutable but for a memory of verdicts, which nobody can see."""
+    """Anchors and revocation lists. Immutable but for memories, which nobody can see.
+
+    Attributes:
+        hard: whether a revocation list that has run out refuses (`revocation_unknown`), or is passed over.
+        max_intermediates: authorities that may stand between a client and an anchor.
+    """
 
     name: str
     anchors: tuple[Certificate, ...]
     crls: tuple[RevocationList, ...] = ()
     hard: bool = True
-    _store: Store | None = field(default=None, repr=False)
+    max_intermediates: int = MAX_DEPTH
+    _lists: tuple[RevocationList, ...] | None = field(default=None, repr=False)
+    _by_subject: dict[names.DistinguishedName, list[Certificate]] | None = field(default=None, repr=False)
     _verdicts: dict[tuple[str, tuple[str, ...]], Verdict] = field(default_factory=dict, repr=False)
 
     @property
-    def store(self) -> Store:
-        if self._store is None:
-            self._store = Store([anchor.parsed for anchor in self.anchors])
-        return self._store
+    def lists(self) -> tuple[RevocationList, ...]:
+        """The newest of each authority and scope."""
+        if self._lists is None:
+            self._lists = revocation.newest(self.crls)
+        return self._lists
+
+    def named(self, subject: names.DistinguishedName) -> list[Certificate]:
+        """The anchors of that subject."""
+        if self._by_subject is None:
+            self._by_subject = {}
+            for anchor in self.anchors:
+                self._by_subject.setdefault(anchor.subject, []).append(anchor)
+        return self._by_subject.get(subject, [])
+
+    def holds(self, certificate: Certificate) -> bool:
+        return certificate in self.named(certificate.subject)
 
 
 def judge(
@@ -85,159 +95,200 @@ def judge(
     known = truststore._verdicts.get(key)
     if known is not None and known.since <= now < known.until:  # a clock may be set back
         return known
-    verdict = replace(_judge(certificate, intermediates, truststore, now), since=now)
+    verdict = _judge(certificate, intermediates, truststore, math.floor(now))
+    verdict = replace(verdict, since=now, until=_next_event(certificate, intermediates, truststore, now))
     if len(truststore._verdicts) >= _REMEMBERED:
         truststore._verdicts.clear()
     truststore._verdicts[key] = verdict
     return verdict
 
 
-def _judge(
+def _next_event(
     certificate: Certificate, intermediates: tuple[Certificate, ...], truststore: Truststore, now: float
+) -> float:
+    """When something that was judged next begins or ends. The last second of a validity is in it, whole."""
+    moments = [
+        moment
+        for each in (certificate, *intermediates, *truststore.anchors)
+        for moment in (each.not_before, each.not_after + 1)
+    ]
+    for crl in truststore.lists:
+        moments.append(crl.this_update)
+        if crl.next_update is not None:
+            moments.append(crl.next_update + 1)
+    return min((moment for moment in moments if moment > now), default=float("inf"))
+
+
+def _judge(
+    certificate: Certificate, intermediates: tuple[Certificate, ...], truststore: Truststore, now: int
 ) -> Verdict:
+    """`now`: whole seconds, as certificates count (RFC 5280, section 4.1.2.5)."""
     untrusted = IdentityReason.CERTIFICATE_UNTRUSTED
     if not truststore.anchors:
         return Verdict(untrusted, f"truststore {truststore.name} is empty and trusts nobody")
     if certificate.is_authority:
         return Verdict(untrusted, "it is an authority's certificate; an authority is no client")
-    if not certificate.for_client_authentication:
-        return Verdict(untrusted, f"it is for {', '.join(certificate.purposes or ())}, not for client authentication")
     if len(intermediates) > MAX_INTERMEDIATES:
-        return Verdict(
-            untrusted,
-            f"{len(intermediates)} intermediates came with it; at most {MAX_INTERMEDIATES} are read",
-        )
-    public_key = certificate.parsed.public_key()
-    if isinstance(public_key, rsa.RSAPublicKey) and public_key.key_size < MIN_RSA_BITS:
-        return Verdict(untrusted, f"its RSA key has {public_key.key_size} bits; at least {MIN_RSA_BITS} are needed")
+        words = f"{len(intermediates)} intermediates came with it; at most {MAX_INTERMEDIATES} are read"
+        return Verdict(untrusted, words)
+    fault = profile.fault(certificate, Place.PINNED if truststore.holds(certificate) else Place.CLIENT)
+    if fault is not None:
+        return Verdict(untrusted, fault)
     if now < certificate.not_before:
         return Verdict(
-            IdentityReason.CERTIFICATE_EXPIRED,
-            f"not valid before {_date(certificate.not_before)}",
-            until=certificate.not_before,
+            IdentityReason.CERTIFICATE_EXPIRED, f"not valid before {revocation.date(certificate.not_before)}"
         )
     if now > certificate.not_after:
-        return Verdict(IdentityReason.CERTIFICATE_EXPIRED, f"expired on {_date(certificate.not_after)}")
-    try:
-        chain = _path(certificate, intermediates, truststore, now)
-    except VerificationError as error:
-        return _why_no_path(certificate, intermediates, truststore, now, str(error))
-    return _check_revocation((certificate, *chain), truststore, now)
+        return Verdict(IdentityReason.CERTIFICATE_EXPIRED, f"expired on {revocation.date(certificate.not_after)}")
+    return _Search(certificate, intermediates, truststore, now).verdict()
 
 
-# Subject alternative name and authority key identifier may be missing: certificates of older authorities lack
-# them. What an authority's certificate must have stays as RFC 5280 and the web's rules want it.
-_LEAF_POLICY = ExtensionPolicy.permit_all()
-_AUTHORITY_POLICY = (
-    ExtensionPolicy.permit_all()
-    .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, lambda policy, cert, ext: _is_authority(ext))
-    .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, lambda policy, cert, ext: _may_sign(ext))
+# Of several paths that fail the one is told that fails for the gravest reason.
+_GRAVITY = (
+    IdentityReason.CERTIFICATE_UNTRUSTED,
+    IdentityReason.CERTIFICATE_EXPIRED,
+    IdentityReason.REVOCATION_UNKNOWN,
+    IdentityReason.CERTIFICATE_REVOKED,
 )
 
 
-def _is_authority(constraints: x509.BasicConstraints) -> None:
-    if not constraints.ca:
-        raise ValueError("an issuer in the chain is no authority")
+class _Search:
+    """For a path from one certificate to an anchor: depth first, anchors before intermediates, the first that holds."""
+
+    def __init__(
+        self, certificate: Certificate, intermediates: tuple[Certificate, ...], truststore: Truststore, now: int
+    ) -> None:
+        self._certificate, self._truststore, self._now = certificate, truststore, now
+        self._intermediates: dict[names.DistinguishedName, list[Certificate]] = {}
+        for above in intermediates:
+            known = self._intermediates.setdefault(above.subject, [])
+            if above not in known and not truststore.holds(above):
+                known.append(above)
+        self._signed: dict[tuple[str, str], bool] = {}
+        self._why = ""  # the last link that did not hold
+
+    def verdict(self) -> Verdict:
+        worst: Verdict | None = None
+        for path in self._paths((self._certificate,)):
+            verdict = self._follow(path)
+            if verdict.reason is None:
+                return verdict
+            if worst is None or _GRAVITY.index(verdict.reason) > _GRAVITY.index(worst.reason):
+                worst = verdict
+        return worst or self._no_path()
+
+    def _paths(self, path: tuple[Certificate, ...]) -> Iterator[tuple[Certificate, ...]]:
+        """Each way up to an anchor, link by link."""
+        last = path[-1]
+        if self._truststore.holds(last):
+            yield path
+            return
+        for above in (*self._truststore.named(last.issuer), *self._intermediates.get(last.issuer, ())):
+            if any((above.spki_sha256, above.subject) == (link.spki_sha256, link.subject) for link in path):
+                continue  # a cycle
+            if self._issued(above, last):
+                yield from self._paths((*path, above))
+
+    def _issued(self, above: Certificate, below: Certificate) -> bool:
+        fault = profile.fault(above, Place.ANCHOR if self._truststore.holds(above) else Place.INTERMEDIATE)
+        if fault is not None:
+            self._why = f"{above.title}: {fault}"
+            return False
+        key = below.sha256, above.spki_sha256
+        if key not in self._signed:
+            if len(self._signed) >= MAX_SIGNATURES:
+                self._why = f"the certificates that came with it make a maze of more than {MAX_SIGNATURES} links"
+                return False
+            self._signed[key] = signed_by(below, above)
+        if not self._signed[key]:
+            self._why = f"{below.title} names {above.title} as its issuer and is not signed by it"
+        elif not _identifies(below, above):
+            self._why = f"the authority key identifier of {below.title} names another key than that of {above.title}"
+        else:
+            return True
+        return False
+
+    def _follow(self, path: tuple[Certificate, ...]) -> Verdict:
+        """What is to be said of a path whose links are right, each by itself."""
+        for above in path[1:]:
+            if not above.not_before <= self._now <= above.not_after:
+                span = f"{revocation.date(above.not_before)} to {revocation.date(above.not_after)}"
+                return Verdict(IdentityReason.CERTIFICATE_EXPIRED, f"its issuer {above.title} is valid {span} only")
+        fault = path_rules.fault(path, self._truststore.max_intermediates)
+        if fault is not None:
+            return self._refusal(fault)
+        return self._ask_lists(path)
+
+    def _ask_lists(self, path: tuple[Certificate, ...]) -> Verdict:
+        """Each link is asked of the lists of the authority above it, and the anchor of those of anchors above it."""
+        store = self._truststore
+        for below, above in (*pairwise(path), *self._above_anchor(path[-1])):
+            finding = revocation.ask(below, above, store.lists, self._now, hard=store.hard)
+            if finding is not None:
+                unknown, revoked = IdentityReason.REVOCATION_UNKNOWN, IdentityReason.CERTIFICATE_REVOKED
+                return Verdict(revoked if finding.revoked else unknown, finding.words, path[1:])
+        anchor, until = path[-1].title, revocation.date(path[0].not_after)
+        return Verdict(None, f"trusted by truststore {store.name} through {anchor}, valid to {until}", path[1:])
+
+    def _above_anchor(self, anchor: Certificate) -> Iterator[tuple[Certificate, Certificate]]:
+        """A truststore may hold an intermediate, and beside it the authority that has revoked it."""
+        if not self._truststore.lists:
+            return
+        below, seen = anchor, {anchor.spki_sha256}
+        while True:
+            named = (above for above in self._truststore.named(below.issuer) if above.spki_sha256 not in seen)
+            issuer = next((above for above in named if self._issued(above, below)), None)
+            if issuer is None:
+                return
+            yield below, issuer
+            below = issuer
+            seen.add(issuer.spki_sha256)
+
+    def _refusal(self, why: str) -> Verdict:
+        words = f"no path leads to an authority of truststore {self._truststore.name} ({why})"
+        return Verdict(IdentityReason.CERTIFICATE_UNTRUSTED, words)
+
+    def _no_path(self) -> Verdict:
+        if self._why:
+            return self._refusal(self._why)
+        issuer = self._certificate.issuer
+        words = f"its issuer {issuer} is not in truststore {self._truststore.name}"
+        if self._intermediates.get(issuer):
+            words = f"no path leads from its issuer {issuer} to an authority of truststore {self._truststore.name}"
+        return Verdict(IdentityReason.CERTIFICATE_UNTRUSTED, words)
 
 
-def _may_sign(usage: x509.KeyUsage | None) -> None:
-    if usage is not None and not usage.key_cert_sign:
-        raise ValueError("an issuer in the chain may not sign certificates")
-
-
-def _path(
-    certificate: Certificate, intermediates: tuple[Certificate, ...], truststore: Truststore, now: float
-) -> tuple[Certificate, ...]:
-    """The issuers of one path to an anchor, nearest first. Raises VerificationError."""
-    verifier = (
-        PolicyBuilder()
-        .store(truststore.store)
-        .time(datetime.fromtimestamp(now, UTC).replace(tzinfo=None))
-        .max_chain_depth(MAX_DEPTH)
-        .extension_policies(ca_policy=_AUTHORITY_POLICY, ee_policy=_LEAF_POLICY)
-        .build_client_verifier()
-    )
-    verified = verifier.verify(certificate.parsed, [above.parsed for above in intermediates])
-    return tuple(from_der(link.public_bytes(Encoding.DER)) for link in verified.chain[1:])
-
-
-def _why_no_path(
-    certificate: Certificate,
-    intermediates: tuple[Certificate, ...],
-    truststore: Truststore,
-    now: float,
-    said: str,
-) -> Verdict:
-    """The verifier's no, in the words of who has to act on it."""
-    for above in (*intermediates, *truststore.anchors):
-        issued = above.subject == certificate.issuer
-        if issued and not above.not_before <= now <= above.not_after:
-            return Verdict(
-                IdentityReason.CERTIFICATE_EXPIRED,
-                f"its issuer {above.title} is valid {_date(above.not_before)} to {_date(above.not_after)} only",
-            )
-    if not any(certificate.issuer == above.subject for above in (*intermediates, *truststore.anchors)):
-        said = f"its issuer {certificate.issuer} is not in truststore {truststore.name}"
-    else:
-        why = said.removeprefix("validation failed: ")
-        said = f"no path leads to an authority of truststore {truststore.name} ({why})"
-    return Verdict(IdentityReason.CERTIFICATE_UNTRUSTED, said)
-
-
-def _check_revocation(path: tuple[Certificate, ...], truststore: Truststore, now: float) -> Verdict:
-    """`path`: leaf first, anchor last. Each link is asked of the list of the authority above it."""
-    until = min(link.not_after for link in path)
-    for below, above in pairwise(path):
-        lists = [crl for crl in truststore.crls if crl.issuer_spki_sha256 == above.spki_sha256]
-        if any(below.serial in crl.revoked for crl in lists):
-            return Verdict(IdentityReason.CERTIFICATE_REVOKED, f"{above.title} has revoked {below.title}", path[1:])
-        for crl in lists:
-            if crl.next_update is None:
-                continue
-            if now > crl.next_update:
-                if truststore.hard:
-                    return Verdict(
-                        IdentityReason.REVOCATION_UNKNOWN,
-                        f"the revocation list of {above.title} ran out on {_date(crl.next_update)}",
-                        path[1:],
-                    )
-            else:
-                until = min(until, crl.next_update)
-    anchor = path[-1]
-    return Verdict(
-        None,
-        f"trusted by truststore {truststore.name} through {anchor.title}, valid to {_date(path[0].not_after)}",
-        path[1:],
-        until,
-    )
-
-
-def load_crl(der: bytes, authorities: Iterable[Certificate]) -> RevocationList:
-    """A CRL, checked against the one of `authorities` that signed it.
-
-    Raises:
-        ValueError: not a CRL, of nobody among `authorities`, or with a signature that is not theirs.
-    """
+def signed_by(below: Certificate, above: Certificate) -> bool:
+    """Whether the key of `above` made the signature of `below`. Never raises."""
+    parsed, key = below.parsed, above.parsed.public_key()
     try:
-        crl = x509.load_der_x509_crl(der)
-        issuer = names.from_x509(crl.issuer)
-    except Exception as error:
-        raise ValueError("This is not a revocation list (CRL) in DER or PEM.") from error
-    named = [authority for authority in authorities if authority.subject == issuer]
-    for authority in named:
-        if crl.is_signature_valid(authority.parsed.public_key()):  # type: ignore[arg-type]
-            return RevocationList(
-                authority.spki_sha256,
-                crl.next_update_utc.timestamp() if crl.next_update_utc else None,
-                frozenset(entry.serial_number for entry in crl),
-            )
-    if named:
-        raise ValueError(f"The revocation list names {issuer} as its issuer and is not signed by it.")
-    raise ValueError(f"The truststore has no authority {issuer}, which issued this revocation list.")
+        parameters, tbs = parsed.signature_algorithm_parameters, parsed.tbs_certificate_bytes
+        match key:
+            case rsa.RSAPublicKey():
+                key.verify(parsed.signature, tbs, parameters, parsed.signature_hash_algorithm)  # type: ignore[arg-type]
+            case ec.EllipticCurvePublicKey():
+                key.verify(parsed.signature, tbs, parameters)  # type: ignore[arg-type]
+            case ed25519.Ed25519PublicKey() | ed448.Ed448PublicKey():
+                if parameters is not None:
+                    return False
+                key.verify(parsed.signature, tbs)
+            case _:
+                return False
+    except (InvalidSignature, UnsupportedAlgorithm, TypeError, ValueError, AttributeError):
+        return False  # made by another key, or by one of another kind
+    return True
 
 
-def _date(moment: float) -> str:
-    try:
-        return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    except (ValueError, OverflowError, OSError):
-        return "a time beyond the calendar"
+def _identifies(below: Certificate, above: Certificate) -> bool:
+    """Whether what `below` says of its issuer's key is true of `above`; it need not say anything."""
+    said = below.extension(x509.AuthorityKeyIdentifier)
+    if said is None:
+        return True
+    own = above.extension(x509.SubjectKeyIdentifier)
+    if said.value.key_identifier is not None and own is not None and said.value.key_identifier != own.value.digest:
+        return False
+    if said.value.authority_cert_serial_number is None:
+        return True
+    issuers = [n.value for n in said.value.authority_cert_issuer or () if isinstance(n, x509.DirectoryName)]
+    same_issuer = not issuers or any(names.from_x509(issuer) == above.issuer for issuer in issuers)
+    return said.value.authority_cert_serial_number == above.serial and same_issuer

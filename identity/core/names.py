@@ -5,6 +5,7 @@ programs print the same name differently, and different names alike.
 """
 
 import re
+import string
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -42,15 +43,17 @@ def is_name(text: str) -> bool:
 
 
 def folded(value: str) -> str:
-    """An attribute value as it is compared: outer blanks off, inner runs one, case folded (RFC 5280, 7.1).
+    """An attribute value as it is compared: outer spaces off, inner runs one, A to Z as a to z; all else as it is.
 
-    Stricter than RFC 4518 where that lets one text pass for another: a blank is a space and nothing that looks like
-    one, and no other character is folded into one of ASCII, as the Kelvin sign would be into `k`.
+    RFC 5280, section 7.1, would have the whole of Unicode folded and normalised (RFC 4518), and that makes one name
+    of two: K and the Kelvin sign, ß and ss, wide letters and plain ones. Who spells a name in another way than
+    another is somebody else here; OpenSSL compares names in this manner too.
     """
-    text = " ".join(part for part in value.split(" ") if part)
-    if text.isascii():
-        return text.lower()
-    return "".join(char if (low := char.casefold()).isascii() and not char.isascii() else low for char in text)
+    return _SPACES.sub(" ", value).strip(" ").translate(_LOWER)
+
+
+_SPACES = re.compile(" +")
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +126,15 @@ def _text_of(rdns: tuple[frozenset[tuple[str, str]], ...]) -> str:
     return ", ".join(escaped)
 
 
-def _attribute_value(value: str | bytes) -> str:
-    return value if isinstance(value, str) else value.hex()
+def _attribute(attribute: x509.NameAttribute[str | bytes]) -> tuple[str, str]:
+    """Kind and value; bits are of a kind of their own, so that no text can spell them."""
+    kind = _KIND_BY_OID.get(attribute.oid.dotted_string, attribute.oid.dotted_string)
+    value = attribute.value
+    return (kind, value) if isinstance(value, str) else (f"{kind};bits", value.hex())
 
 
 def from_x509(name: x509.Name) -> DistinguishedName:
-    rdns = tuple(
-        frozenset((_KIND_BY_OID.get(a.oid.dotted_string, a.oid.dotted_string), _attribute_value(a.value)) for a in rdn)
-        for rdn in name.rdns
-    )
+    rdns = tuple(frozenset(_attribute(attribute) for attribute in rdn) for rdn in name.rdns)
     return DistinguishedName(rdns, _text_of(rdns))
 
 
