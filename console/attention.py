@@ -20,11 +20,12 @@ from gateway.models import Node, Port, PortType, Registration
 from gateway.relay import control
 from gateway.relay.control import ControlError
 from identity.models import Certificate, Keystore, Truststore, Usage
-from identity.models.truststores import RevocationList, TrustedCertificate
+from identity.models.truststores import Revocation, RevocationList, RevocationSource, TrustedCertificate
 
 ASK_SECONDS = 1.5  # for a node to tell its state
 ASKED_AT_ONCE = 16
 SOON = timedelta(days=30)
+LATE = timedelta(minutes=10)  # by which a revocation list may be fetched later than it should be
 EXPIRIES_SHOWN = 8
 
 
@@ -149,7 +150,14 @@ def concerns(
     states: list[NodeState], tunnels: list[Tunnel], ports: list[PortState], revision: int, now: datetime
 ) -> list[Concern]:
     """What needs somebody, worst first."""
-    found = [*_nodes(states, revision), *_tunnels(tunnels), *_ports(ports), *expiries(now), *_unmapped(now)]
+    found = [
+        *_nodes(states, revision),
+        *_tunnels(tunnels),
+        *_ports(ports),
+        *expiries(now),
+        *_lists(now),
+        *_unmapped(now),
+    ]
     return sorted(found, key=lambda concern: concern.kind != "bad")
 
 
@@ -196,7 +204,9 @@ def expiries(now: datetime) -> Iterable[Concern]:
     found += [(row.not_after, f"The certificate of registration {row}", row) for row in registrations]
     for anchor in TrustedCertificate.objects.filter(until).select_related("truststore"):
         found.append((anchor.not_after, f"{anchor.subject} in truststore {anchor.truststore}", anchor.truststore))
-    for crl in RevocationList.objects.filter(next_update__lt=now + timedelta(days=1)).select_related("truststore"):
+    for crl in RevocationList.objects.filter(source=None, next_update__lt=now + timedelta(days=1)).select_related(
+        "truststore"
+    ):
         words = f"The revocation list of {crl.issuer} in truststore {crl.truststore}"
         found.append((crl.next_update or now, words, crl.truststore))
     for end, words, row in sorted(found, key=lambda each: each[0])[:EXPIRIES_SHOWN]:
@@ -224,6 +234,22 @@ def _what_to_do(row: Model, over: bool) -> str:
             return "What hangs on it is refused." if over else "Add its successor to the truststore."
         case _:
             return f"Whoever checks it refuses {label_of(row)}." if over else "Get it renewed, and replace it there."
+
+
+def _lists(now: datetime) -> Iterable[Concern]:
+    """Revocation lists that are fetched, and were not, or not in time."""
+    for source in RevocationSource.objects.select_related("truststore", "fetch", "crl"):
+        crl, last, url = getattr(source, "crl", None), source.last, url_of(source.truststore)
+        hard = source.truststore.revocation == Revocation.HARD
+        words = f"The revocation list at {source.url} for truststore {source.truststore}"
+        late = last.tried_at is None or now - last.tried_at > timedelta(seconds=source.every) + LATE
+        if crl is not None and crl.overdue:
+            what = "Whoever it speaks of is refused." if hard else "It is passed over (soft)."
+            yield Concern("bad", f"{words} {ends(crl.next_update, now)}", url, f"{what} {last.error}".strip())
+        elif last.error:
+            yield Concern("bad" if crl is None else "warn", f"{words} cannot be fetched", url, last.error)
+        elif late:
+            yield Concern("warn", f"{words} is not fetched", url, "Does manage.py fetch-crls --watch, or serve, run?")
 
 
 def _unmapped(now: datetime) -> Iterable[Concern]:

@@ -182,7 +182,7 @@ def truststore_value(row: Truststore) -> chains.Truststore:
     """
     anchors = tuple(stored.certificate for stored in row.certificates.all())
     crls = tuple(chains.load_crl(bytes(crl.der), anchors) for crl in row.crls.all())
-    return chains.Truststore(row.name, anchors, crls, row.revocation == "hard")
+    return chains.Truststore(row.name, anchors, crls, row.revocation == "hard", row.max_intermediates)
 
 
 def _examined(certificate: Parsed, intermediates: tuple[Parsed, ...], now: float) -> Preview:

@@ -15,13 +15,13 @@ from django.db.models import Max, Model
 from django.db.models.signals import m2m_changed, pre_delete, pre_save
 
 from gateway import chain
-from gateway.models import Action, Change, ChangeSet, Dial, KeptSecret, Registration
+from gateway.models import Action, Change, ChangeSet, Dial, KeptSecret, Port, Registration
 from gateway.topology import consistency
 from gateway.topology.consistency import Touched
 from gateway.topology.entries import KIND_OF, Entry, record_of, stored
 from gateway.topology.secrets import open_secret, secret_columns
 from identity.core.vault import VaultError
-from identity.models import ACL, RevocationList, TrustedCertificate, User, sealing
+from identity.models import ACL, RevocationList, RevocationSource, TrustedCertificate, User, sealing
 
 _CHUNK = 500  # rows in one query; SQLite's oldest limit on parameters is 999
 _LOCK = 0x506F737465726E  # of PostgreSQL's advisory locks: "Postern"
@@ -199,7 +199,8 @@ def changes_between(known: int, revision: int) -> Iterator[Change]:
 
 # --- watching ---------------------------------------------------------------------------------------------
 
-_PARENT_OF: dict[type[Model], str] = {TrustedCertificate: "truststore", RevocationList: "truststore", Dial: "port"}
+_PARENT_OF: dict[type[Model], str] = {TrustedCertificate: "truststore", RevocationList: "truststore",
+                                   RevocationSource: "truststore", Dial: "port"}  # fmt: skip
 
 
 def _touch(row: Model) -> None:
@@ -241,6 +242,7 @@ def connect() -> None:
         ACL.denied.through,
         Registration.may_assert_truststores.through,
         Registration.may_assert_groups.through,
+        Port.tls_keystores.through,
     )
     for through in throughs:
         m2m_changed.connect(_on_membership, sender=through, dispatch_uid=f"audit {through.__name__}")

@@ -186,7 +186,7 @@ def _own_sections(node_name: str) -> _Own:
     ports = list(
         Port.objects.filter(node=node, enabled=True)
         .select_related("tls_keystore", "tls_truststore", "client_truststore", "registration_port")
-        .prefetch_related("connect__registration")
+        .prefetch_related("connect__registration", "tls_keystores")
     )
     services = list(Service.objects.filter(node=node).select_related("execute_acl"))
     apis = list(API.objects.filter(node=node).select_related("execute_acl", "endpoint"))
@@ -209,6 +209,7 @@ def _own_sections(node_name: str) -> _Own:
     by_certificate = any(port.client_auth != ClientAuth.PASSWORD for port in decides)
     token = _token(services)
     keystores = {keystore.pk for row in (*ports, *endpoints) if (keystore := _keystore_of(row))}
+    keystores |= {keystore.pk for port in ports for keystore in port.tls_keystores.all()}
     if token:
         keystores |= set(Keystore.objects.filter(name=token["keystore"]).values_list("pk", flat=True))
     truststores = {
@@ -292,6 +293,9 @@ def _port(port: Port) -> dict[str, Any]:
         "ip_access": port.ip_access,
         "trusted_proxies": port.trusted_proxies,
         "limits": port.limits,
+        "further_keystores": sorted(keystore.name for keystore in port.tls_keystores.all()),
+        "min_version": port.tls_min_version,
+        "ciphers": port.tls_ciphers,
     }
 
 
@@ -444,6 +448,7 @@ def _truststores(rows: QuerySet[Truststore]) -> dict[str, Any]:
             "anchors": [_base64(row.der) for row in store.certificates.all()],
             "crls": [_base64(row.der) for row in store.crls.all()],
             "hard": store.revocation == "hard",
+            "max_intermediates": store.max_intermediates,
         }
         for store in rows.prefetch_related("certificates", "crls")
     }

@@ -19,25 +19,34 @@ LIMITS = [field.name for field in limit_fields(Limits)]
 MAX_DIALS = 32  # rows of one internal port
 EVERY_TYPE = ["name", "node", "enabled", "description", "service_default", "service_allow", "service_deny",
               "ip_default", "ip_allow", "ip_deny", "trusted_proxies", "explain"]  # fmt: skip
+ASKED_FOR = (
+    "Whose client certificates are believed. The port names these authorities when it asks for a certificate, and "
+    "clients with several choose theirs by it."
+)
 PLAIN_OR_TLS = "The certificate that the port shows. None: plain HTTP, on which nobody can show a certificate."
+TLS: Rows = ["tls_keystores", ("tls_min_version", "tls_ciphers")]
 # The groups that differ between the types: legend and rows. What a type does not name, it does not show.
 GROUPS_OF: dict[PortType, list[tuple[str, Rows]]] = {
     PortType.REGULAR: [
         ("Where it listens", ["bind", "tls_keystore"]),
         ("Who may call", ["client_auth", "tls_truststore", "accept_basic"]),
+        ("TLS", TLS),
     ],
     PortType.EXTERNAL: [
         ("Where it listens", ["bind", "tls_keystore"]),
         ("Where requests go on", [("registration_port", "wait")]),
         ("Who may call", ["client_auth", "tls_truststore", "accept_basic", "authenticate"]),
+        ("TLS", TLS),
     ],
     PortType.REGISTRATION: [
         ("Where it listens", ["bind", "tls_keystore", "tls_truststore"]),
+        ("TLS", TLS),
     ],
     PortType.INTERNAL: [
         ("The tunnel", ["tls_keystore", "tls_truststore", "tls_server_name",
                         ("connections_min", "connections_spare", "connections_max")]),
         ("Whom the edge may hand on", ["client_auth", "client_truststore", "accept_basic"]),
+        ("TLS", TLS[1:]),
     ],
 }  # fmt: skip
 LEDE = {
@@ -49,11 +58,11 @@ LEDE = {
 HELP: dict[PortType, dict[str, str]] = {
     PortType.REGULAR: {
         "tls_keystore": PLAIN_OR_TLS,
-        "tls_truststore": "Whose client certificates are believed.",
+        "tls_truststore": ASKED_FOR,
     },
     PortType.EXTERNAL: {
         "tls_keystore": PLAIN_OR_TLS,
-        "tls_truststore": "Whose client certificates are believed.",
+        "tls_truststore": ASKED_FOR,
         "registration_port": "Paths that are no API of the edge are passed through its tunnels.",
         "wait": "Seconds that a request waits for a free tunnel.",
         "authenticate": "Map the certificate, or check the password, on the edge too, before anything goes on.",
@@ -121,12 +130,19 @@ class PortForm(NounForm):
     class Meta:
         model = Port
         fields = ["name", "node", "enabled", "bind", "registration_port", "tls_keystore", "tls_truststore",
-                  "tls_server_name", "client_auth", "client_truststore", "accept_basic", "authenticate", "wait",
-                  "connections_min", "connections_spare", "connections_max", "trusted_proxies", "explain",
-                  "description"]  # fmt: skip
-        widgets = {"client_auth": forms.RadioSelect, "accept_basic": forms.NullBooleanSelect}
+                  "tls_server_name", "tls_keystores", "tls_min_version", "tls_ciphers", "client_auth",
+                  "client_truststore", "accept_basic", "authenticate", "wait", "connections_min", "connections_spare",
+                  "connections_max", "trusted_proxies", "explain", "description"]  # fmt: skip
+        widgets = {
+            "client_auth": forms.RadioSelect,
+            "accept_basic": forms.NullBooleanSelect,
+            "tls_keystores": forms.CheckboxSelectMultiple,
+        }
         labels = {"connections_min": "Connections, min", "connections_spare": "Spare", "connections_max": "Max"}
-        help_texts = {"accept_basic": "Whether callers may come by user and password."}
+        help_texts = {
+            "accept_basic": "Whether callers may come by user and password.",
+            "tls_ciphers": "TLS 1.3 has nothing to choose: all of its ciphers are strong.",
+        }
 
     def __init__(self, *args: Any, type: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -164,6 +180,8 @@ class PortForm(NounForm):
             self.fields["tls_keystore"].required = self.fields["tls_truststore"].required = True
         for name in {"bind", "registration_port"} & self.fields.keys():
             self.fields[name].required = True
+        for name in {"tls_min_version", "tls_ciphers"} & self.fields.keys():
+            self.fields[name].required = False  # a script that says nothing of them means the defaults
         for name in ("tls_keystore", "tls_truststore", "client_truststore", "registration_port"):
             if name in self.fields and not self.fields[name].required:
                 self.fields[name].empty_label = "none"  # type: ignore[attr-defined]
@@ -242,6 +260,12 @@ class PortForm(NounForm):
             data["connect"] = self._dials(data)
             if not data["connect"] and not self.errors:
                 self.add_error(self.dial_rows[0][0], "An internal port dials somewhere; give an address.")
+        if data.get("tls_keystores"):
+            self.instance.tls_keystore = data.get("tls_keystore")
+            try:
+                self.instance.check_keystores(data["tls_keystores"])
+            except ValueError as error:
+                self.add_error("tls_keystores", str(error))
         return data
 
     def _dials(self, data: dict[str, Any]) -> list[tuple[str, Registration]]:

@@ -11,7 +11,37 @@ from identity.core import certificates, files
 from identity.core.certificates import CertificateError
 from identity.core.chains import load_crl
 from identity.models import Keystore, MappingRule, Truststore
-from identity.models.truststores import RevocationList, TrustedCertificate
+from identity.models.truststores import (
+    LONGEST,
+    SHORTEST,
+    RevocationList,
+    RevocationSource,
+    TrustedCertificate,
+    check_url,
+    fetch_from,
+)
+
+_DURATIONS = {"m": 60, "h": 3600, "d": 86_400}
+
+
+def parse_source(text: str) -> tuple[str, int]:
+    """`URL`, or `URL 6h`; seconds between two fetches. Raises ValueError."""
+    url, *rest = text.split()
+    check_url(url)
+    if not rest:
+        return url, 3600
+    number, unit = rest[0][:-1], rest[0][-1:]
+    if len(rest) > 1 or unit not in _DURATIONS or not (number.isascii() and number.isdigit()) or len(number) > 6:
+        raise ValueError(f"{' '.join(rest)!r} is no time; write 30m, 6h or 1d after the URL.")
+    every = int(number) * _DURATIONS[unit]
+    if not SHORTEST <= every <= LONGEST:
+        raise ValueError(f"{rest[0]}: lists are fetched every 1m to {LONGEST // 86_400}d.")
+    return url, every
+
+
+def _duration(every: int) -> str:
+    unit = next(unit for unit in ("d", "h", "m") if every % _DURATIONS[unit] == 0 or unit == "m")
+    return f"{every // _DURATIONS[unit]}{unit}"
 
 
 class TruststoreForm(NounForm):
@@ -34,28 +64,41 @@ class TruststoreForm(NounForm):
         RevocationList.objects.none(), required=False, widget=forms.CheckboxSelectMultiple, label="Remove lists"
     )
 
+    crl_sources = LinesField(
+        check=lambda text: parse_source(text),
+        label="Fetch lists from",
+        help_text="URLs, one a line, each with how often after it (1h where nothing is said): "
+        "http://pki.partner.example/ca.crl 6h. What comes is taken if an authority above signed it.",
+        placeholder="http://pki.partner.example/ca.crl 6h",
+    )
+
     class Meta:
         model = Truststore
-        fields = ["name", "revocation", "description"]
+        fields = ["name", "revocation", "max_intermediates", "description"]
         widgets = {"revocation": forms.RadioSelect}
-        labels = {"revocation": "When a revocation list has run out"}
+        labels = {"revocation": "When a revocation list has run out, or its next one cannot be fetched"}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.fields["max_intermediates"].required = False  # a script that says nothing of it means the default
         self._added: tuple[certificates.Certificate, ...] = ()
         self._stored = [] if self.instance._state.adding else list(self.instance.certificates.all())
         if self.instance._state.adding:
             self.fields["add"].required = True
         else:
             self.fields["remove"].queryset = self.instance.certificates.all()  # type: ignore[attr-defined]
-            self.fields["remove_crls"].queryset = self.instance.crls.all()  # type: ignore[attr-defined]
+            self.fields["remove_crls"].queryset = self.instance.crls.filter(source=None)  # type: ignore[attr-defined]
+            self.initial["crl_sources"] = [
+                source.url if source.every == 3600 else f"{source.url} {_duration(source.every)}"
+                for source in self.instance.crl_sources.all()
+            ]
 
     def anchors(self) -> list[tuple[TrustedCertificate, Any]]:
         """For the template: each authority on file with the box that removes it."""
         return list(zip(self._stored, self["remove"], strict=True))
 
     def crls(self) -> list[tuple[RevocationList, Any]]:
-        stored = [] if self.instance._state.adding else list(self.instance.crls.all())
+        stored = [] if self.instance._state.adding else list(self.instance.crls.filter(source=None))
         return list(zip(stored, self["remove_crls"], strict=True))
 
     def clean_password(self) -> str:
@@ -67,6 +110,21 @@ class TruststoreForm(NounForm):
             except ValidationError as error:
                 self.add_error("add", error)
         return password
+
+    def sources(self) -> list[RevocationSource]:
+        """For the template: where lists are fetched from, and how that goes."""
+        if self.instance._state.adding:
+            return []
+        return list(self.instance.crl_sources.select_related("fetch", "crl"))
+
+    def clean_crl_sources(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for line in self.cleaned_data["crl_sources"]:
+            url, every = parse_source(line)
+            if url in found:
+                raise ValidationError(f"{url} is there twice; keep one of the lines.")
+            found[url] = every
+        return found
 
     def clean_remove(self) -> Any:
         """An authority that a mapping rule means stays, unless another truststore has it too."""
@@ -119,10 +177,13 @@ class TruststoreForm(NounForm):
                 anchor.set_certificate(certificate)
                 anchor.full_clean()
                 anchor.save()
+        fetch_from(store, self.cleaned_data["crl_sources"])
         if der := self.cleaned_data.get("add_crl"):
             crl = RevocationList(truststore=store, der=der)
             crl.clean_fields()
-            for older in store.crls.filter(issuer=crl.issuer):
+            for older in store.crls.filter(
+                source=None, issuer=crl.issuer, issuer_key__in=["", crl.issuer_key], scope=crl.scope
+            ):
                 older.delete()
             crl.full_clean()
             crl.save()

@@ -72,6 +72,7 @@ class Facts:
         valid_until: when the proof ends, seconds since 1970-01-01 UTC.
         problem: why the channel itself refuses (assertion, registration), found before the decision.
         registration: at an internal port, that of the tunnel.
+        misdirected: the host that was asked for, where the connection was made for another one's name.
     """
 
     port: Port
@@ -87,6 +88,7 @@ class Facts:
     problem: tuple[Reason, str] | None = None
     registration: Registration | None = None
     password: PasswordVerdict = PasswordVerdict.UNKNOWN
+    misdirected: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,9 @@ def _check_address(facts: Facts, decision: Decision) -> bool:
             ("ip_access of port {0}: {1}", port.name, why),
         )
     decision.steps.append(Step("address", True, decision.caller, ("ip_access of port {0} admits it", port.name)))
+    if facts.misdirected:
+        against: Words = "the certificate that the connection was shown is not for this host"
+        return _refuse(decision, GatewayReason.MISDIRECTED_REQUEST, "host", facts.misdirected, against)
     return False
 
 

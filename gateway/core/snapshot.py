@@ -19,7 +19,7 @@ from gateway.core.difference import Difference, Document
 from gateway.core.limits import Limits
 from identity.core.acl import ACL
 from identity.core.certificates import Certificate, from_der
-from identity.core.chains import Truststore, load_crl
+from identity.core.chains import MAX_DEPTH, Truststore, load_crl
 from identity.core.files import certificates_from
 from identity.core.mapping import ANYWHERE, FOREVER, Mappings, OnFile, Rule
 
@@ -45,6 +45,16 @@ class ClientAuth(StrEnum):
     PASSWORD = "password"  # noqa: S105
     REQUEST = "request"
     REQUIRE = "require"
+
+
+class TLSVersion(StrEnum):
+    TLS_1_2 = "1.2"
+    TLS_1_3 = "1.3"
+
+
+class CipherSet(StrEnum):
+    STRONG = "strong"
+    COMPATIBLE = "compatible"
 
 
 class EndpointIdentity(StrEnum):
@@ -229,6 +239,14 @@ class Port:
     ip_access: IPAccess
     trusted_proxies: tuple[Network, ...]
     limits: Limits
+    further_keystores: tuple[Keystore, ...] = ()
+    min_version: TLSVersion = TLSVersion.TLS_1_2
+    ciphers: CipherSet = CipherSet.STRONG
+
+    @property
+    def keystores(self) -> tuple[Keystore, ...]:
+        """All that the port shows; the first where no name chooses another. None of a port without TLS."""
+        return (self.keystore, *self.further_keystores) if self.keystore is not None else ()
 
     @property
     def judges_by(self) -> Truststore | None:
@@ -473,7 +491,8 @@ def _ports(entry: Any) -> frozenset[str]:
 def _truststore(name: str, entry: Any) -> Truststore:
     anchors = tuple(from_der(base64.b64decode(text)) for text in entry["anchors"])
     crls = tuple(load_crl(base64.b64decode(text), anchors) for text in entry["crls"])
-    return Truststore(name, anchors, crls, entry["hard"])
+    # A console of the version before says nothing of the last.
+    return Truststore(name, anchors, crls, entry["hard"], entry.get("max_intermediates", MAX_DEPTH))
 
 
 def _keystore(name: str, entry: Any) -> Keystore:
@@ -561,6 +580,10 @@ def _port(
         ),
         trusted_proxies=tuple(map(parse_network, entry["trusted_proxies"])),
         limits=Limits.of(entry["limits"]),
+        # A console of the version before says nothing of these.
+        further_keystores=tuple(keystores[each] for each in entry.get("further_keystores", ())),
+        min_version=TLSVersion(entry.get("min_version", TLSVersion.TLS_1_2)),
+        ciphers=CipherSet(entry.get("ciphers", CipherSet.STRONG)),
     )
 
 

@@ -4,7 +4,7 @@ from gateway.models.apis import API
 from gateway.models.audit import Action, AppendOnlyError, Change, ChangeSet, Head, KeptSecret, Link
 from gateway.models.endpoints import Endpoint, EndpointIdentity
 from gateway.models.nodes import Node, Role
-from gateway.models.ports import ClientAuth, Dial, Port, PortType
+from gateway.models.ports import CipherSet, ClientAuth, Dial, Port, PortType, TLSVersion
 from gateway.models.registrations import Registration
 from gateway.models.services import Builtin, Service
 
@@ -15,6 +15,7 @@ __all__ = [
     "Builtin",
     "Change",
     "ChangeSet",
+    "CipherSet",
     "ClientAuth",
     "Dial",
     "Endpoint",
@@ -28,4 +29,5 @@ __all__ = [
     "Registration",
     "Role",
     "Service",
+    "TLSVersion",
 ]

@@ -1,5 +1,6 @@
 """Ports: where requests enter a node."""
 
+from collections.abc import Iterable
 from typing import Any, Self
 
 from django.core.exceptions import ValidationError
@@ -27,6 +28,20 @@ class ClientAuth(models.TextChoices):
     PASSWORD = "password", "Password (never asks for a certificate)"
     REQUEST = "request", "Request (asks; goes on without one)"
     REQUIRE = "require", "Require (refuses without one)"
+
+
+class TLSVersion(models.TextChoices):
+    """The oldest that is spoken. TLS 1.0 and 1.1 are gone for good (RFC 8996)."""
+
+    TLS_1_2 = "1.2", "TLS 1.2"
+    TLS_1_3 = "1.3", "TLS 1.3"
+
+
+class CipherSet(models.TextChoices):
+    """For TLS 1.2; with TLS 1.3 there is nothing to choose. Sets with a name, for a list of one's own ages badly."""
+
+    STRONG = "strong", "Strong (forward secrecy, authenticated encryption)"
+    COMPATIBLE = "compatible", "Compatible (also CBC, for clients such as Java 7)"
 
 
 ROLE_OF_TYPE = {
@@ -89,6 +104,27 @@ class Port(Named):
         verbose_name="server name",
         help_text="Internal ports: the name that the registration port's certificate must have.",
     )
+    tls_keystores = models.ManyToManyField(
+        Keystore,
+        blank=True,
+        related_name="ports_by_name",
+        verbose_name="further keystores",
+        help_text="Shown instead to clients that ask for a name of theirs (SNI). Whom the port trusts stays the same.",
+    )
+    tls_min_version = models.CharField(
+        max_length=4,
+        choices=TLSVersion.choices,
+        default=TLSVersion.TLS_1_2,
+        db_default=TLSVersion.TLS_1_2,
+        verbose_name="oldest TLS version",
+    )
+    tls_ciphers = models.CharField(
+        max_length=16,
+        choices=CipherSet.choices,
+        default=CipherSet.STRONG,
+        db_default=CipherSet.STRONG,
+        verbose_name="ciphers of TLS 1.2",
+    )
     client_auth = models.CharField(max_length=16, choices=ClientAuth.choices, default=ClientAuth.PASSWORD)
     client_truststore = models.ForeignKey(
         Truststore,
@@ -142,6 +178,16 @@ class Port(Named):
                 condition=Q(client_auth__in=ClientAuth.values),
                 name="port_client_auth_is_known",
                 violation_error_message="client_auth is password, request or require.",
+            ),
+            models.CheckConstraint(
+                condition=Q(tls_min_version__in=TLSVersion.values),
+                name="port_tls_min_version_is_known",
+                violation_error_message="tls.min_version is 1.2 or 1.3.",
+            ),
+            models.CheckConstraint(
+                condition=Q(tls_ciphers__in=CipherSet.values),
+                name="port_tls_ciphers_are_known",
+                violation_error_message="tls.ciphers is strong or compatible.",
             ),
             models.CheckConstraint(
                 condition=Q(type="internal", bind="") | (~Q(type="internal") & ~Q(bind="")),
@@ -242,6 +288,30 @@ class Port(Named):
             errors["client_truststore"] = "Only an internal port has one; every other believes its tls truststore."
         if self.tls_server_name and not internal:
             errors["tls_server_name"] = "Only an internal port dials, and only there a server name is checked."
+
+    def check_keystores(self, keystores: Iterable[Keystore]) -> None:
+        """Whether `keystores` may be the further ones. Raises ValueError.
+
+        Not part of `clean`, which sees the row alone.
+        """
+        further = list(keystores)
+        if not further:
+            return
+        if self.type == PortType.INTERNAL:
+            raise ValueError("An internal port dials, and shows the one certificate that it registers with.")
+        if self.tls_keystore is None:
+            raise ValueError("Give the port a keystore first: it is shown to whoever asks for no name, or another.")
+        taken = dict.fromkeys(self.tls_keystore.certificate.host_names, self.tls_keystore)
+        for keystore in further:
+            if keystore == self.tls_keystore:
+                raise ValueError(f"{keystore} is the port's keystore already.")
+            names = keystore.certificate.host_names
+            if not names:
+                raise ValueError(f"{keystore} names no host, and so no client could ask for it.")
+            for name in names:
+                if name in taken:
+                    raise ValueError(f"{keystore} and {taken[name]} are both for {name}; keep one of them.")
+                taken[name] = keystore
 
     def _check_address(self, errors: dict[str, str]) -> None:
         if not self.bind or not self.node_id:

@@ -194,7 +194,12 @@ class ServerConnection:
             self.intermediates,
             self.proof,
             password=password,
+            misdirected=self._misdirected(head),
         )
+
+    def _misdirected(self, head: Head) -> str:
+        """The host that the request is for, where the connection may not speak of it."""
+        return ""
 
     # --- bytes in ---
 

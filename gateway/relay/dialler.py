@@ -48,7 +48,7 @@ class Dialler:
         self._workers = 1  # of the edge; told at registration
         self._share()
         self.problem = ""  # why the last dial failed; "" when it did not
-        self._context: ssl.SSLContext = client_context(port.keystore, port.truststore)
+        self._context: ssl.SSLContext = client_context(port.keystore, port.truststore, port)
         self._dialling: set[asyncio.Task[None]] = set()
         self._delay = FIRST_DELAY
         self._retry: asyncio.TimerHandle | None = None

@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any
 from gateway.core.addresses import parse_address
 from gateway.core.errors import MessageError
 from gateway.core.reasons import GatewayReason, Reason
+from gateway.core.server_names import ServerNames
 from gateway.core.snapshot import Port, PortType
 from gateway.relay import handshake
 from gateway.relay.connection import ServerConnection
 from gateway.relay.exchange import Exchange
 from gateway.relay.http1 import AT_REGISTRATION, Head, new_memo
 from gateway.relay.memo import Memo
-from gateway.relay.tls import Application, TLSLayer, server_context, watch
+from gateway.relay.tls import Application, TLSLayer, port_context, watch
 from gateway.relay.upstream import Early, PlainLayer
 from identity.core import chains
 from identity.core.assertions import Proof
-from identity.core.certificates import CertificateError
+from identity.core.certificates import CertificateError, from_der
 from identity.core.reasons import IdentityReason
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ WATCHED = 600.0  # seconds for which the handshakes from an address are watched 
 PATIENCE = 1.0  # seconds of silence before its handshake after which a connection gives way, where a port is full
 
 
+# A change of these makes new contexts. Keystores and truststores that are unchanged are the same objects as before.
+TLS_FIELDS = ("keystores", "client_auth", "truststore", "min_version", "ciphers")
+
+
 class Listener:
     """One bound address. Its port's settings may change under it; its address does not."""
 
@@ -44,6 +49,7 @@ class Listener:
         self._context, self._watching = self._make_contexts(port)
         # Addresses from which a handshake came: from which loop time on theirs need no watching.
         self._proven = Memo(ADDRESSES)
+        self.names = _names(port)
         self._server: asyncio.Server | None = None
         self.heads = new_memo()
         self._addresses: Counter[str] = Counter()
@@ -53,11 +59,7 @@ class Listener:
     @staticmethod
     def _make_contexts(port: Port) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
         """For handshakes, and for those that are watched; None for a port without TLS."""
-        if port.keystore is None:
-            return None, None
-        context, watching = (server_context(port.keystore, port.client_auth, port.truststore) for _ in range(2))
-        watch(watching)
-        return context, watching
+        return port_context(port), port_context(port, watch)
 
     async def open(self) -> None:
         """Raises OSError where the address cannot be had."""
@@ -81,9 +83,9 @@ class Listener:
         before, self.port = self.port, port
         if before.limits != port.limits:
             self.heads = new_memo()
-        tls = ("keystore", "client_auth", "truststore")
-        if any(getattr(before, name) is not getattr(port, name) for name in tls):
+        if any(getattr(before, name) != getattr(port, name) for name in TLS_FIELDS):
             self._context, self._watching = self._make_contexts(port)
+            self.names = _names(port)
 
     def close(self) -> None:
         if self._server is not None:
@@ -140,13 +142,26 @@ class Listener:
             self.gone(layer.peer_address)
             if layer.refused_certificate:
                 self._proven.put(layer.peer_address, asyncio.get_running_loop().time() + WATCHED)
-            self.node.handshake_failed(self.port.name, layer.peer_address, words, layer.refused_chain())
+            chain = layer.refused_chain()
+            self.node.handshake_failed(self.port.name, layer.peer_address, self._told(words, chain), chain)
+
+    def _told(self, words: str, chain: list[bytes]) -> str:
+        """OpenSSL's words, with our own for what it refused, which tell more."""
+        if not chain or self.port.truststore is None:
+            return words
+        try:
+            leaf, *above = map(from_der, chain[: chains.MAX_INTERMEDIATES + 1])
+        except CertificateError as error:
+            return f"{words}: {error}"
+        verdict = chains.judge(leaf, tuple(above), self.port.truststore, time.time())
+        return words if verdict.reason is None else f"{words}: {verdict.words}"
 
     def _ready(self, layer: TLSLayer) -> Application:
         since = self._handshakes.pop(layer, 0.0)
         if self._proven.get(layer.peer_address) is None:
             self._proven.put(layer.peer_address, since)
         connection = self.serve(layer, layer.peer_address, secure=True)
+        connection.name_asked = layer.name_asked
         connection.crowded = self.crowded(layer.peer_address)
         self.node.metrics.handshakes[self.port.name, "crowded" if connection.crowded else "done"] += 1
         try:
@@ -160,7 +175,7 @@ class Listener:
             connection.proof = Proof.TLS
         return connection
 
-    def serve(self, transport: Any, peer: str, *, secure: bool) -> ServerConnection:
+    def serve(self, transport: Any, peer: str, *, secure: bool) -> "_ClientConnection":
         kind = Registrar if self.port.type is PortType.REGISTRATION else _ClientConnection
         return kind(self, transport, peer, secure=secure)
 
@@ -170,12 +185,31 @@ class Listener:
                 layer.fail(f"no handshake within {self.port.limits.handshake_timeout:.0f} s")
 
 
+def _names(port: Port) -> ServerNames | None:
+    """Which of several certificates is for which name; None where there are not several."""
+    return ServerNames(port.keystores) if port.further_keystores else None
+
+
 class _ClientConnection(ServerConnection):
-    """A client's connection, counted by its listener."""
+    """A client's connection, counted by its listener.
+
+    `name_asked`: the server name that it was made for, where the port has several certificates.
+    """
 
     def __init__(self, listener: Listener, transport: Any, peer: str, *, secure: bool) -> None:
         self._listener = listener
+        self.name_asked: str | None = None
         super().__init__(listener.node, listener.port, transport, peer, secure=secure, heads=listener.heads)
+
+    def _misdirected(self, head: Head) -> str:
+        names = self._listener.names
+        if names is None or not head.host:
+            return ""
+        host = head.host.decode("latin-1")
+        return "" if names.admits(self.name_asked, host) else host
+
+    def _who(self, head: Head) -> object:
+        return self.caller if self._listener.names is None else (self.caller, head.host)
 
     def _gone(self) -> None:
         if self in self.node.connections:

@@ -436,5 +436,6 @@ def _redials(before: Port, after: Port) -> bool:
     return (
         before.keystore is not after.keystore
         or before.truststore is not after.truststore
-        or before.server_name != after.server_name
+        or (before.server_name, before.min_version, before.ciphers)
+        != (after.server_name, after.min_version, after.ciphers)
     )

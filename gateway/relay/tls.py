@@ -16,7 +16,8 @@ import struct
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from gateway.core.snapshot import ClientAuth, Keystore
+from gateway.core.server_names import ServerNames
+from gateway.core.snapshot import CipherSet, ClientAuth, Keystore, Port, TLSVersion
 from identity.core.certificates import Certificate, CertificateError, from_der
 from identity.core.chains import MAX_INTERMEDIATES, Truststore
 
@@ -52,10 +53,43 @@ class HandshakeFailed(ConnectionError):
     """No TLS connection came about; the message is OpenSSL's reason, or ours."""
 
 
-def server_context(keystore: Keystore, client_auth: ClientAuth, truststore: Truststore | None) -> ssl.SSLContext:
-    """A context for a port. A change of configuration makes a new one and never touches a live one."""
+# Of TLS 1.2, in OpenSSL's words. Both have forward secrecy; what `COMPATIBLE` adds has its integrity in a MAC that
+# comes before the encryption, which is no known way in but a history of them (Lucky 13).
+CIPHERS = {
+    CipherSet.STRONG: "ECDHE+AESGCM:ECDHE+CHACHA20",
+    CipherSet.COMPATIBLE: "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:!AESCCM",
+}
+_VERSIONS = {TLSVersion.TLS_1_2: ssl.TLSVersion.TLSv1_2, TLSVersion.TLS_1_3: ssl.TLSVersion.TLSv1_3}
+
+
+def port_context(port: Port, prepare: Callable[[ssl.SSLContext], None] = lambda context: None) -> ssl.SSLContext | None:
+    """The context for a port's handshakes, with one for each further certificate behind it; None without TLS.
+
+    A change of configuration makes a new one and never touches a live one. All of them trust and ask alike, so that
+    nothing but the certificate hangs on the name that a client asks for, and no session of one is one of another's
+    (CVE-2025-23419, CVE-2025-23048). `prepare` is called with each.
+    """
+    if not port.keystores:
+        return None
+    contexts = {keystore.name: _server_context(keystore, port) for keystore in port.keystores}
+    for context in contexts.values():
+        prepare(context)
+    first = contexts[port.keystores[0].name]
+    if len(contexts) > 1:
+        names = ServerNames(port.keystores)
+
+        def choose(connection: Any, asked: str | None, _: ssl.SSLContext) -> None:
+            connection.name_asked = asked
+            connection.context = contexts[names.choose(asked).name]
+
+        first.sni_callback = choose
+    return first
+
+
+def _server_context(keystore: Keystore, port: Port) -> ssl.SSLContext:
+    client_auth, truststore = port.client_auth, port.truststore
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    _common(context)
+    _common(context, port)
     _load(context, keystore)
     context.set_alpn_protocols(["http/1.1"])
     if client_auth is not ClientAuth.PASSWORD and truststore is not None:
@@ -68,10 +102,15 @@ def server_context(keystore: Keystore, client_auth: ClientAuth, truststore: Trus
     return context
 
 
-def client_context(keystore: Keystore | None, truststore: Truststore | None) -> ssl.SSLContext:
-    """A context for dialling out: the server's name is always checked. No truststore: the system's authorities."""
+def client_context(
+    keystore: Keystore | None, truststore: Truststore | None, port: Port | None = None
+) -> ssl.SSLContext:
+    """A context for dialling out: the server's name is always checked. No truststore: the system's authorities.
+
+    `port`: the internal port that dials, which says how old TLS may be.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    _common(context)
+    _common(context, port)
     if truststore is None:
         context.load_default_certs()
     else:
@@ -81,8 +120,11 @@ def client_context(keystore: Keystore | None, truststore: Truststore | None) -> 
     return context
 
 
-def _common(context: ssl.SSLContext) -> None:
+def _common(context: ssl.SSLContext, port: Port | None) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if port is not None:
+        context.minimum_version = _VERSIONS[port.min_version]
+        context.set_ciphers(CIPHERS[port.ciphers])
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
 
 
@@ -398,8 +440,9 @@ class TLSLayer(asyncio.Protocol):
             return []
 
     @property
-    def server_name_seen(self) -> str | None:
-        return getattr(self._tls, "server_hostname", None)
+    def name_asked(self) -> str | None:
+        """The server name that the client asked for, where the port has several certificates."""
+        return getattr(self._tls, "name_asked", None)
 
 
 _parsed: dict[bytes, Certificate] = {}

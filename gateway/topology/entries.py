@@ -16,7 +16,7 @@ from django.db.models import Model, QuerySet
 from gateway.models import API, Endpoint, Node, Port, PortType, Registration, Service
 from identity.core import certificates
 from identity.core.vault import VaultError, fingerprint
-from identity.models import ACL, Certificate, Group, Keystore, MappingRule, Truststore, User, sealing
+from identity.models import ACL, Certificate, Group, Keystore, MappingRule, RevocationSource, Truststore, User, sealing
 
 Entry = dict[str, Any]
 
@@ -42,13 +42,13 @@ KIND_OF: dict[type[Model], str] = {model: kind for kind, model in SECTIONS.items
 _RELATED: dict[type[Model], tuple[tuple[str, ...], tuple[str, ...]]] = {
     User: ((), ("groups",)),
     ACL: ((), ("allowed", "denied")),
-    Truststore: ((), ("certificates", "crls")),
+    Truststore: ((), ("certificates", "crls", "crl_sources__crl")),
     Certificate: (("user",), ()),
     MappingRule: (("user",), ()),
     Service: (("node", "execute_acl"), ()),
     Port: (
         ("node", "tls_keystore", "tls_truststore", "client_truststore", "registration_port"),
-        ("connect__registration",),
+        ("connect__registration", "tls_keystores"),
     ),
     Registration: (("port", "node"), ("may_assert_truststores", "may_assert_groups")),
     Endpoint: (("keystore", "truststore"), ()),
@@ -73,6 +73,8 @@ def record_of(row: Model) -> Entry:
     entry = entry_of(row)
     if isinstance(row, MappingRule) and row.issuer_spki_sha256:
         entry["issuer_key"] = row.issuer_spki_sha256
+    if isinstance(row, Truststore) and (fetched := _fetched(row)):
+        entry["fetched"] = fetched
     return entry
 
 
@@ -93,6 +95,12 @@ def default_of(model: type[Model], field: str) -> Any:
     """What the model says where nobody does."""
     column: Any = model._meta.get_field(field)
     return column.get_default()
+
+
+def _unusual(row: Model, field: str) -> Any:
+    """None where it is what the model says anyway."""
+    value = getattr(row, field)
+    return None if value == default_of(type(row), field) else value
 
 
 def seconds(value: float) -> str:
@@ -151,10 +159,27 @@ def _truststore(row: Truststore) -> Entry:
     return _filled(
         name=row.name,
         certificates=[pem for _, pem in anchors],
-        crls=[_crl_pem(bytes(crl.der)) for crl in row.crls.all()],
+        crls=[
+            *(_crl_pem(bytes(crl.der)) for crl in row.crls.all() if crl.source_id is None),
+            *(_filled(url=each.url, every=_every(each)) for each in row.crl_sources.all()),
+        ],
         revocation=row.revocation,
+        max_intermediates=_unusual(row, "max_intermediates"),
         description=row.description,
     )
+
+
+def _every(source: RevocationSource) -> str | None:
+    return None if source.every == default_of(RevocationSource, "every") else seconds(float(source.every))
+
+
+def _fetched(row: Truststore) -> Entry:
+    """Which list was fetched from where: enough to tell one from another, for a list may be long."""
+    return {
+        source.url: f"{source.crl.last_update:%Y-%m-%d %H:%M:%S}Z, {hashlib.sha256(source.crl.der).hexdigest()}"
+        for source in row.crl_sources.all()
+        if hasattr(source, "crl")
+    }
 
 
 def _crl_pem(der: bytes) -> str:
@@ -258,7 +283,12 @@ def _port(row: Port) -> Entry:
         type=row.type,
         bind=row.bind,
         tls=_filled(
-            keystore=_name(row.tls_keystore), truststore=_name(row.tls_truststore), server_name=row.tls_server_name
+            keystore=_name(row.tls_keystore),
+            keystores=_names(row.tls_keystores),
+            truststore=_name(row.tls_truststore),
+            server_name=row.tls_server_name,
+            min_version=_unusual(row, "tls_min_version"),
+            ciphers=_unusual(row, "tls_ciphers"),
         ),
         client_auth=row.client_auth,
         client_truststore=_name(row.client_truststore),

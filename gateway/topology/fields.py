@@ -106,6 +106,8 @@ class Fields:
             if default is None:
                 self.complain(name, f"is missing; one of {_listed(known)} is needed")
             return fallback
+        if isinstance(value, float):  # a version number without quotes
+            value = str(value)
         if value not in known:
             hint = suggestion(value, known) if isinstance(value, str) else ""
             self.complain(name, f'there is no "{value}"{hint}; one of {_listed(known)} is needed')
@@ -297,8 +299,13 @@ class Fields:
 
     def files(self, name: str, limit: int) -> list[bytes]:
         """The bytes of one file, or of a list of files, at most `limit` bytes each."""
-        found = (self._bytes(name, item, limit) for item in self._items(name))
+        found = (self._bytes(name, item, limit) for item in self._items(name) if not isinstance(item, dict))
         return [data for data in found if data is not None]
+
+    def parts_among(self, name: str) -> list["Fields"]:
+        """The nested entries of a list that has files beside them; `files` gives those."""
+        items = enumerate(self._items(name))
+        return [self._nested(item, f"{name}[{number}].") for number, item in items if isinstance(item, dict)]
 
     def _items(self, name: str) -> list[Any]:
         value = self._take(name)

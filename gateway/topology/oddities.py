@@ -86,5 +86,5 @@ def _ends(now: datetime) -> Iterator[str]:
         yield f"registrations[{registration}].certificate: expired on {registration.not_after:%Y-%m-%d}"
     for anchor in TrustedCertificate.objects.filter(**over).select_related("truststore"):
         yield f"truststores[{anchor.truststore}].certificates: {anchor} expired on {anchor.not_after:%Y-%m-%d}"
-    for crl in RevocationList.objects.filter(next_update__lt=now).select_related("truststore"):
+    for crl in RevocationList.objects.filter(source=None, next_update__lt=now).select_related("truststore"):
         yield f"truststores[{crl.truststore}].crls: the list of {crl.issuer} ran out on {crl.next_update:%Y-%m-%d}"

@@ -13,6 +13,7 @@ from django.db.models import Model
 from gateway.models import (
     API,
     Builtin,
+    CipherSet,
     ClientAuth,
     Dial,
     Endpoint,
@@ -23,6 +24,7 @@ from gateway.models import (
     Registration,
     Role,
     Service,
+    TLSVersion,
 )
 from gateway.topology.entries import default_of, kept, kept_password
 from gateway.topology.fields import Fields, Kept
@@ -43,7 +45,15 @@ from identity.models import (
     UserFrom,
     sealing,
 )
-from identity.models.truststores import RevocationList, TrustedCertificate
+from identity.models.truststores import (
+    LONGEST,
+    SHORTEST,
+    RevocationList,
+    RevocationSource,
+    TrustedCertificate,
+    check_url,
+    fetch_from,
+)
 
 
 def _set(row: Model, fields: Fields, *, changed: bool = False, **values: Any) -> None:
@@ -127,10 +137,12 @@ def _keep_groups(row: ACL, fields: Fields, allowed: list[Group], denied: list[Gr
 def truststore(row: Truststore, fields: Fields) -> None:
     anchors = fields.certificates("certificates")
     crls = _crls(fields, fields.files("crls", files.MAX_CRL), anchors)
+    sources = _sources(fields.parts_among("crls"))
     _set(
         row,
         fields,
         revocation=fields.choice("revocation", Revocation.values, default_of(Truststore, "revocation")),
+        max_intermediates=fields.number("max_intermediates", default_of(Truststore, "max_intermediates")),
         description=fields.text("description"),
     )
     wanted = {anchor.sha256: anchor for anchor in anchors}
@@ -142,7 +154,8 @@ def truststore(row: Truststore, fields: Fields) -> None:
         trusted.set_certificate(wanted[sha256])
         trusted.full_clean()
         trusted.save()
-    stored_crls = {bytes(crl.der): crl for crl in row.crls.all()}
+    fetch_from(row, sources)
+    stored_crls = {bytes(crl.der): crl for crl in row.crls.filter(source=None)}
     for der in stored_crls.keys() - crls:
         stored_crls[der].delete()
     for der in crls - stored_crls.keys():
@@ -162,6 +175,25 @@ def _crls(fields: Fields, sent: list[bytes], anchors: list[certificates.Certific
             fields.complain("crls", str(error))
         else:
             found.add(der)
+    return found
+
+
+def _sources(parts: list[Fields]) -> dict[str, int]:
+    """URL → seconds between two fetches."""
+    found: dict[str, int] = {}
+    for part in parts:
+        url = part.text("url", required=True)
+        every = round(part.seconds("every", default_of(RevocationSource, "every")))
+        if url:
+            try:
+                check_url(url)
+            except ValueError as error:
+                part.complain("url", str(error))
+        if not SHORTEST <= every <= LONGEST:
+            part.complain("every", f"must be {SHORTEST} s to {LONGEST // 86_400} days")
+        if url in found:
+            part.complain("url", "is given twice; keep one of the entries")
+        found[url] = every
     return found
 
 
@@ -290,6 +322,7 @@ def port(row: Port, fields: Fields) -> None:
     kind = fields.choice("type", PortType.values)
     tls, connections = fields.part("tls"), fields.part("connections")
     dials = _dials(fields.parts("connect"))
+    further = tls.references("keystores", Keystore)
     shown = _access(fields.part("service_access"), default_of(Port, "service_access"))
     for each in (*shown["allow"], *shown["deny"]):
         if not each.startswith("/"):
@@ -305,6 +338,8 @@ def port(row: Port, fields: Fields) -> None:
         tls_keystore=tls.reference("keystore", Keystore),
         tls_truststore=tls.reference("truststore", Truststore),
         tls_server_name=tls.text("server_name"),
+        tls_min_version=tls.choice("min_version", TLSVersion.values, default_of(Port, "tls_min_version")),
+        tls_ciphers=tls.choice("ciphers", CipherSet.values, default_of(Port, "tls_ciphers")),
         client_auth=fields.choice(
             "client_auth", ClientAuth.values, "require" if kind == PortType.REGISTRATION else "password"
         ),
@@ -322,6 +357,11 @@ def port(row: Port, fields: Fields) -> None:
         trusted_proxies=fields.texts("trusted_proxies"),
         limits=fields.mapping("limits"),
     )
+    try:
+        row.check_keystores(further)
+    except ValueError as error:
+        raise fields.error("tls.keystores", str(error)) from error
+    _link(row.tls_keystores, further)
     _connect(row, fields, dials)
 
 
@@ -438,7 +478,10 @@ READERS: dict[str, Callable[[Any, Fields], None]] = {
 FILE_NAMES = {
     "tls_keystore": "tls.keystore",
     "tls_truststore": "tls.truststore",
+    "tls_keystores": "tls.keystores",
     "tls_server_name": "tls.server_name",
+    "tls_min_version": "tls.min_version",
+    "tls_ciphers": "tls.ciphers",
     "connections_min": "connections.min",
     "connections_spare": "connections.spare",
     "connections_max": "connections.max",

@@ -85,6 +85,18 @@ class Certificate:
             return None
 
     @property
+    def host_names(self) -> tuple[str, ...]:
+        """Host names and addresses that a server with it answers for; `*.` stands for one label.
+
+        The common name counts where there is no alternative name, as with certificates of older authorities.
+        """
+        kinds = ("dns:", "ip:")
+        found = [name.partition(":")[2] for name in self.alternative_names if name.startswith(kinds)]
+        if not self.alternative_names:
+            found = [value.lower() for value in self.subject.values("CN")]
+        return tuple(found)
+
+    @property
     def self_issued(self) -> bool:
         return self.subject == self.issuer
 

@@ -110,7 +110,7 @@ def _next_event(
     moments = [
         moment
         for each in (certificate, *intermediates, *truststore.anchors)
-        for moment in (each.not_before, each.not_after + 1)
+        for moment in (each.not_before, each.not_after, each.not_after + 1)
     ]
     for crl in truststore.lists:
         moments.append(crl.this_update)

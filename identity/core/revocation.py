@@ -6,7 +6,7 @@ One that is for clients or authorities alone, or for one distribution point, is 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from cryptography import x509
@@ -34,6 +34,7 @@ class RevocationList:
     """
 
     issuer_spki_sha256: str
+    issuer: names.DistinguishedName = field(compare=False)
     next_update: float | None
     revoked: frozenset[int]  # serial numbers
     this_update: float = 0.0
@@ -110,6 +111,7 @@ def load_crl(der: bytes, authorities: Iterable[Certificate]) -> RevocationList:
     _check_whole(extensions, part, str(issuer))
     return RevocationList(
         authority.spki_sha256,
+        issuer,
         crl.next_update_utc.timestamp() if crl.next_update_utc else None,
         frozenset(_serials(crl, str(issuer))),
         crl.last_update_utc.timestamp(),

@@ -5,7 +5,14 @@ from identity.models.certificates import Certificate, Usage
 from identity.models.groups import Group
 from identity.models.keystores import Keystore
 from identity.models.mappings import MappingRule, UserFrom
-from identity.models.truststores import Revocation, RevocationList, TrustedCertificate, Truststore
+from identity.models.truststores import (
+    Revocation,
+    RevocationFetch,
+    RevocationList,
+    RevocationSource,
+    TrustedCertificate,
+    Truststore,
+)
 from identity.models.users import User
 
 __all__ = [
@@ -15,7 +22,9 @@ __all__ = [
     "Keystore",
     "MappingRule",
     "Revocation",
+    "RevocationFetch",
     "RevocationList",
+    "RevocationSource",
     "TrustedCertificate",
     "Truststore",
     "Usage",

@@ -9,6 +9,7 @@ from django.db.models.signals import m2m_changed, pre_delete, pre_save
 from identity.models.acls import ACL, check_acl_groups
 from identity.models.base import PredefinedError
 from identity.models.groups import Group
+from identity.models.keystores import Keystore
 from identity.models.truststores import Truststore
 from identity.models.users import User, check_membership
 
@@ -21,7 +22,10 @@ def _refuse_deletion(sender: type[Any], instance: Any, **_: Any) -> None:
 
 
 def _refuse_deletion_of_linked(sender: type[Any], instance: Any, **_: Any) -> None:
-    """A group on an ACL, a truststore on a registration: taking it away silently would change who may do what."""
+    """A group on an ACL, a truststore on a registration, a keystore among those of a port.
+
+    To take it away silently would change who may do what, or what is shown to whom.
+    """
     users: set[Any] = set()
     for relation in sender._meta.related_objects:
         if relation.many_to_many:
@@ -74,7 +78,7 @@ def connect() -> None:
     for model in GUARDED:
         pre_delete.connect(_refuse_deletion, sender=model, dispatch_uid=f"keep predefined {model.__name__}")
         pre_save.connect(_refuse_renaming, sender=model, dispatch_uid=f"keep name of predefined {model.__name__}")
-    for model in (Group, Truststore):
+    for model in (Group, Truststore, Keystore):
         pre_delete.connect(_refuse_deletion_of_linked, sender=model, dispatch_uid=f"keep linked {model.__name__}")
     m2m_changed.connect(_check_groups_of_user, sender=User.groups.through, dispatch_uid="groups of users")
     for through in (ACL.allowed.through, ACL.denied.through):

@@ -2,15 +2,20 @@
 
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
-from cryptography import x509
 from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 
-from identity.core import names
+from identity.core.chains import MAX_DEPTH, MAX_INTERMEDIATES
+from identity.core.revocation import RevocationList as Parsed
+from identity.core.revocation import load_crl
 from identity.models.base import Named, name_is_safe
 from identity.models.certificates import Described
+
+SHORTEST, LONGEST = 60, 30 * 86_400  # seconds between two fetches of a list
 
 
 class Revocation(models.TextChoices):
@@ -25,6 +30,13 @@ class Truststore(Named):
 
     description = models.CharField(max_length=255, blank=True)
     revocation = models.CharField(max_length=8, choices=Revocation.choices, default=Revocation.HARD)
+    max_intermediates = models.PositiveSmallIntegerField(
+        default=MAX_DEPTH,
+        db_default=MAX_DEPTH,
+        validators=[MaxValueValidator(MAX_INTERMEDIATES)],
+        verbose_name="authorities in between, at most",
+        help_text="Between a certificate and an authority of the truststore. 0: only what these issue themselves.",
+    )
 
     class Meta(Named.Meta):
         constraints = [
@@ -56,21 +68,108 @@ class TrustedCertificate(Described):
         return self.subject
 
 
+class RevocationSource(models.Model):
+    """A URL from which the truststore's list of one authority is fetched, again and again."""
+
+    truststore = models.ForeignKey(Truststore, on_delete=models.CASCADE, related_name="crl_sources")
+    url = models.CharField(max_length=1000)
+    every = models.PositiveIntegerField(
+        default=3600,
+        validators=[MinValueValidator(SHORTEST), MaxValueValidator(LONGEST)],
+        help_text="Seconds between two fetches.",
+    )
+
+    class Meta:
+        ordering = ["url"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["truststore", "url"],
+                name="revocationsource_once_per_truststore",
+                violation_error_message="The truststore fetches from this URL already.",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.url
+
+    def clean_fields(self, exclude: Any = None) -> None:
+        try:
+            check_url(self.url)
+        except ValueError as error:
+            raise ValidationError({"url": str(error)}) from error
+        super().clean_fields(exclude)
+
+    @property
+    def last(self) -> "RevocationFetch":
+        """How fetching goes; one that was never tried has no times."""
+        try:
+            return self.fetch
+        except RevocationFetch.DoesNotExist:
+            return RevocationFetch(source=self)
+
+
+def fetch_from(row: Truststore, wanted: dict[str, int]) -> None:
+    """Make the sources of a truststore these: URL → seconds between two fetches. Raises ValidationError."""
+    stored = {source.url: source for source in row.crl_sources.all()}
+    for url in stored.keys() - wanted.keys():
+        stored[url].delete()
+    for url, every in wanted.items():
+        source = stored.get(url) or RevocationSource(truststore=row, url=url)
+        if source._state.adding or source.every != every:
+            source.every = every
+            source.full_clean()
+            source.save()
+
+
+def check_url(url: str) -> None:
+    """Raises ValueError unless lists can be fetched from it."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable or not url.isascii() or any(character <= " " for character in url):
+        raise ValueError("Give an http or https URL, like http://pki.partner.example/ca.crl.")
+    if "@" in parts.netloc:
+        raise ValueError("A URL with a password in it would be shown to whoever sees the configuration.")
+
+
+class RevocationFetch(models.Model):
+    """How the last fetches went. State, and no configuration: no node decides by it, and nobody is asked."""
+
+    source = models.OneToOneField(RevocationSource, on_delete=models.CASCADE, related_name="fetch")
+    tried_at = models.DateTimeField(null=True)
+    succeeded_at = models.DateTimeField(null=True)
+    error = models.TextField(blank=True)
+
+    def __str__(self) -> str:
+        return f"fetches from {self.source}"
+
+
 class RevocationList(models.Model):
-    """A CRL (RFC 5280, section 5) of an authority in the truststore."""
+    """A CRL (RFC 5280, section 5) of an authority in the truststore: uploaded, or fetched from a source.
+
+    An authority has one for each of its keys and each part of its certificates that it lists apart (`scope`).
+    """
 
     truststore = models.ForeignKey(Truststore, on_delete=models.CASCADE, related_name="crls")
+    source = models.OneToOneField(
+        RevocationSource, null=True, editable=False, on_delete=models.CASCADE, related_name="crl"
+    )
     der = models.BinaryField(editable=False)
     issuer = models.TextField(editable=False)
+    issuer_key = models.CharField(max_length=64, default="", db_default="", editable=False, help_text="SHA-256, hex")
+    scope = models.TextField(default="", db_default="", editable=False)
     last_update = models.DateTimeField(editable=False)
     next_update = models.DateTimeField(null=True, editable=False)
 
     class Meta:
-        ordering = ["issuer"]
+        ordering = ["issuer", "scope", "pk"]
         constraints = [
             models.UniqueConstraint(
-                fields=["truststore", "issuer"],
-                name="revocationlist_once_per_issuer",
+                fields=["truststore", "issuer", "issuer_key", "scope"],
+                condition=Q(source=None),
+                name="revocationlist_once_per_authority",
                 violation_error_message="The truststore has a revocation list of this authority already.",
             )
         ]
@@ -79,14 +178,17 @@ class RevocationList(models.Model):
         return f"CRL of {self.issuer}"
 
     def clean_fields(self, exclude: Any = None) -> None:
+        anchors = [anchor.certificate for anchor in self.truststore.certificates.all()]
         try:
-            crl = x509.load_der_x509_crl(bytes(self.der))
-        except Exception as error:
-            raise ValidationError("This is not a revocation list (CRL) in DER or PEM.") from error
-        self.issuer = names.from_x509(crl.issuer).text
-        self.last_update = crl.last_update_utc.astimezone(UTC)
-        self.next_update = crl.next_update_utc.astimezone(UTC) if crl.next_update_utc else None
+            self.describe(load_crl(bytes(self.der), anchors))
+        except ValueError as error:
+            raise ValidationError(str(error)) from error
         super().clean_fields(exclude)
+
+    def describe(self, crl: Parsed) -> None:
+        self.issuer, self.issuer_key, self.scope = crl.issuer.text, crl.issuer_spki_sha256, crl.scope
+        self.last_update = datetime.fromtimestamp(crl.this_update, UTC)
+        self.next_update = datetime.fromtimestamp(crl.next_update, UTC) if crl.next_update is not None else None
 
     @property
     def overdue(self) -> bool:

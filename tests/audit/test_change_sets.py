@@ -17,6 +17,7 @@ from identity.models import (
     Keystore,
     MappingRule,
     RevocationList,
+    RevocationSource,
     TrustedCertificate,
     Truststore,
     User,
@@ -127,7 +128,7 @@ def test_what_belongs_to_an_object_is_recorded_with_it() -> None:
     assert len(only_change().before["certificates"]) - len(only_change().after["certificates"]) == 1
 
     with change_set("tests", "a revocation list"):
-        crl = RevocationList(truststore=store, der=minting.crl(factories.partner_ca()))
+        crl = RevocationList(truststore=store, der=minting.crl(factories.server_ca()))
         crl.full_clean()
         crl.save()
     assert "crls" not in only_change().before
@@ -287,7 +288,7 @@ def test_a_write_outside_a_change_set_is_refused(write: Callable[[dict[str, Any]
     assert ChangeSet.objects.count() == before
 
 
-WATCHED = [Node, Group, User, ACL, Truststore, TrustedCertificate, RevocationList, Keystore, Certificate, MappingRule,
+WATCHED = [Node, Group, User, ACL, Truststore, TrustedCertificate, RevocationList, RevocationSource, Keystore, Certificate, MappingRule,
            Service, Port, Dial, Registration, API]  # fmt: skip
 
 

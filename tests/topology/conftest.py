@@ -22,6 +22,7 @@ Topology = dict[str, Any]
 def pki() -> dict[str, minting.Minted]:
     return forum_pki() | {
         "locked": minting.mint("CN=locked"),
+        "named": minting.mint("CN=named", san=("dns:named.example",), purpose="server"),
         "old": minting.mint("CN=old", days=(-30, -1)),
         "bob": minting.mint("CN=bob,O=Partner Two"),
     }

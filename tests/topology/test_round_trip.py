@@ -50,7 +50,11 @@ def everything(pki: dict[str, minting.Minted]) -> Topology:
     entries["acls", "PartnerApi"].update(description="yes")
     crl = minting.crl_pem(pki["partner-ca"]).decode()
     entries["truststores", "partners"].update(
-        certificates=["pki/partner-ca.pem", "pki/server-ca.pem"], crls=[crl], revocation="soft", description="null"
+        certificates=["pki/partner-ca.pem", "pki/server-ca.pem"],
+        revocation="soft",
+        description="null",
+        max_intermediates=2,
+        crls=[crl, {"url": "http://pki.example/ca.crl", "every": "7200s"}],
     )
     entries["keystores", "server"].update(
         description="shown",
@@ -84,6 +88,8 @@ def everything(pki: dict[str, minting.Minted]) -> Topology:
         ip_access={"default": "deny", "allow": ["192.0.2.0/24"], "deny": ["192.0.2.7"]},
         limits={"requests": 5, "body_timeout": 1.5},
     )  # fmt: skip
+    topology["keystores"].append({"name": "named", "certificate": "pki/named.pem", "private_key": "pki/named.key"})
+    entries["ports", "ext"]["tls"].update(keystores=["named"], min_version="1.3", ciphers="compatible")
     entries["ports", "dial"].update(connections={"min": 1, "spare": 3, "max": 9})
     entries["ports", "dial"]["tls"]["server_name"] = "localhost"
     entries["ports", "plain"].update(wait="7s", connections={"min": 3, "spare": 2, "max": 64})
@@ -159,8 +165,9 @@ def test_an_export_rebuilds_what_is_gone(tmp_path: Path, pki: dict[str, minting.
     file.say()
     original, content = copy.deepcopy(file.topology), yaml.safe_load(exported())
     file.say("--prune", text="version: 1\n")
-    content["keystores"][0]["private_key"] = "pki/edge-server.key"
-    content["keystores"][0]["next"]["private_key"] = "pki/inside-client.key"
+    for keystore, key in (("server", "edge-server"), ("named", "named")):
+        next(e for e in content["keystores"] if e["name"] == keystore)["private_key"] = f"pki/{key}.key"
+    next(e for e in content["keystores"] if e["name"] == "server")["next"]["private_key"] = "pki/inside-client.key"
     next(user for user in content["users"] if user["name"] == "bob")["password"] = "bob's own one"
     next(e for e in content["endpoints"] if e["name"] == "batch")["password"] = "its password"
     file.say(text=yaml.safe_dump(content))

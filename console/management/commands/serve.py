@@ -45,6 +45,7 @@ class Command(BaseCommand):
         programs = [_relay(node) for node in nodes]
         if console is not None:
             programs.append(_gunicorn(console, options["access_log"]))
+            programs.append(Program("crls", (sys.executable, "-u", "-m", "console", "fetch-crls", "--watch")))
         supervisor = Supervisor(programs, sys.stdout.buffer)
         about = _about(nodes, console)
         connections.close_all()
