@@ -25,6 +25,8 @@ from console.free_ports import obstacle
 from gateway.audit import current_revision
 from gateway.core.addresses import parse_bind, parse_url, split_host_port
 from gateway.models import Dial, Endpoint, Node, Port, Service
+from gateway.relay import client_authorities
+from gateway.topology.oddities import crowded_requests
 from identity.core.vault import VaultError
 from identity.models import sealing
 
@@ -55,13 +57,23 @@ def examine() -> Iterator[Finding]:
     if problem:
         return
     nodes = ask_nodes(Node.objects.all())
-    for check in (_secrets, _expiring):
+    for check in (_secrets, _expiring, _certificate_requests):
         yield from check()
     for asked in (_nodes, _clocks, _ports, _reachability):
         yield from asked(nodes)
 
 
 # --- this host ---
+
+
+def _certificate_requests() -> Iterator[Finding]:
+    """Whether ports can say whose certificates they ask for."""
+    if problem := client_authorities.problem():
+        yield Finding("warn", "TLS", f"ports ask for certificates without naming any authority: {problem}.",
+                      "Clients that choose by it, such as webMethods Integration Server, send none: use a CPython of "
+                      "3.11 to 3.14 that is linked with the system's OpenSSL.")  # fmt: skip
+    for words in crowded_requests():
+        yield Finding("warn", "TLS", words, "Split the truststore, and give each part a port of its own.")
 
 
 def _settings() -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from gateway.core.addresses import split_host_port
 from gateway.models import ClientAuth, Port, PortType, Registration
+from gateway.relay.client_authorities import too_many
 from identity.models import ACL, Certificate, Keystore, RevocationList, TrustedCertificate
 
 _LOOPBACK = ("127.", "::1", "localhost")
@@ -15,7 +16,7 @@ _LOOPBACK = ("127.", "::1", "localhost")
 def oddities() -> list[str]:
     """One line each, over all that is stored."""
     now = timezone.now()
-    return [*_registrations(), *_ports(), *_acls(), *_truststores(), *_ends(now)]
+    return [*_registrations(), *_ports(), *crowded_requests(), *_acls(), *_truststores(), *_ends(now)]
 
 
 def _registrations() -> Iterator[str]:
@@ -36,6 +37,18 @@ def _ports() -> Iterator[str]:
             yield f"ports[{row}].connect: is missing, and so the port dials nowhere"
         if row.bind and not row.tls_keystore_id and row.accepts_basic and not _is_loopback(row.bind):
             yield f"ports[{row}]: takes passwords without TLS; give it a keystore, or accept_basic: false"
+
+
+def crowded_requests() -> Iterator[str]:
+    """Ports that ask for certificates and cannot say whose."""
+    asking = Port.objects.filter(enabled=True, client_auth__in=[ClientAuth.REQUEST, ClientAuth.REQUIRE])
+    for row in asking.exclude(type=PortType.INTERNAL).exclude(tls_truststore=None).select_related("tls_truststore"):
+        store = row.tls_truststore
+        if store is not None and too_many(anchor.certificate for anchor in store.certificates.all()):
+            yield (
+                f"ports[{row}].tls.truststore: the names of {store}'s authorities are too long to be told to clients; "
+                "the port asks for a certificate without naming any"
+            )
 
 
 def _channel(port: Port, registration_port: Port) -> Iterator[str]:

@@ -288,7 +288,8 @@ def test_a_write_outside_a_change_set_is_refused(write: Callable[[dict[str, Any]
     assert ChangeSet.objects.count() == before
 
 
-WATCHED = [Node, Group, User, ACL, Truststore, TrustedCertificate, RevocationList, RevocationSource, Keystore, Certificate, MappingRule,
+WATCHED = [Node, Group, User, ACL, Truststore, TrustedCertificate, RevocationList, RevocationSource, Keystore,
+           Certificate, MappingRule,
            Service, Port, Dial, Registration, API]  # fmt: skip
 
 
