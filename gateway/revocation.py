@@ -18,8 +18,8 @@ from django.db.models import Q
 from django.utils import timezone
 
 from gateway.audit import change_set
-from identity.core.certificates import MAX_CRL, crl_from_file
 from identity.core.chains import load_crl
+from identity.core.files import MAX_CRL, crl_from_file
 from identity.models import RevocationFetch, RevocationList, RevocationSource
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from identity.core import chains
-from identity.core.certificates import Certificate, crl_from_file, from_file
+from identity.core.certificates import Certificate
+from identity.core.files import certificates_from, crl_from_file
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCUMENT = ROOT / "docs" / "trust.md"
@@ -34,7 +35,7 @@ def verdict(case: dict[str, Any]) -> str:
     """SUCCESS or FAILURE, as the suite says it."""
 
     def read(pems: list[str]) -> tuple[Certificate, ...]:
-        return tuple(certificate for pem in pems for certificate in from_file(pem.encode()))
+        return tuple(certificate for pem in pems for certificate in certificates_from(pem.encode()))
 
     try:
         with warnings.catch_warnings():
