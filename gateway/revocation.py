@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from gateway.audit import change_set
 from identity.core.chains import load_crl
-from identity.core.files import MAX_CRL, crl_from_file
+from identity.core.files import MAX_CRL, crl_from
 from identity.models import RevocationFetch, RevocationList, RevocationSource
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ def _claim(source: RevocationSource, now: datetime) -> bool:
 def _store(source: RevocationSource, data: bytes) -> bool:
     """Whether there was another list than the one that is stored. Raises FetchError."""
     try:
-        der = crl_from_file(data)
+        der = crl_from(data)
     except ValueError as error:
         raise FetchError(f"what came is no revocation list: {error}") from error
     if RevocationList.objects.filter(source=source, der=der).exists():
