@@ -25,7 +25,7 @@ from console.free_ports import obstacle
 from gateway.audit import current_revision
 from gateway.core.addresses import parse_bind, parse_url, split_host_port
 from gateway.models import Dial, Endpoint, Node, Port, Service
-from gateway.relay import client_authorities
+from gateway.relay import openssl
 from gateway.topology.oddities import crowded_requests
 from identity.core.vault import VaultError
 from identity.models import sealing
@@ -68,7 +68,7 @@ def examine() -> Iterator[Finding]:
 
 def _certificate_requests() -> Iterator[Finding]:
     """Whether ports can say whose certificates they ask for."""
-    if problem := client_authorities.problem():
+    if problem := openssl.problem():
         yield Finding("warn", "TLS", f"ports ask for certificates without naming any authority: {problem}.",
                       "Clients that choose by it, such as webMethods Integration Server, send none: use a CPython of "
                       "3.11 to 3.14 that is linked with the system's OpenSSL.")  # fmt: skip

@@ -16,10 +16,10 @@ from console.backup import archive
 from console.backup.archive import ArchiveError, Line
 from identity.core.vault import Vault
 from tests.databases import new_database
-from tests.relay.conftest import backend, forum, fresh
+from tests.relay.conftest import backend, forum, fresh, shared_backend
 from tests.relay.installation import ROOT, Installation
 
-__all__ = ["backend", "forum", "fresh"]  # fixtures of the relay's tests, which start whole installations
+__all__ = ["backend", "forum", "fresh", "shared_backend"]  # fixtures of the relay's tests, which start whole installations
 
 OURS, THEIRS = Vault([b"o" * 32]), Vault([b"t" * 32])
 Fresh = Callable[..., Installation]

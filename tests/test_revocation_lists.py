@@ -18,7 +18,7 @@ from console import attention
 from gateway import revocation
 from gateway.audit import change_set
 from gateway.models import ChangeSet
-from identity.core.certificates import MAX_CRL
+from identity.core.files import MAX_CRL
 from identity.models import RevocationFetch, RevocationList, RevocationSource, Truststore
 from tests.factories import TruststoreFactory, partner_ca
 from tests.identity.forging import list_of

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from gateway.core.server_names import ServerNames
 from gateway.core.snapshot import CipherSet, ClientAuth, Keystore, Port, TLSVersion
-from gateway.relay import client_authorities
+from gateway.relay import openssl
 from identity.core.certificates import Certificate, CertificateError, from_der
 from identity.core.chains import MAX_INTERMEDIATES, Truststore
 
@@ -96,11 +96,12 @@ def _server_context(keystore: Keystore, port: Port) -> ssl.SSLContext:
     if client_auth is not ClientAuth.PASSWORD and truststore is not None:
         context.verify_mode = ssl.CERT_REQUIRED if client_auth is ClientAuth.REQUIRE else ssl.CERT_OPTIONAL
         trust(context, truststore)
-        client_authorities.name(context, truststore.anchors)
-        # A resumed session would carry an identity past a changed truststore: none is offered (TLS 1.3), and
-        # on TLS 1.2 one that is resumed all the same is closed after its handshake.
+        openssl.name_authorities(context, truststore.anchors)
+        # A resumed session would carry an identity past a changed truststore: none is kept or offered, and a
+        # connection that is resumed all the same is closed after its handshake.
         context.num_tickets = 0
         context.options |= ssl.OP_NO_TICKET
+        openssl.keep_no_sessions(context)
     return context
 
 

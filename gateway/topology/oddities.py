@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from gateway.core.addresses import split_host_port
 from gateway.models import ClientAuth, Port, PortType, Registration
-from gateway.relay.client_authorities import too_many
+from gateway.relay.openssl import too_many
 from identity.models import ACL, Certificate, Keystore, RevocationList, TrustedCertificate
 
 _LOOPBACK = ("127.", "::1", "localhost")

@@ -13,6 +13,7 @@ from identity.core import chains, mapping
 from identity.core.certificates import Certificate, CertificateError, from_der
 from identity.core.names import DistinguishedName, folded, from_text, from_x509, san_matches
 from tests.identity.forging import _ASN1Type, forge, name, operated, tlv
+from tests.identity.test_mapping import USERS
 
 ROOT = forge("Root", authority=True)
 TEXT = st.text(min_size=1, max_size=20)
@@ -36,7 +37,7 @@ def rule_for(**subject: str) -> mapping.Mappings:
 
 
 def maps(certificate: Certificate, mappings: mapping.Mappings) -> bool:
-    return mapping.resolve(certificate, (ROOT.certificate,), mappings, {"alice": True}).user == "alice"
+    return mapping.resolve(certificate, (ROOT.certificate,), mappings, USERS, "p", 0.0).user == "alice"
 
 
 @pytest.mark.parametrize(("one", "other"), LOOK_ALIKES)
@@ -135,7 +136,7 @@ def test_nul_and_control_characters_are_kept_and_map_to_nobody_else() -> None:
     assert certificate.subject.common_name == "alice\x00.evil\n"
     assert not maps(certificate, rule_for(CN="alice"))
     by_name = mapping.Mappings.of({}, [mapping.Rule("cn", 5, user_from="cn")])
-    assert mapping.resolve(certificate, (), by_name, {"alice": True}).user is None
+    assert mapping.resolve(certificate, (), by_name, USERS, "p", 0.0).user is None
 
 
 def test_64_kib_of_attributes_are_too_many_and_60_kib_are_judged() -> None:

@@ -1,9 +1,12 @@
-"""The authorities that a port names when it asks for a certificate (RFC 8446, section 4.2.4; RFC 5246, section 7.4.4).
+"""What OpenSSL can do for a port and Python's `ssl` has no call for.
 
-Clients with several certificates choose by that list, and webMethods Integration Server sends none when it is empty.
-Python's `ssl` leaves it empty, whatever was loaded to verify with, and has no call for it. OpenSSL has, and is
-already there: this asks it directly, by the pointer that a context begins with in every CPython that we support. Where
-that cannot be done the list stays empty, and `problem` says so.
+To name the authorities whose certificates it asks for (RFC 8446, section 4.2.4; RFC 5246, section 7.4.4): clients with
+several choose by that list, and webMethods Integration Server sends none when it is empty, as Python leaves it
+whatever was loaded to verify with. And to keep no sessions: without tickets a TLS 1.2 client may still resume by
+session id, and would find its connection closed for it.
+
+The library is there already, so it is asked directly, by the pointer that a context begins with in every CPython that
+we support. Where that cannot be done, `problem` says so.
 """
 
 import ctypes
@@ -17,11 +20,12 @@ from identity.core.certificates import Certificate
 
 # Bytes of names on the wire. OpenSSL would take 64 KiB, but Java refuses a handshake message of more than 32.
 MAX_NAMES = 24 * 1024
+_SET_SESSION_CACHE_MODE, _CACHE_OFF = 44, 0  # SSL_CTRL_SET_SESS_CACHE_MODE, SSL_SESS_CACHE_OFF (openssl/ssl.h)
 _PYTHONS = range(11, 15)  # of Python 3: the ones whose contexts were looked at
 
 
 def problem() -> str:
-    """Why no port can name its authorities here; "" where each can."""
+    """Why none of this can be done here; "" where it can."""
     return _library()[1]
 
 
@@ -35,12 +39,12 @@ def _names(anchors: Iterable[Certificate]) -> dict[bytes, Certificate]:
     return {anchor.parsed.subject.public_bytes(): anchor for anchor in anchors}
 
 
-def name(context: ssl.SSLContext, anchors: tuple[Certificate, ...]) -> bool:
+def name_authorities(context: ssl.SSLContext, anchors: tuple[Certificate, ...]) -> bool:
     """Have handshakes under `context` name these authorities; whether they do."""
     library, trouble = _library()
     if trouble or too_many(anchors):
         return False
-    pointer = ctypes.c_void_p.from_address(id(context) + object.__basicsize__)
+    pointer = _pointer(context)
     for anchor in _names(anchors).values():
         data = ctypes.c_char_p(anchor.der)
         certificate = library.d2i_X509(None, ctypes.byref(data), len(anchor.der))
@@ -52,6 +56,20 @@ def name(context: ssl.SSLContext, anchors: tuple[Certificate, ...]) -> bool:
         finally:
             library.X509_free(certificate)
     return True
+
+
+def keep_no_sessions(context: ssl.SSLContext) -> bool:
+    """Have no handshake under `context` resume a session by its id; whether that was done."""
+    library, trouble = _library()
+    if trouble:
+        return False
+    library.SSL_CTX_ctrl(_pointer(context), _SET_SESSION_CACHE_MODE, _CACHE_OFF, None)
+    return True
+
+
+def _pointer(context: ssl.SSLContext) -> ctypes.c_void_p:
+    """To OpenSSL's own context (PySSLContext in CPython's Modules/_ssl.c)."""
+    return ctypes.c_void_p.from_address(id(context) + object.__basicsize__)
 
 
 @cache
@@ -68,6 +86,8 @@ def _library() -> tuple[Any, str]:
         library.X509_free.argtypes, library.X509_free.restype = [ctypes.c_void_p], None
         library.SSL_CTX_add_client_CA.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
         library.SSL_CTX_add_client_CA.restype = ctypes.c_int
+        library.SSL_CTX_ctrl.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_void_p]
+        library.SSL_CTX_ctrl.restype = ctypes.c_long
     except (ImportError, AttributeError, OSError) as error:
         return None, f"the OpenSSL of this Python cannot be asked: {error}"
     return library, ""
