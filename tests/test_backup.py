@@ -19,7 +19,8 @@ from tests.databases import new_database
 from tests.relay.conftest import backend, forum, fresh, shared_backend
 from tests.relay.installation import ROOT, Installation
 
-__all__ = ["backend", "forum", "fresh", "shared_backend"]  # fixtures of the relay's tests, which start whole installations
+# Fixtures of the relay's tests, which start whole installations.
+__all__ = ["backend", "forum", "fresh", "shared_backend"]
 
 OURS, THEIRS = Vault([b"o" * 32]), Vault([b"t" * 32])
 Fresh = Callable[..., Installation]
