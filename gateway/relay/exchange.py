@@ -458,8 +458,7 @@ class Exchange:
                 message += b"".join(self._pending)
                 self._pending = []
             upstream.start_whole(self, head.method, message)
-            if self._answer_timeout != FOREVER:
-                self._watch()
+            self._watch()
             if self._request_paused:
                 self._resume_request()
         else:
