@@ -130,8 +130,8 @@ class FilePasswordField(forms.CharField):
     """Opens a file while it is read, and is kept nowhere."""
 
     def __init__(self, **kwargs: Any) -> None:
-        kwargs.setdefault("label", "Password of the file")
-        kwargs.setdefault("help_text", "Of a PKCS#12 file. It is kept nowhere.")
+        kwargs.setdefault("label", "Its password")
+        kwargs.setdefault("help_text", "Where it is a PKCS#12 file. Kept nowhere.")
         widget = forms.PasswordInput(attrs={"autocomplete": "off"})
         super().__init__(required=False, max_length=1024, strip=False, widget=widget, **kwargs)
 

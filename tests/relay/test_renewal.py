@@ -5,12 +5,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.minting import Minted, mint
 from tests.relay.installation import Installation, read_answer
 
-PATIENCE = 20.0  # seconds; due renewals are asked for every few
+PATIENCE = 60.0  # seconds; due renewals are asked for every few
+pytestmark = pytest.mark.timeout(180)  # an installation is made, changed, and waited for
 
 
 def renew(installation: Installation, name: str, new: Minted) -> None:
