@@ -160,9 +160,10 @@ class TruststoreForm(NounForm):
 
     def _check_crls(self, data: dict[str, Any], anchors: list[certificates.Certificate]) -> None:
         """Every list that is kept or added is signed by an authority that is kept or added."""
-        kept = [] if self.instance._state.adding else self.instance.crls.all()
+        kept = [] if self.instance._state.adding else self.instance.crls.select_related("source")
+        gone = set(data.get("remove_crls") or [])
         for crl in kept:
-            if crl not in set(data.get("remove_crls") or []):
+            if crl not in gone and (crl.source is None or crl.source.url in (data.get("crl_sources") or {})):
                 try:
                     load_crl(bytes(crl.der), anchors)
                 except ValueError:

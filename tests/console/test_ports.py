@@ -3,11 +3,13 @@
 from typing import Any
 
 import pytest
+from django.db.models import ProtectedError
 from django.test import Client
 
 from gateway.audit import change_set
 from gateway.models import ChangeSet, Dial, Port, PortType
 from tests import factories
+from tests.minting import mint
 
 
 @pytest.fixture
@@ -144,6 +146,36 @@ class TestLists:
     def test_allowed_and_denied_at_once_is_told(self, owner: Client, regular: Any) -> None:
         answer = send(owner, regular, service_allow="/a", service_deny="/a")
         assert "allowed and denied at once" in answer.content.decode()
+
+
+class TestTLS:
+    def test_further_keystores_versions_and_ciphers(self, owner: Client, regular: Any) -> None:
+        further = factories.KeystoreFactory(minted=mint("CN=b", san=["dns:b.example"], purpose="server"))
+        chosen = {"tls_keystore": str(factories.KeystoreFactory().pk), "tls_keystores": [str(further.pk)]}
+        answer = send(owner, regular, tls_min_version="1.3", tls_ciphers="compatible", **chosen)
+        assert answer.status_code == 302
+        regular.refresh_from_db()
+        assert (regular.tls_min_version, regular.tls_ciphers) == ("1.3", "compatible")
+        assert regular.tls_keystores.get() == further
+        page = owner.get(f"/keystores/{further.pk}/").content.decode()
+        assert regular.name in page, "the keystore tells where it is used"
+
+    @pytest.mark.parametrize(
+        ("san", "words"), [(["dns:localhost"], "are both for localhost"), (["email:a@b.example"], "names no host")]
+    )
+    def test_keystores_that_no_name_could_choose(self, owner: Client, regular: Any, san: list[str], words: str) -> None:
+        further = factories.KeystoreFactory(minted=mint("CN=b", san=san, purpose="server"))
+        chosen = {"tls_keystore": str(factories.KeystoreFactory().pk), "tls_keystores": [str(further.pk)]}
+        answer = send(owner, regular, **chosen)
+        assert answer.status_code == 422
+        assert words in " ".join(answer.context["form"].errors["tls_keystores"])
+
+    def test_a_keystore_that_a_port_shows_by_name_stays(self, regular: Any) -> None:
+        further = factories.KeystoreFactory(minted=mint("CN=b", san=["dns:b.example"], purpose="server"))
+        with change_set("tests", "a further keystore"):
+            regular.tls_keystores.add(further)
+        with pytest.raises(ProtectedError), change_set("tests", "away"):
+            further.delete()
 
 
 class TestLimits:

@@ -8,8 +8,9 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
+from gateway.audit import change_set
 from gateway.models import Change, ChangeSet, Registration
-from identity.models import Keystore, Truststore
+from identity.models import Keystore, RevocationFetch, RevocationList, RevocationSource, Truststore
 from tests import factories
 from tests.minting import authority, crl, mint
 
@@ -123,6 +124,56 @@ class TestTruststores:
         both = typed | {"remove": [one.pk], "remove_crls": [store.crls.get().pk]}
         assert owner.post(url, both).status_code == 302
         assert (store.certificates.count(), store.crls.count()) == (1, 0)
+
+    def test_where_lists_are_fetched_from_is_typed_shown_and_taken_away(self, owner: Client) -> None:
+        store = factories.TruststoreFactory(name="s", anchors=[authority("CN=One")])
+        url, typed = f"/truststores/{store.pk}/", {"name": "s", "revocation": "hard", "max_intermediates": "3"}
+        lines = "http://pki.example/a.crl\nhttps://pki.example/b.crl 6h"
+        assert owner.post(url, typed | {"crl_sources": lines}).status_code == 302
+        assert dict(store.crl_sources.values_list("url", "every")) == {
+            "http://pki.example/a.crl": 3600,
+            "https://pki.example/b.crl": 21_600,
+        }
+        store.refresh_from_db()
+        assert store.max_intermediates == 3
+        RevocationFetch.objects.create(source=store.crl_sources.first(), error="it answers 404 Not Found")
+        page = text(owner.get(url))
+        assert "https://pki.example/b.crl 6h" in page
+        assert "no list yet" in page
+        assert "it answers 404 Not Found" in page
+        assert owner.post(url, typed | {"crl_sources": ""}).status_code == 302
+        assert not store.crl_sources.exists()
+
+    @pytest.mark.parametrize(
+        ("line", "words"),
+        [
+            ("ftp://pki.example/a.crl", "http or https URL"),
+            ("http://user:secret@pki.example/a.crl", "with a password in it"),
+            ("http://pki.example/a.crl 5 minutes", "write 30m, 6h or 1d"),
+            ("http://pki.example/a.crl 90d", "every 1m to 30d"),
+            ("http://pki.example/a.crl\nhttp://pki.example/a.crl 1d", "is there twice"),
+        ],
+    )
+    def test_a_place_that_nothing_is_fetched_from(self, owner: Client, line: str, words: str) -> None:
+        store = factories.TruststoreFactory(name="s", anchors=[authority("CN=One")])
+        typed = {"name": "s", "revocation": "hard", "crl_sources": line}
+        answer = owner.post(f"/truststores/{store.pk}/", typed)
+        assert answer.status_code == 422
+        assert words in text(answer)
+
+    def test_an_authority_goes_with_the_place_of_its_list(self, owner: Client) -> None:
+        ca, where = authority("CN=One"), "http://pki.example/a.crl"
+        store = factories.TruststoreFactory(name="s", anchors=[ca, authority("CN=Two")])
+        with change_set("tests", "a list"):
+            source = RevocationSource(truststore=store, url=where)
+            source.save()
+            fetched = RevocationList(truststore=store, source=source, der=crl(ca))
+            fetched.full_clean()
+            fetched.save()
+        typed = {"name": "s", "revocation": "hard", "remove": [store.certificates.get(subject="CN=One").pk]}
+        assert "remove both" in text(owner.post(f"/truststores/{store.pk}/", typed | {"crl_sources": where}))
+        assert owner.post(f"/truststores/{store.pk}/", typed).status_code == 302
+        assert not store.crls.exists()
 
 
 class TestKeystores:
