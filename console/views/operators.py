@@ -33,9 +33,14 @@ def operators(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 @permission_required("change_operators")
 @confirmed
-@transaction.atomic
 def operator(request: HttpRequest, pk: int | None = None) -> HttpResponse:
-    """In one transaction: that an owner remains is checked and done at once."""
+    if request.method != "POST":
+        return _operator(request, pk)
+    with transaction.atomic():  # that an owner remains is checked and done at once
+        return _operator(request, pk)
+
+
+def _operator(request: HttpRequest, pk: int | None) -> HttpResponse:
     row: Any = get_object_or_404(Operator, pk=pk) if pk else None
     before = entry_of(row) if row else None
     form = OperatorForm(request.POST if request.method == "POST" else None, instance=row, by=request.user)

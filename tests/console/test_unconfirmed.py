@@ -19,6 +19,7 @@ from gateway.models import Change, ChangeSet, Port, Unconfirmed
 from gateway.topology.undo import undo
 from gateway.unconfirmed import SECONDS, keep, take_back_due
 from tests import factories
+from tests.databases import new_database
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -160,10 +161,11 @@ def test_it_takes_the_role_that_changes_ports(as_role: Any, changed: ChangeSet, 
     assert Unconfirmed.objects.get().state == "waiting"
 
 
+@pytest.mark.timeout(240)  # three processes start
 def test_the_process_takes_it_back_after_a_restart_too(tmp_path: Path) -> None:
     """The row is in the database; whichever process looks next does it."""
     environment = os.environ | {
-        "DATABASE_URL": f"sqlite:///{tmp_path / 'db.sqlite3'}",
+        "DATABASE_URL": new_database(tmp_path),
         "POSTERN_STATE_DIR": str(tmp_path),
         "DJANGO_SETTINGS_MODULE": "console.settings",
         "LOG_LEVEL": "WARNING",
@@ -177,7 +179,7 @@ def test_the_process_takes_it_back_after_a_restart_too(tmp_path: Path) -> None:
         "    unconfirmed.wait(made.revision)"
     )
     for arguments in (["migrate", "-v0"], ["shell", "-v0", "-c", make]):
-        subprocess.run([sys.executable, "manage.py", *arguments], cwd=ROOT, env=environment, check=True, timeout=50)
+        subprocess.run([sys.executable, "manage.py", *arguments], cwd=ROOT, env=environment, check=True, timeout=100)
     command = [sys.executable, "-u", "manage.py", "revert-unconfirmed"]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
