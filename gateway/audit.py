@@ -54,6 +54,10 @@ class Recorder:
             if was is not None and secret_columns(was):
                 self._secrets[key] = was
 
+    def touched(self, model: type[Model]) -> dict[Any, Entry | None]:
+        """Keys of what was written or deleted so far, each with its entry from before; None of what is new."""
+        return {pk: before for (kind, pk), before in self._before.items() if kind is model}
+
     def close(self) -> None:
         """Compare what was touched with what is stored now. Raises Inconsistent."""
         touched = self._touched()

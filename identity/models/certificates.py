@@ -94,6 +94,10 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
         ]
         return rows if new.subject.rdns else []
 
+    def left_to_rules(self) -> Self:
+        """Those that a mapping rule may give a user."""
+        return self.filter(usage=Usage.SSL_AUTHENTICATION, blocked=False, user__isnull=True)
+
 
 class Certificate(Described, Named):
     """A certificate on file. With a user and the usage `ssl_authentication` it is an exact mapping."""
