@@ -167,3 +167,21 @@ class RecoveryCode(models.Model):
 
     def __str__(self) -> str:
         return f"recovery code of {self.operator}"
+
+
+class ExpiryNotice(models.Model):
+    """That something ends was told, or is being told, once for each threshold and channel, by whichever process."""
+
+    key = models.CharField(max_length=255, help_text="What ends, and when")
+    days = models.PositiveIntegerField(help_text="The threshold")
+    channel = models.CharField(max_length=16, help_text="mail or webhook")
+    claim = models.UUIDField(help_text="Of the process that tells it")
+    claimed_at = models.DateTimeField()
+    sent_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["key", "days", "channel"], name="expirynotice_once")]
+        indexes = [models.Index(fields=["claim"], name="expirynotice_by_claim")]
+
+    def __str__(self) -> str:
+        return f"{self.key}, {self.days} days, {self.channel}"

@@ -5,6 +5,7 @@ and usage. The entry for `ssl_authentication` is the one that logs in; what bloc
 """
 
 from datetime import UTC, datetime
+from functools import reduce
 from typing import Any, Self
 
 from django.core.exceptions import ValidationError
@@ -93,6 +94,11 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
             row for row in near.order_by("-not_after", "name")[:MAX_RENEWED] if row.certificate.subject == new.subject
         ]
         return rows if new.subject.rdns else []
+
+    def matching(self, text: str) -> Self:
+        """Those with `text` in what people know them by."""
+        fields = ("name", "subject", "alternative_names", "serial", "sha256", "user__name", "description")
+        return self.filter(reduce(Q.__or__, (Q(**{f"{name}__icontains": text}) for name in fields)))
 
     def left_to_rules(self) -> Self:
         """Those that a mapping rule may give a user."""
