@@ -46,8 +46,11 @@ class Described(models.Model):
     class Meta:
         abstract = True
 
+    # What was parsed of `der` last, so that one row is parsed once however often it is looked at.
+    _parsed: Parsed | None = None
+
     def set_certificate(self, certificate: Parsed) -> None:
-        self.der = certificate.der
+        self.der, self._parsed = certificate.der, certificate
         self.describe(certificate)
 
     def describe(self, certificate: Parsed) -> None:
@@ -61,7 +64,10 @@ class Described(models.Model):
 
     @property
     def certificate(self) -> Parsed:
-        return from_der(bytes(self.der))
+        der = bytes(self.der)
+        if self._parsed is None or self._parsed.der != der:
+            self._parsed = from_der(der)
+        return self._parsed
 
     def clean_fields(self, exclude: Any = None) -> None:
         # First, so that the derived columns are there when they are checked.
@@ -159,6 +165,9 @@ class Certificate(Described, Named):
                     "Choose a user of its own, or leave it unmapped."
                 }
             )
+
+    def validate_unique(self, exclude: Any = None) -> None:
+        super().validate_unique(exclude=exclude)
         twin = Certificate.objects.filter(sha256=self.sha256, usage=self.usage).exclude(pk=self.pk).first()
         if twin:
             raise ValidationError(
@@ -167,5 +176,5 @@ class Certificate(Described, Named):
             )
 
     def validate_constraints(self, exclude: Any = None) -> None:
-        # `clean` has said already, in better words, what the unique constraint would say.
+        # `validate_unique` has said already, in better words, what the unique constraint would say.
         super().validate_constraints(exclude=[*(exclude or ()), "sha256", "usage"])

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand
 from django.db import DatabaseError, close_old_connections
 from django.utils import timezone
 
+from console.jobs import work
 from console.notices import notify
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ class Command(BaseCommand):
                 if time.monotonic() >= next_notices:
                     next_notices = time.monotonic() + NOTICES_EVERY
                     tell()
+                if work():
+                    continue  # there may be another
             except DatabaseError as error:
                 log.error("worker: the database cannot be asked: %s", error)
             stopping.wait(POLL)
