@@ -21,12 +21,23 @@ from gateway.models.unconfirmed import State
 from gateway.relay.control import ControlError
 from identity.models import Certificate, Keystore, Truststore, Usage
 from identity.models.truststores import Revocation, RevocationList, RevocationSource, TrustedCertificate
+from django.conf import settings
+from django.urls import reverse
+from django.utils import timezone
+
+from console.nouns import url_of
+from gateway.expiry import Ending, Endings, Kind, Wanted
+from gateway.models import Node, Port, PortType, Registration
+from gateway.relay import control
+from gateway.relay.control import ControlError
+from identity.models import Certificate, Usage
 
 ASK_SECONDS = 1.5  # for a node to tell its state
 ASKED_AT_ONCE = 16
 SOON = timedelta(days=30)
 LATE = timedelta(minutes=10)  # by which a revocation list may be fetched later than it should be
 OVERDUE = timedelta(days=20)  # machines of nodes renew theirs from 30 days on: who is late was not linked for long
+CRL_SOON = timedelta(days=1)  # revocation lists live for days, and their authorities are late as a rule
 EXPIRIES_SHOWN = 8
 
 
@@ -235,6 +246,34 @@ def expiries(now: datetime) -> Iterable[Concern]:
     if len(found) > EXPIRIES_SHOWN:
         url = f"{reverse('certificates-list')}?sort=not_after"
         yield Concern("warn", f"{len(found) - EXPIRIES_SHOWN} more end within 30 days", url)
+    found: list[Ending] = []
+    more = 0
+    for each in Endings(Wanted(until=now + SOON)):
+        if not each.logs_in or (each.kind is Kind.CRL and each.ends >= now + CRL_SOON):
+            continue
+        if len(found) < EXPIRIES_SHOWN:
+            found.append(each)
+        else:
+            more += 1
+    for each in found:
+        kind = "bad" if each.ends < now else "warn"
+        url = reverse(f"{each.section}-edit", args=[each.pk])
+        yield Concern(kind, f"{_what(each)} {ends(each.ends, now)}", url, _what_to_do(each, each.ends < now))
+    if more:
+        yield Concern("warn", f"{more} more end within {SOON.days} days", reverse("expiry"))
+
+
+def _what(ending: Ending) -> str:
+    match ending.kind:
+        case Kind.CLIENT:
+            return f"Certificate {ending.name}, mapped to {ending.owner},"
+        case Kind.SERVER:
+            return f"Keystore {ending.name}"
+        case Kind.REGISTRATION:
+            return f"The certificate of registration {ending.name}"
+        case Kind.CRL:
+            return f"The revocation list of {ending.subject} in truststore {ending.name}"
+    return f"{ending.subject} in truststore {ending.name}"
 
 
 def ends(end: datetime, now: datetime) -> str:
@@ -246,16 +285,17 @@ def ends(end: datetime, now: datetime) -> str:
     return f"ends in {count}" if days else "ends today"
 
 
-def _what_to_do(row: Model, over: bool) -> str:
-    match row:
-        case Certificate():
+def _what_to_do(ending: Ending, over: bool) -> str:
+    match ending.kind:
+        case Kind.CLIENT:
             return "Its callers are refused." if over else "Ask its holder for the renewal, and upload that beside it."
-        case Truststore():
+        case Kind.AUTHORITY | Kind.CRL:
             return "What hangs on it is refused." if over else "Add its successor to the truststore."
         case Node():
             return "It renews by itself while the node is linked; after its end, enrol the machine again."
         case _:
             return f"Whoever checks it refuses {label_of(row)}." if over else "Get it renewed, and replace it there."
+    return f"Whoever checks it refuses {ending.name}." if over else "Get it renewed, and replace it there."
 
 
 def _lists(now: datetime) -> Iterable[Concern]:

@@ -3,12 +3,15 @@
 Whom requests run as is another noun (`identity.models.User`).
 """
 
-from typing import Any
+import uuid
+from datetime import datetime, timedelta
+from typing import Any, Self
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.sessions.base_session import AbstractBaseSession
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
 from identity.models.base import name_validator
 
@@ -167,3 +170,108 @@ class RecoveryCode(models.Model):
 
     def __str__(self) -> str:
         return f"recovery code of {self.operator}"
+
+
+class ExpiryNotice(models.Model):
+    """That something ends was told, or is being told, once for each threshold and channel, by whichever process."""
+
+    key = models.CharField(max_length=255, help_text="What ends, and when")
+    days = models.PositiveIntegerField(help_text="The threshold")
+    channel = models.CharField(max_length=16, help_text="mail or webhook")
+    claim = models.UUIDField(help_text="Of the process that tells it")
+    claimed_at = models.DateTimeField()
+    sent_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["key", "days", "channel"], name="expirynotice_once")]
+        indexes = [models.Index(fields=["claim"], name="expirynotice_by_claim")]
+
+    def __str__(self) -> str:
+        return f"{self.key}, {self.days} days, {self.channel}"
+
+
+class JobState(models.TextChoices):
+    WAITING = "waiting", "waiting"
+    RUNNING = "running", "running"
+    CHECKED = "checked", "checked"
+    DONE = "done", "done"
+    FAILED = "failed", "failed"
+
+
+class JobMode(models.TextChoices):
+    CHECK = "check", "only look"
+    ALL = "all", "all rows or none"
+    GOOD = "good", "the good rows"
+
+
+class JobQuerySet(models.QuerySet["Job"]):
+    def claim(self, now: datetime) -> "Job | None":
+        """The next that waits, and nobody else's from now on; one whose worker has died waits again."""
+        lost = self.filter(state=JobState.RUNNING, updated_at__lt=now - Job.LEASE)
+        for pk in [*lost.values_list("pk", flat=True), *self.waiting().values_list("pk", flat=True)[:5]]:
+            free = self.filter(pk=pk).filter(
+                Q(state=JobState.WAITING) | Q(state=JobState.RUNNING, updated_at__lt=now - Job.LEASE)
+            )
+            if free.update(state=JobState.RUNNING, updated_at=now, done=0, problem=""):
+                return self.get(pk=pk)
+        return None
+
+    def waiting(self) -> Self:
+        return self.filter(state=JobState.WAITING).order_by("created_at")
+
+    def over(self, now: datetime) -> Self:
+        """Those that nobody comes back to."""
+        return self.filter(updated_at__lt=now - Job.KEPT).exclude(state=JobState.RUNNING)
+
+
+class Job(models.Model):
+    """An import: looked at first, then carried out, by whichever worker is free."""
+
+    LEASE = timedelta(minutes=10)  # without a sign of life after which its worker counts as dead
+    KEPT = timedelta(days=7)
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    kind = models.CharField(max_length=32, help_text="users, groups or certificates")
+    filename = models.CharField(max_length=255)
+    actor = models.CharField(max_length=255)
+    address = models.GenericIPAddressField(null=True)
+    mode = models.CharField(max_length=8, choices=JobMode.choices, default=JobMode.CHECK)
+    state = models.CharField(max_length=8, choices=JobState.choices, default=JobState.WAITING)
+    phase = models.CharField(max_length=32, blank=True)
+    done = models.PositiveIntegerField(default=0)
+    total = models.PositiveIntegerField(default=0)
+    counts = models.JSONField(default=dict)
+    shown = models.JSONField(default=list, help_text="The first outcomes of each kind")
+    refused = models.TextField(blank=True, help_text="CSV of the rows that are refused, each with its error")
+    problem = models.TextField(blank=True)
+    revision = models.BigIntegerField(null=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    updated_at = models.DateTimeField(default=timezone.now)
+
+    objects = JobQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        indexes = [models.Index(fields=["state", "updated_at"], name="job_by_state")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} from {self.filename}"
+
+    @property
+    def in_progress(self) -> bool:
+        return self.state in (JobState.WAITING, JobState.RUNNING)
+
+
+class JobPart(models.Model):
+    """A piece of the file that a job is about, compressed; gone when the job is done."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="parts")
+    number = models.PositiveIntegerField()
+    data = models.BinaryField()
+
+    class Meta:
+        ordering = ["number"]
+        constraints = [models.UniqueConstraint(fields=["job", "number"], name="jobpart_once")]
+
+    def __str__(self) -> str:
+        return f"part {self.number} of {self.job_id}"

@@ -22,8 +22,9 @@ TITLES = {
 }
 # Title of a part of the navigation → its links: (label, name of the URL).
 GROUPS: list[tuple[str, list[tuple[str, str]]]] = [
-    ("", [("Overview", "overview"), ("Test invoke", "invoke")]),
-    ("Who", [(TITLES[kind], f"{kind}-list") for kind in ("users", "groups", "acls", "certificates", "mapping_rules")]),
+    ("", [("Overview", "overview"), ("Test invoke", "invoke"), ("Expiry", "expiry")]),
+    ("Who", [(TITLES[kind], f"{kind}-list") for kind in ("users", "groups", "acls", "certificates", "mapping_rules")]
+     + [("Import", "imports")]),
     ("Where", [(TITLES[kind], f"{kind}-list")
                for kind in ("nodes", "ports", "services", "apis", "endpoints", "registrations")]),
     ("Trust", [(TITLES[kind], f"{kind}-list") for kind in ("truststores", "keystores")]),
@@ -35,6 +36,8 @@ PERMISSION_OF_LINK: dict[str, str | None] = {
     "operators": "change_operators",
     "account": None,
 }
+# What it takes to see a link; the others are for everybody.
+PERMISSION_OF_LINK = {"invoke": "test_invoke", "imports": "change_identity", "operators": "change_operators"}
 GATEWAY = ("nodes", "ports", "services", "apis", "endpoints", "registrations")
 
 

@@ -140,6 +140,24 @@ LOGOUT_REDIRECT_URL = "login"
 CONSOLE_LOGIN_FAILURES = env.int("CONSOLE_LOGIN_FAILURES", default=5)
 CONSOLE_LOGIN_LOCK_SECONDS = env.int("CONSOLE_LOGIN_LOCK_SECONDS", default=300)
 
+# What ends: days before it at which somebody hears of it, once each, by mail and by a call to a URL.
+EXPIRY_DAYS = env.list("EXPIRY_DAYS", cast=int, default=[60, 30, 10, 3])
+EXPIRY_CRL_DAYS = env.list("EXPIRY_CRL_DAYS", cast=int, default=[1])
+EXPIRY_MAIL_TO = env.list("EXPIRY_MAIL_TO", default=[])
+EXPIRY_MAIL_FROM = env.str("EXPIRY_MAIL_FROM", default="postern@localhost")
+EXPIRY_WEBHOOK = env.str("EXPIRY_WEBHOOK", default="")
+EXPIRY_WEBHOOK_SECRET = env.str("EXPIRY_WEBHOOK_SECRET", default="")
+if any(days < 1 for days in (*EXPIRY_DAYS, *EXPIRY_CRL_DAYS)) or not EXPIRY_DAYS:
+    raise ImproperlyConfigured("EXPIRY_DAYS and EXPIRY_CRL_DAYS are whole numbers of days, 1 or more: 60,30,10,3")
+if EXPIRY_WEBHOOK and not EXPIRY_WEBHOOK_SECRET:
+    raise ImproperlyConfigured("Set EXPIRY_WEBHOOK_SECRET: calls to EXPIRY_WEBHOOK are signed with it")
+vars().update(env.email_url("EMAIL_URL", default="dummymail://"))
+EMAIL_TIMEOUT = 15  # seconds
+# Whoever sends this as a bearer token reads /metrics; without it there are none.
+CONSOLE_METRICS_TOKEN = env.str("CONSOLE_METRICS_TOKEN", default="")
+# Where operators reach the console, for links in messages.
+CONSOLE_URL = env.str("CONSOLE_URL", default="").rstrip("/")
+
 # TLS in front of the console is what decides whether cookies may be "secure".
 CONSOLE_HTTPS = env.bool("CONSOLE_HTTPS", default=False)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = CONSOLE_HTTPS

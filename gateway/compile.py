@@ -11,7 +11,7 @@ import base64
 import hashlib
 import ssl
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -45,6 +45,39 @@ def document_of(node_name: str) -> Document:
         UnknownNode
     """
     return Compiler().document_of(node_name)
+
+
+def documents(*, certificates: Collection[str]) -> dict[str, Document]:
+    """The documents of all nodes as rows are now, for answers about them; none is ever put in force.
+
+    Args:
+        certificates: of the 100,000 on file that the question is about, by SHA-256; those that endpoints show are
+            in the documents besides.
+    """
+    revision = current_revision()
+    shared: dict[str, Section] = {"": {}, "certificates": certificates_on_file(certificates, {})}
+    found = {}
+    for name in Node.objects.values_list("name", flat=True):
+        own = _own_sections(name)
+        for reader in own.common.values():
+            if reader not in shared:
+                shared[reader] = _READERS[reader](None)
+        common = {section: shared[reader] for section, reader in own.common.items()}
+        found[name] = own.sections | common | {"revision": revision}
+    return found
+
+
+def certificates_on_file(fingerprints: Collection[str], standing_in: Mapping[str, str]) -> Section:
+    """That section of such documents alone. `standing_in`: what is no certificate's fingerprint → the user it means."""
+    shown = Keystore.objects.filter(endpoints__isnull=False).values_list("sha256", flat=True)
+    listed = sorted({*fingerprints, *shown})
+    found: Section = {}
+    for start in range(0, len(listed), AT_ONCE):
+        found |= _certificates(listed[start : start + AT_ONCE])
+    return found | {
+        sha256: {"name": sha256, "user": user, "logs_in": True, "blocked": False}
+        for sha256, user in standing_in.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from django.template.loader import render_to_string
 from gateway.core.paths import is_normal
 from gateway.models import Port, PortType
 from identity.core import files
-from identity.core.certificates import CertificateError
+from identity.core.certificates import CertificateError, from_der
 from identity.core.files import Contents
 
 MAX_PROBLEMS = 10  # wrong lines of one field that are told at once
@@ -82,7 +82,7 @@ class PemField(forms.Field):
     """
 
     def __init__(self, *, limit: int = files.MAX_FILE, secret: bool = False, **kwargs: Any) -> None:
-        self.limit = limit
+        self.limit, self.secret = limit, secret
         super().__init__(widget=PemWidget(secret), **kwargs)
 
     def clean(self, value: Any) -> bytes | None:
@@ -126,6 +126,16 @@ class PemWidget(forms.Widget):
         return render_to_string(self.template_name, context | {"attributes": flatatt(attrs)})
 
 
+def as_text(data: bytes) -> str:
+    """Bytes of a `PemField` as they may be pasted: PEM as it is, one certificate in DER as PEM; "" for other files."""
+    if b"-----BEGIN" in data:
+        return "" if b"PRIVATE KEY" in data else data.decode("utf-8", "replace")
+    try:
+        return from_der(data).pem()
+    except CertificateError:
+        return ""
+
+
 class FilePasswordField(forms.CharField):
     """Opens a file while it is read, and is kept nowhere."""
 
@@ -153,6 +163,12 @@ def read_certificates(data: bytes, password: str | None = None) -> Contents:
 
 
 KEY_LEFT_OUT = "The private key in the file was not kept. Consider it exposed if it was sent to you."
+
+
+def _is_asked_again(field: forms.Field, value: Any) -> bool:
+    if isinstance(field, PemField):
+        return field.secret or not as_text(value)
+    return isinstance(field.widget, forms.PasswordInput)
 
 
 class NounForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -201,6 +217,23 @@ class NounForm(forms.ModelForm):  # type: ignore[type-arg]
         except ValidationError as error:
             self.take_errors(error)
         super()._post_clean()  # type: ignore[misc]
+
+    def carry_files(self) -> None:
+        """Of a form that is shown again to be saved as it is: uploads become text; no browser sends them twice."""
+        data = self.data.copy()  # type: ignore[attr-defined]
+        for name, field in self.fields.items():
+            if isinstance(field, PemField) and not field.secret and (value := self.cleaned_data.get(name)):
+                data[self.add_prefix(name)] = as_text(value)
+                self.files.pop(f"{self.add_prefix(name)}_file", None)
+        self.data = data
+
+    def typed_once(self) -> list[str]:
+        """Labels of what was given and is not shown again: passwords, keys, files that are no text."""
+        return [
+            str(self[name].label)
+            for name, field in self.fields.items()
+            if (value := self.cleaned_data.get(name)) and _is_asked_again(field, value)
+        ]
 
     def take_errors(self, error: ValidationError) -> None:
         """Show the model's word at the fields that it is about."""

@@ -5,6 +5,8 @@ from typing import Any
 from django import template
 from django.utils import timezone
 
+from gateway.core.reasons import REASONS
+
 register = template.Library()
 
 
@@ -68,3 +70,16 @@ def colons(fingerprint: str) -> str:
     """A fingerprint as people compare it: 9F:4A:…"""
     upper = fingerprint.upper()
     return ":".join(upper[i : i + 2] for i in range(0, len(upper), 2))
+
+
+@register.filter
+def reason_words(reason: Any) -> str:
+    """`acl_denied (the ACL denies one of the user's groups, …)`; what is no reason of ours is told as it is."""
+    info = REASONS.get(reason)
+    return f"{reason} ({info.words[0].lower()}{info.words[1:].rstrip('.')})" if info else str(reason)
+
+
+@register.filter
+def meant(who: Any) -> str:
+    """Whom a certificate means: a user's name, or nobody and why."""
+    return f"nobody, {reason_words(who)}" if who in REASONS else f"user {who}"

@@ -23,6 +23,7 @@ from console.views.pages import (
     Noun,
     address_of,
     list_page,
+    look_ahead,
     name_cell,
     operator_of,
     save,
@@ -122,13 +123,16 @@ def _save(request: HttpRequest) -> HttpResponse:
         messages.error(request, f"The certificate was damaged on the way ({error}) Upload it again.")
         return redirect("certificates-add")
     form = NewCertificateForm(request.POST, candidates=Certificate.objects.may_be_renewed_by(chain[0]))
-    if form.is_valid() and (saved := save(request, CERTIFICATES, form)) is not None:
+    outlook = None
+    if "would_change" in request.POST:
+        outlook = look_ahead(request, CERTIFICATES, form) if form.is_valid() else None
+    elif form.is_valid() and (saved := save(request, CERTIFICATES, form)) is not None:
         messages.success(request, f"Certificate {saved} is saved.")
         if "then_test" in request.POST:
             return redirect(f"{reverse('invoke')}?{urlencode({'certificate': saved.pk})}")
         return redirect("certificates-edit", saved.pk)
-    context: dict[str, Any] = {"preview": preview(chain[0], chain[1:]), "form": form}
-    return render(request, "certificates/preview.html", context, status=422)
+    context: dict[str, Any] = {"preview": preview(chain[0], chain[1:]), "form": form, "would_change": outlook}
+    return render(request, "certificates/preview.html", context, status=422 if outlook is None else 200)
 
 
 @require_POST

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
@@ -14,6 +14,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import URLPattern, path, reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
+from console.access import TOUCHING, WouldChange, access_of
 from console.blocking import blocking_of
 from console.forms.fields import NounForm
 from console.models import PERMISSIONS, Role
@@ -24,11 +25,13 @@ from console.renames import follow, stored_name
 from console.sign_in import ask_again, is_fresh
 from console.templatetags.console import with_article
 from gateway import unconfirmed
+from gateway.access.changes import outlook
 from gateway.audit import change_set
 from gateway.models import Change
 from gateway.topology.entries import SECTIONS
 
 PAGE = 50
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,12 +210,16 @@ def edit_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
     if not may_change:
         for each in form.fields.values():
             each.disabled = True
-    foreseen = _foreseen(request, noun, form) if bound and form.is_valid() else None
-    if bound and form.is_valid() and foreseen is None and (saved := save(request, noun, form)) is not None:
-        messages.success(request, f"{noun.singular.capitalize()} {saved} is saved.")
-        for words in form.told:
-            messages.warning(request, words)
-        return redirect(url_of(saved) or "overview")
+    would_change, foreseen = None, None
+    if bound and "would_change" in request.POST:
+        would_change = look_ahead(request, noun, form) if form.is_valid() else None
+    else:
+        foreseen = _foreseen(request, noun, form) if bound and form.is_valid() else None
+        if bound and form.is_valid() and foreseen is None and (saved := save(request, noun, form)) is not None:
+            messages.success(request, f"{noun.singular.capitalize()} {saved} is saved.")
+            for words in form.told:
+                messages.warning(request, words)
+            return redirect(url_of(saved) or "overview")
     if bound and row is not None:
         row.refresh_from_db()  # the heading shows what is stored, not what was typed
     return render(
@@ -231,10 +238,13 @@ def edit_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
             "needed_role": Role(PERMISSIONS[noun.permission]).label.partition(" (")[0],
             "notes": noun.notes(row) if row else [],
             "foresees": noun.foresee is not None,
+            "touches_access": noun.kind in TOUCHING,
+            "would_change": would_change,
             "foreseen": foreseen,
+            "access": access_of(row) if row else None,
             **noun.context(row),
         },
-        status=422 if bound and foreseen is None else 200,
+        status=422 if bound and foreseen is None and would_change is None else 200,
     )
 
 
@@ -248,21 +258,47 @@ def _foreseen(request: HttpRequest, noun: Noun, form: NounForm) -> Any:
 
 def save(request: HttpRequest, noun: Noun, form: NounForm) -> Model | None:
     """The saved object; None where the model or the database refused, the reason then being on the form."""
-    adding = form.instance._state.adding
-    message = f"{noun.singular} {form.cleaned_data.get('name', form.instance)} {'added' if adding else 'changed'}"
-    waits = None if adding else unconfirmed.waiting_for(noun.kind, form.instance.pk)
+    waits = None if form.instance._state.adding else unconfirmed.waiting_for(noun.kind, form.instance.pk)
     if waits is not None:
         form.add_error(None, f"Change {waits.pk} of it waits to be confirmed: keep it, or take it back, first.")
         return None
-    try:
+    message = f"{noun.singular} {form.cleaned_data.get('name', form.instance)} {_done(form)}"
+
+    def saving() -> Model:
         with transaction.atomic():
             with change_set(operator_of(request), message, address_of(request)) as recorder:
-                before = "" if adding else stored_name(form.instance)
-                saved: Model = form.save()
-                follow(saved, before)
+                saved = _carry_out(form)
             if form.cleaned_data.get("goes_back") and recorder.revision is not None:
                 unconfirmed.wait(recorder.revision)
             return saved
+
+    return _unless_refused(form, saving)
+
+
+def look_ahead(request: HttpRequest, noun: Noun, form: NounForm) -> WouldChange | None:
+    """What would change for whom if the form were saved; None where it would be refused."""
+    found = _unless_refused(form, lambda: outlook(lambda: _carry_out(form), operator_of(request)))
+    if found is None:
+        return None
+    again = form.typed_once()
+    form.carry_files()
+    return WouldChange(found, again)
+
+
+def _done(form: NounForm) -> str:
+    return "added" if form.instance._state.adding else "changed"
+
+
+def _carry_out(form: NounForm) -> Model:
+    before = "" if form.instance._state.adding else stored_name(form.instance)
+    saved: Model = form.save()
+    follow(saved, before)
+    return saved
+
+
+def _unless_refused(form: NounForm, act: Callable[[], T]) -> T | None:
+    try:
+        return act()
     except ValidationError as error:
         form.take_errors(error)
     except IntegrityError:
@@ -293,8 +329,21 @@ def delete_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
             messages.success(request, f"{noun.singular.capitalize()} {row} is deleted.")
             return redirect(f"{noun.kind}-list")
     status = 409 if request.method == "POST" else 200
-    context = {"noun": noun, "row": row, "references": found, "problem": problem}
+    would_change = None
+    if noun.kind in TOUCHING and not found and not problem:
+        would_change = WouldChange(
+            outlook(lambda: noun.model._default_manager.get(pk=pk).delete(), operator_of(request)), []
+        )
+    context = {"noun": noun, "row": row, "references": found, "problem": problem, "would_change": would_change}
     return render(request, "nouns/delete.html", context, status=status)
+
+
+def _without(request: HttpRequest, noun: Noun, pk: Any) -> WouldChange | None:
+    """What would change for whom if the object were deleted; None where it could not be."""
+    try:
+        return WouldChange(outlook(lambda: noun.model._default_manager.get(pk=pk).delete(), operator_of(request)), [])
+    except (ProtectedError, ValidationError):
+        return None
 
 
 def changes_of(kind: str, row: Any, count: int = 8) -> list[Change]:

@@ -170,7 +170,7 @@ class ControlServer(Door):
         for answer in await self._ask_others({"op": "metrics"}):
             total.add(answer["metrics"])
             states.append(answer["state"])
-        return exposition(total, merged(states))
+        return exposition(total, merged(states), self.node.snapshot)
 
     async def _ask_others(self, message: Message) -> list[Message]:
         """The other workers' answers; of one that starts or stops, none."""

@@ -12,8 +12,11 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from gateway.core.snapshot import Snapshot
+
 # Upper bounds in seconds: of what a request takes, and of what it waits for a tunnel.
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+ENDS_LABELS = ("kind", "name", "subject", "sha256")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -74,10 +77,11 @@ class Metrics:
                 mine.total += total
 
 
-def exposition(metrics: Metrics, state: dict[str, Any]) -> bytes:
-    """The text that Prometheus scrapes. `state`: as `RelayNode.state` tells it."""
+def exposition(metrics: Metrics, state: dict[str, Any], snapshot: Snapshot) -> bytes:
+    """The text that Prometheus scrapes. `state`: as `RelayNode.state` tells it; `snapshot`: what is in force."""
     registry = CollectorRegistry()
     registry.register(_Exposed(metrics, state))
+    registry.register(_Ends(snapshot))
     ProcessCollector(registry=registry)
     return generate_latest(registry)
 
@@ -122,6 +126,29 @@ class _Exposed(Collector):
         revision = GaugeMetricFamily("postern_configuration_revision", "The revision that is in force.")
         revision.add_metric([], state["revision"])
         yield revision
+
+
+class _Ends(Collector):
+    """When what the node holds is over: its own certificates with their issuers, authorities, revocation lists."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[Any]:
+        ends = GaugeMetricFamily(
+            "postern_not_after_seconds", "When it is over, seconds since 1970-01-01 UTC.", labels=ENDS_LABELS
+        )
+        for keystore in self._snapshot.keystores.values():
+            for link in keystore.chain:
+                ends.add_metric(["server", keystore.name, link.title, link.sha256], link.not_after)
+        for store in self._snapshot.truststores.values():
+            for anchor in store.anchors:
+                ends.add_metric(["authority", store.name, anchor.title, anchor.sha256], anchor.not_after)
+            titles = {anchor.spki_sha256: anchor.title for anchor in store.anchors}
+            for crl in store.crls:
+                if crl.next_update is not None:
+                    ends.add_metric(["crl", store.name, titles.get(crl.issuer_spki_sha256, ""), ""], crl.next_update)
+        yield ends
 
 
 def _bytes(name: str, help_text: str, counts: Counter[str]) -> CounterMetricFamily:

@@ -201,7 +201,7 @@ def _keystore(row: Keystore) -> Entry:
 def _certificate(row: Certificate) -> Entry:
     entry = _filled(
         name=row.name,
-        certificate=row.certificate.pem(),
+        certificate=ssl.DER_cert_to_PEM_cert(bytes(row.der)),  # as `Certificate.pem` writes it, without parsing
         user=_name(row.user),
         usage=row.usage,
         logs_in_until=moment(row.logs_in_until),

@@ -103,6 +103,16 @@ def judge(
     return verdict
 
 
+def vouch(stand_in: Certificate, truststore: Truststore, believed: bool) -> None:
+    """Say beforehand how `truststore` judges what stands in for a certificate that nobody has seen.
+
+    For questions what would follow if there were one, in the console; a relay asks none.
+    """
+    assert not stand_in.der, "a certificate that is there is judged"
+    reason = None if believed else IdentityReason.CERTIFICATE_UNTRUSTED
+    truststore._verdicts[stand_in.sha256, ()] = Verdict(reason, "taken for one that a mapping rule matches")
+
+
 def _next_event(
     certificate: Certificate, intermediates: tuple[Certificate, ...], truststore: Truststore, now: float
 ) -> float:

@@ -5,6 +5,7 @@ and usage. The entry for `ssl_authentication` is the one that logs in; what bloc
 """
 
 from datetime import UTC, datetime
+from functools import reduce
 from typing import Any, Self
 
 from django.core.exceptions import ValidationError
@@ -45,8 +46,11 @@ class Described(models.Model):
     class Meta:
         abstract = True
 
+    # What was parsed of `der` last, so that one row is parsed once however often it is looked at.
+    _parsed: Parsed | None = None
+
     def set_certificate(self, certificate: Parsed) -> None:
-        self.der = certificate.der
+        self.der, self._parsed = certificate.der, certificate
         self.describe(certificate)
 
     def describe(self, certificate: Parsed) -> None:
@@ -60,7 +64,10 @@ class Described(models.Model):
 
     @property
     def certificate(self) -> Parsed:
-        return from_der(bytes(self.der))
+        der = bytes(self.der)
+        if self._parsed is None or self._parsed.der != der:
+            self._parsed = from_der(der)
+        return self._parsed
 
     def clean_fields(self, exclude: Any = None) -> None:
         # First, so that the derived columns are there when they are checked.
@@ -93,6 +100,15 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
             row for row in near.order_by("-not_after", "name")[:MAX_RENEWED] if row.certificate.subject == new.subject
         ]
         return rows if new.subject.rdns else []
+
+    def matching(self, text: str) -> Self:
+        """Those with `text` in what people know them by."""
+        fields = ("name", "subject", "alternative_names", "serial", "sha256", "user__name", "description")
+        return self.filter(reduce(Q.__or__, (Q(**{f"{name}__icontains": text}) for name in fields)))
+
+    def left_to_rules(self) -> Self:
+        """Those that a mapping rule may give a user."""
+        return self.filter(usage=Usage.SSL_AUTHENTICATION, blocked=False, user__isnull=True)
 
 
 class Certificate(Described, Named):
@@ -149,6 +165,9 @@ class Certificate(Described, Named):
                     "Choose a user of its own, or leave it unmapped."
                 }
             )
+
+    def validate_unique(self, exclude: Any = None) -> None:
+        super().validate_unique(exclude=exclude)
         twin = Certificate.objects.filter(sha256=self.sha256, usage=self.usage).exclude(pk=self.pk).first()
         if twin:
             raise ValidationError(
@@ -157,5 +176,5 @@ class Certificate(Described, Named):
             )
 
     def validate_constraints(self, exclude: Any = None) -> None:
-        # `clean` has said already, in better words, what the unique constraint would say.
+        # `validate_unique` has said already, in better words, what the unique constraint would say.
         super().validate_constraints(exclude=[*(exclude or ()), "sha256", "usage"])

@@ -4,6 +4,7 @@ import json
 import signal
 import socket
 import ssl
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -102,6 +103,8 @@ def test_metrics_health_and_readiness(make: Callable[[], Installation]) -> None:
     assert seen['postern_request_duration_seconds_count{port="ext"}'] == 2
     assert seen[failed] == before + 1
     assert seen['postern_tunnels{port="reg",registration="inside-at-reg",state="idle"}'] >= 2
+    ends = [value for name, value in seen.items() if name.startswith('postern_not_after_seconds{kind="server"')]
+    assert ends and all(value > time.time() for value in ends)
     assert seen["process_open_fds"] > 0
     of_service = 'postern_requests_total{port="dial",reason="",service="orders:echo",status="200"}'
     assert samples(get(inside, "/metrics")[1])[of_service] == 1

@@ -1,0 +1,134 @@
+"""Imports as jobs: a file is taken, looked at, and carried out when somebody has seen what it would do.
+
+The rows of a job tell how far it is; whichever worker is free works on it. What it changes and that it is done are
+written in one transaction, so that a job whose worker died is done again or was done, and never both.
+"""
+
+import contextlib
+import logging
+import tempfile
+import zlib
+from collections.abc import Iterator
+from typing import IO, Any
+
+from django.core.exceptions import ValidationError
+from django.core.files.uploadedfile import UploadedFile
+from django.db import DatabaseError, transaction
+from django.utils import timezone
+
+from console.models import Job, JobMode, JobPart, JobState
+from gateway.bulk import sheets
+from gateway.bulk.imports import IMPORTERS, Importer, Outcome, Plan, RowError, import_rows
+from gateway.bulk.sheets import SheetError
+
+log = logging.getLogger(__name__)
+
+PART = 1024 * 1024  # bytes of a file in one row
+IN_MEMORY = 8 * 1024 * 1024  # bytes of a file; more goes to a temporary one
+
+
+def take(kind: str, file: UploadedFile, actor: str, address: str | None) -> Job:
+    """Store the file; a worker looks at it next. Raises SheetError: it is too large."""
+    if (file.size or 0) > sheets.MAX_FILE:
+        raise SheetError(f"The file has {file.size:,} bytes; at most {sheets.MAX_FILE:,} are taken. Split it.")
+    with transaction.atomic():
+        job = Job.objects.create(kind=kind, filename=(file.name or "upload")[:255], actor=actor, address=address)
+        for number, chunk in enumerate(file.chunks(PART)):
+            JobPart.objects.create(job=job, number=number, data=zlib.compress(chunk, 1))
+    return job
+
+
+def go_on(job: Job, mode: JobMode, actor: str, address: str | None) -> bool:
+    """Have what was looked at carried out; False where it is not there to be carried out, or somebody was faster."""
+    seen = Job.objects.filter(pk=job.pk, state=JobState.CHECKED)
+    return bool(seen.update(state=JobState.WAITING, mode=mode, actor=actor, address=address, updated_at=timezone.now()))
+
+
+def work() -> bool:
+    """Work on one job that waits; False where there is none."""
+    now = timezone.now()
+    Job.objects.over(now).delete()
+    job = Job.objects.claim(now)
+    if job is None:
+        return False
+    try:
+        _work_on(job)
+    except (SheetError, RowError) as error:
+        _fail(job, str(error))
+    except ValidationError as error:
+        _fail(job, f"Nothing was imported: {' '.join(error.messages)}")
+    except DatabaseError as error:
+        log.exception("import %s", job.pk)
+        _fail(job, f"Nothing was imported; the database refuses it: {str(error).partition(chr(10))[0]}")
+    except Exception:  # one file must not keep the others from being worked on
+        log.exception("import %s", job.pk)
+        _fail(job, "Nothing was imported: something went wrong here; what it was is in the worker's log.")
+    return True
+
+
+def _fail(job: Job, problem: str) -> None:
+    Job.objects.filter(pk=job.pk).update(state=JobState.FAILED, problem=problem, updated_at=timezone.now())
+    JobPart.objects.filter(job=job).delete()  # it may be refused for what nobody should keep
+
+
+def _work_on(job: Job) -> None:
+    importer = IMPORTERS[job.kind]()
+    with _file(job) as file:
+        _progress(job, "counting", 0)
+        total = len([None for _ in sheets.read(file, importer.columns, importer.needed)])
+        file.seek(0)
+        Job.objects.filter(pk=job.pk).update(total=total)
+        rows = sheets.read(file, importer.columns, importer.needed)
+        plan = importer.plan(rows, lambda done: _progress(job, "looking at each row", done))
+    if job.mode == JobMode.CHECK:
+        Job.objects.filter(pk=job.pk).update(state=JobState.CHECKED, **_told(plan, importer))
+        return
+    _progress(job, "writing", plan.total)
+    finished: dict[str, Any] = {"state": JobState.DONE, "updated_at": timezone.now(), **_told(plan, importer)}
+    what = f"{len(plan.added)} added, {len(plan.changed)} changed: {job.kind} imported from {job.filename}"
+    revision = import_rows(
+        plan,
+        importer,
+        actor=job.actor,
+        message=what,
+        address=job.address,
+        only_good=job.mode == JobMode.GOOD,
+        also=lambda recorder: _finish(job, finished),
+    )
+    Job.objects.filter(pk=job.pk).update(revision=revision)
+
+
+def _finish(job: Job, finished: dict[str, Any]) -> None:
+    Job.objects.filter(pk=job.pk).update(**finished)
+    JobPart.objects.filter(job=job).delete()
+
+
+def _progress(job: Job, phase: str, done: int) -> None:
+    Job.objects.filter(pk=job.pk).update(phase=phase, done=done, updated_at=timezone.now())
+
+
+def _told(plan: Plan, importer: Importer) -> dict[str, Any]:
+    return {
+        "counts": {action.value: count for action, count in plan.counts.items()},
+        "shown": [_entry(outcome) for outcome in plan.shown],
+        "refused": refused_rows(plan, importer),
+    }
+
+
+def refused_rows(plan: Plan, importer: Importer) -> str:
+    """The rows that cannot be imported as a file, to be mended and imported again; "" where there are none."""
+    return sheets.write([*importer.columns, "error"], plan.refused) if plan.refused else ""
+
+
+def _entry(outcome: Outcome) -> dict[str, Any]:
+    return {"row": outcome.number, "action": outcome.action.value, "name": outcome.name, "words": outcome.words}
+
+
+@contextlib.contextmanager
+def _file(job: Job) -> Iterator[IO[bytes]]:
+    """The file as it was taken."""
+    with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
+        for data in JobPart.objects.filter(job=job).order_by("number").values_list("data", flat=True).iterator(4):
+            file.write(zlib.decompress(bytes(data)))
+        file.seek(0)
+        yield file

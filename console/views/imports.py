@@ -1,0 +1,116 @@
+"""Importing users, groups and certificates from files: upload, what it would do, then all or the good rows."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import path
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from console.jobs import go_on, take
+from console.models import Job, JobMode, JobState
+from console.nouns import TITLES
+from console.permissions import permission_required
+from console.views.pages import address_of, operator_of
+from gateway.bulk.imports import IMPORTERS
+from gateway.bulk.sheets import SheetError
+
+SHOWN = 20  # imports that are listed
+# Action → its title and look, in the order of the page.
+ACTIONS = {
+    "refuse": ("Refused", "bad"),
+    "add": ("Added", "ok"),
+    "change": ("Changed", "warn"),
+    "same": ("As it is", ""),
+}
+
+
+class ImportForm(forms.Form):
+    kind = forms.ChoiceField(choices=[(kind, TITLES[kind]) for kind in IMPORTERS], label="What is in it")
+    file = forms.FileField(help_text="CSV in UTF-8; for certificates also a ZIP of PEM or DER files, each named after "
+                           "its user.")  # fmt: skip
+
+
+@require_http_methods(["GET", "POST"])
+@permission_required("change_identity")
+def imports(request: HttpRequest) -> HttpResponse:
+    form = ImportForm(request.POST or None, request.FILES or None, initial={"kind": request.GET.get("kind", "users")})
+    if form.is_bound and form.is_valid():
+        try:
+            job = take(form.cleaned_data["kind"], form.cleaned_data["file"], operator_of(request), address_of(request))
+        except SheetError as error:
+            form.add_error("file", str(error))
+        else:
+            return redirect("imports-detail", job.pk)
+    context = {
+        "form": form,
+        "jobs": Job.objects.defer("refused", "shown")[:SHOWN],
+        "sheets": [(TITLES[kind], each.columns, each.needed) for kind, each in IMPORTERS.items()],
+    }
+    return render(request, "imports/page.html", context, status=422 if form.is_bound else 200)
+
+
+@require_GET
+@permission_required("change_identity")
+def detail(request: HttpRequest, pk: Any) -> HttpResponse:
+    job = get_object_or_404(Job.objects.defer("refused"), pk=pk)
+    groups = [
+        {
+            "title": title,
+            "tone": tone,
+            "count": job.counts.get(action, 0),
+            "rows": [row for row in job.shown if row["action"] == action],
+        }
+        for action, (title, tone) in ACTIONS.items()
+    ]
+    good = job.counts.get("add", 0) + job.counts.get("change", 0)
+    context = {
+        "job": job,
+        "title": TITLES[job.kind],
+        "groups": groups,
+        "good": good,
+        "refused": job.counts.get("refuse", 0),
+        "checked": job.state == JobState.CHECKED,
+        "finished": job.state == JobState.DONE,
+        "counting": job.phase == "looking at each row" and job.total,
+    }
+    return render(request, "imports/detail.html", context)
+
+
+@require_POST
+@permission_required("change_identity")
+def carry_out(request: HttpRequest, pk: Any, mode: str) -> HttpResponse:
+    job = get_object_or_404(Job.objects.defer("refused", "shown"), pk=pk)
+    if not go_on(job, JobMode(mode), operator_of(request), address_of(request)):
+        messages.error(request, "It is carried out already, or was not looked at yet.")
+    return redirect("imports-detail", job.pk)
+
+
+@require_POST
+@permission_required("change_identity")
+def discard(request: HttpRequest, pk: Any) -> HttpResponse:
+    if Job.objects.filter(pk=pk, state__in=[JobState.CHECKED, JobState.FAILED]).delete()[0]:
+        messages.success(request, "The file is thrown away; nothing of it was imported.")
+    return redirect("imports")
+
+
+@require_GET
+@permission_required("change_identity")
+def refused(request: HttpRequest, pk: Any) -> HttpResponse:
+    """The rows that were refused, each with its error."""
+    job = get_object_or_404(Job, pk=pk)
+    answer = HttpResponse(job.refused, content_type="text/csv; charset=utf-8")
+    answer["Content-Disposition"] = f'attachment; filename="{job.kind}-refused.csv"'
+    return answer
+
+
+urls = [
+    path("import/", imports, name="imports"),
+    path("import/<uuid:pk>/", detail, name="imports-detail"),
+    path("import/<uuid:pk>/all/", carry_out, {"mode": "all"}, name="imports-all"),
+    path("import/<uuid:pk>/good/", carry_out, {"mode": "good"}, name="imports-good"),
+    path("import/<uuid:pk>/discard/", discard, name="imports-discard"),
+    path("import/<uuid:pk>/refused.csv", refused, name="imports-refused"),
+]

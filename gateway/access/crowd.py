@@ -1,0 +1,154 @@
+"""Users by the thousand, told apart by nothing but what decisions about them hang on.
+
+A set of users is the bits of one integer. `blocks` splits all users by a few groups and by what is different about
+them otherwise; whoever is in one block is decided alike wherever no other group counts, so one is asked for all.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import NamedTuple
+
+from gateway.core.snapshot import DEFAULT_USER, User
+
+
+class Credential(NamedTuple):
+    """How a user can prove who he is.
+
+    `kind`: certificate (on file), rule (a certificate that a mapping rule matches) or password. `issuer`: of the
+    certificates; of a rule that names its issuer, that authority's key.
+    """
+
+    kind: str
+    issuer: str = ""
+
+    def __str__(self) -> str:
+        if self.kind == "certificate":
+            return f"certificate by {self.issuer}"
+        return "certificate by a mapping rule" if self.kind == "rule" else self.kind
+
+
+PASSWORD = Credential("password")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The certificates of one user by one issuer that log in now: how many, and one that stands for them (SHA-256).
+
+    Of a rule there is none; `example` is then `stand_in(user)`.
+    """
+
+    count: int
+    example: str
+
+
+def stand_in(user: str) -> str:
+    """In the place of the fingerprint of a certificate that nobody has seen; no fingerprint looks like it."""
+    return f"rule:{user}"
+
+
+# User → what he can log in with.
+Holdings = Mapping[str, Mapping[Credential, Held]]
+
+
+class Crowd:
+    """The users of one or several states of the configuration, under the names that they have in the last.
+
+    Args:
+        users: for each state, name → user.
+        holdings: for each state, the certificates of each.
+        renamed: name in the last state → name in the earlier ones, where it differs.
+    """
+
+    def __init__(
+        self,
+        users: Sequence[Mapping[str, User]],
+        holdings: Sequence[Holdings],
+        renamed: Mapping[str, str] | None = None,
+    ) -> None:
+        self._users, self._holdings, self._renamed = users, holdings, dict(renamed or {})
+        former = set(self._renamed.values())
+        last = len(users) - 1
+        known = {name for state, found in enumerate(users) for name in found if state == last or name not in former}
+        self.names = sorted(known - {DEFAULT_USER})
+        self.everybody = (1 << len(self.names)) - 1
+        self._alike: dict[object, int] = {}
+        self._members: dict[tuple[int, str], int] = {}
+        self._changed = 0
+        for number, name in enumerate(self.names):
+            self._sort_in(number, name)
+
+    def _sort_in(self, number: int, name: str) -> None:
+        bit = 1 << number
+        states = [self.user(state, name) for state in range(len(self._users))]
+        for state, user in enumerate(states):
+            for group in user.groups if user else ():
+                self._members[state, group] = self._members.get((state, group), 0) | bit
+        # Every field that a user has or will have, but for those that are looked at one by one.
+        rest = [replace(user, name="", groups=frozenset(), password_hash="") if user else None for user in states]
+        ways = [frozenset(self.credentials(state, name)) for state in range(len(states))]
+        key = (*rest, *ways)
+        self._alike[key] = self._alike.get(key, 0) | bit
+        first = replace(states[0], name="", password_hash="") if states[0] else None
+        if any((replace(user, name="", password_hash="") if user else None) != first for user in states[1:]) or any(
+            (PASSWORD in way) != (PASSWORD in ways[0]) for way in ways[1:]
+        ):
+            self._changed |= bit
+
+    @property
+    def changed(self) -> int:
+        """Those who are not in every state the same; what certificates they hold is left out of this."""
+        return self._changed
+
+    def name(self, state: int, name: str) -> str:
+        """What the user is called in that state."""
+        return name if state == len(self._users) - 1 else self._renamed.get(name, name)
+
+    def user(self, state: int, name: str) -> User | None:
+        return self._users[state].get(self.name(state, name))
+
+    def held(self, state: int, name: str) -> Mapping[Credential, Held]:
+        return self._holdings[state].get(self.name(state, name), {})
+
+    def credentials(self, state: int, name: str) -> list[Credential]:
+        """What the user can log in with."""
+        user = self.user(state, name)
+        if user is None:
+            return []
+        return [*([PASSWORD] if user.password_hash else []), *self.held(state, name)]
+
+    def blocks(self, groups: Iterable[str], within: int) -> list[int]:
+        """`within`, split so that whoever is together differs in none of `groups` and in nothing else but groups."""
+        found = [block for alike in self._alike.values() if (block := alike & within)]
+        masks = {
+            mask
+            for group in groups
+            for state in range(len(self._users))
+            if (mask := self._members.get((state, group), 0) & within)
+        }
+        for mask in masks:
+            found = [part for block in found for part in (block & mask, block & ~mask) if part]
+        return found
+
+    def first(self, block: int) -> str:
+        """The one who is asked for all."""
+        return self.names[(block & -block).bit_length() - 1]
+
+    def some(self, block: int, count: int) -> list[str]:
+        return list(islice(self._bits(block), count))
+
+    def _bits(self, block: int) -> Iterable[str]:
+        while block:
+            lowest = block & -block
+            yield self.names[lowest.bit_length() - 1]
+            block ^= lowest
+
+    def issuers_of_rules(self) -> dict[str, str]:
+        """What stands in for the certificates that a rule matches → the issuer that the rule names."""
+        return {
+            held.example: credential.issuer
+            for holdings in self._holdings
+            for found in holdings.values()
+            for credential, held in found.items()
+            if credential.kind == "rule"
+        }

@@ -1,0 +1,155 @@
+"""What answers about access need of the database: each a query or two, however much is stored."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from threading import Lock
+
+from django.db.models import Count, Min, Q
+
+from gateway.access.crowd import Credential, Held, stand_in
+from gateway.compile import certificates_on_file, documents
+from gateway.core.snapshot import from_document
+from gateway.models import ChangeSet
+from gateway.world import World
+from identity.core.certificates import Certificate as Parsed
+from identity.core.certificates import from_der
+from identity.core.chains import vouch
+from identity.core.names import DistinguishedName
+from identity.models import Certificate, MappingRule, User
+
+_AT_ONCE = 500  # values in one query
+_HOLD = timedelta(seconds=60)
+_RULE = stand_in("")
+
+
+@dataclass(frozen=True, slots=True)
+class OnFile:
+    """A certificate on file, parsed."""
+
+    name: str
+    value: Parsed
+
+
+def world(certificates: Collection[str] = (), before: World | None = None) -> World:
+    """What is stored now. `certificates`: whose mappings are asked for, by SHA-256."""
+    return World.of(documents(certificates=certificates), before)
+
+
+def in_force() -> World:
+    """What is stored, kept until something is changed; not for use inside a change set."""
+    return _kept(None)[0]
+
+
+def in_force_with_holdings(now: datetime) -> tuple[World, dict[str, dict[Credential, Held]]]:
+    """Besides who can log in by what; that grows old with time too, and is kept for a minute."""
+    known, found = _kept(now)
+    assert found is not None
+    return known, found
+
+
+@dataclass(slots=True)
+class _Kept:
+    """The last world that was asked for, in this process."""
+
+    mark: object
+    world: World
+    holdings: dict[str, dict[Credential, Held]] | None = None
+    until: datetime | None = None
+
+
+_lock = Lock()
+_last: list[_Kept] = []
+
+
+def _kept(now: datetime | None) -> tuple[World, dict[str, dict[Credential, Held]] | None]:
+    with _lock:
+        # A revision's time besides its number: the number may be had again by who restores a backup.
+        mark = ChangeSet.objects.filter(configures__in=[True]).order_by("-id").values_list("id", "at").first()
+        if not _last or _last[0].mark != mark:
+            _last[:] = [_Kept(mark, world())]
+        kept = _last[0]
+        if now is not None and (kept.until is None or now >= kept.until):
+            kept.holdings, kept.until = holdings(now), now + _HOLD
+        return kept.world, kept.holdings
+
+
+def knowing(known: World, examples: Collection[str]) -> World:
+    """The same world, with the mappings of these certificates as they are stored now.
+
+    `examples`: fingerprints, and what stands in for those that only a rule means.
+    """
+    standing_in = {each: each.removeprefix(_RULE) for each in examples if each.startswith(_RULE)}
+    section = certificates_on_file([each for each in examples if each not in standing_in], standing_in)
+    return World(
+        {
+            node: from_document(snapshot.document | {"certificates": section}, snapshot)
+            for node, snapshot in known.snapshots.items()
+        }
+    )
+
+
+def holdings(now: datetime) -> dict[str, dict[Credential, Held]]:
+    """Who could log in by certificates of which issuers now, on file or by a rule."""
+    rows = Certificate.objects.logging_in().filter(not_before__lte=now, not_after__gte=now)
+    rows = rows.filter(Q(logs_in_until=None) | Q(logs_in_until__gte=now))
+    grouped = rows.order_by().values_list("user__name", "issuer").annotate(count=Count("pk"), example=Min("sha256"))
+    found: dict[str, dict[Credential, Held]] = {}
+    for user, issuer, count, example in grouped:
+        found.setdefault(user, {})[Credential("certificate", issuer)] = Held(count, example)
+    rules = MappingRule.objects.filter(enabled=True).order_by("priority", "name")
+    for user, issuer in rules.values_list("user__name", "issuer_spki_sha256"):
+        named = [user] if user else User.objects.mappable().values_list("name", flat=True)
+        for name in named:
+            held = found.setdefault(name, {})
+            if not any(credential.kind == "rule" for credential in held):
+                held[Credential("rule", issuer)] = Held(0, stand_in(name))
+    return found
+
+
+def stand_ins(examples: Iterable[str], issuers: Mapping[str, str], *worlds: World) -> dict[str, Parsed]:
+    """For each example that is none, a certificate that is believed wherever its rule's issuer is.
+
+    `issuers`: stand-in → the key of the issuer that the rule names; "" for any.
+    """
+    found = {each: _unseen(each) for each in examples if each.startswith(_RULE)}
+    truststores = [store for each in worlds for snapshot in each.snapshots.values()
+                   for store in snapshot.truststores.values()]  # fmt: skip
+    for example, certificate in found.items():
+        for store in truststores:
+            wanted = issuers[example]
+            vouch(certificate, store, not wanted or any(anchor.spki_sha256 == wanted for anchor in store.anchors))
+    return found
+
+
+def _unseen(example: str) -> Parsed:
+    nobody = DistinguishedName((), "")
+    return Parsed(b"", example, "", nobody, nobody, 0, 0.0, 0.0, (), None, False, "", "", None)  # type: ignore[arg-type]
+
+
+def by_fingerprint(fingerprints: Iterable[str]) -> dict[str, OnFile]:
+    listed = sorted(set(fingerprints))
+    found: dict[str, OnFile] = {}
+    for start in range(0, len(listed), _AT_ONCE):
+        rows = Certificate.objects.filter(sha256__in=listed[start : start + _AT_ONCE])
+        found |= {sha256: OnFile(name, from_der(bytes(der))) for sha256, name, der in _columns(rows)}
+    return found
+
+
+def by_key(keys: Iterable[str]) -> dict[str, OnFile]:
+    listed = sorted({str(key) for key in keys})
+    found: dict[str, OnFile] = {}
+    for start in range(0, len(listed), _AT_ONCE):
+        rows = Certificate.objects.filter(pk__in=listed[start : start + _AT_ONCE])
+        found |= {sha256: OnFile(name, from_der(bytes(der))) for sha256, name, der in _columns(rows)}
+    return found
+
+
+def left_to_rules(limit: int) -> dict[str, OnFile]:
+    """Certificates on file that only a mapping rule gives a user; the first `limit` of them."""
+    rows = Certificate.objects.left_to_rules().order_by("name")[:limit]
+    return {sha256: OnFile(name, from_der(bytes(der))) for sha256, name, der in _columns(rows)}
+
+
+def _columns(rows: "Iterable[Certificate]") -> "Iterable[tuple[str, str, bytes]]":
+    return rows.values_list("sha256", "name", "der")  # type: ignore[attr-defined, no-any-return]

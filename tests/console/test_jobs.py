@@ -1,0 +1,120 @@
+"""The page Import: a file is taken, looked at by a worker, and carried out once, by whichever worker is free."""
+
+import zlib
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+from django.utils import timezone
+
+from console.jobs import go_on, work
+from console.models import Job, JobMode, JobPart, JobState
+from gateway.models import ChangeSet
+from identity.models import Group
+
+pytestmark = pytest.mark.django_db
+
+
+def upload(client: Client, data: bytes, kind: str = "groups") -> Any:
+    return client.post("/import/", {"kind": kind, "file": SimpleUploadedFile("groups.csv", data)})
+
+
+def only_job() -> Job:
+    return Job.objects.get()
+
+
+def test_from_a_file_to_groups(owner: Client) -> None:
+    answer = upload(owner, b"name\nOne\nTwo\n")
+    page = owner.get(answer.url).content.decode()
+    assert "Waiting for a worker" in page and 'http-equiv="refresh"' in page
+    assert work() and not work()
+    page = owner.get(answer.url).content.decode()
+    assert "Import all 2 rows, or none" in page and 'http-equiv="refresh"' not in page
+    assert not Group.objects.filter(name="One").exists()
+    owner.post(f"{answer.url}all/")
+    assert work()
+    assert Group.objects.filter(name__in=["One", "Two"]).count() == 2
+    job = only_job()
+    assert (job.state, ChangeSet.objects.get(pk=job.revision).actor) == ("done", "olivia-owner")
+    assert f"/changes/{job.revision}/" in owner.get(answer.url).content.decode()
+    assert not JobPart.objects.exists()
+
+
+def test_the_good_rows_and_a_file_of_the_others(owner: Client) -> None:
+    url = upload(owner, b"name,description\nGood,\nnot good,=1\n").url
+    work()
+    page = owner.get(url).content.decode()
+    assert "Import the 1 good row, leave out 1" in page and "Import all" not in page
+    refused = owner.get(f"{url}refused.csv")
+    assert refused["Content-Disposition"] == 'attachment; filename="groups-refused.csv"'
+    assert refused.content.decode().splitlines()[1].startswith("not good,'=1,\"name: Use letters")
+    owner.post(f"{url}good/")
+    work()
+    assert Group.objects.filter(name="Good").exists() and only_job().state == JobState.DONE
+
+
+def test_all_or_nothing_is_looked_at_again(owner: Client) -> None:
+    """What was good when it was looked at may not be any more."""
+    url = upload(owner, b"name\nOne\n").url
+    work()
+    Job.objects.update(kind="users")  # the file is another now
+    JobPart.objects.update(data=zlib.compress(b"name\nno good\n"))
+    owner.post(f"{url}all/")
+    work()
+    job = only_job()
+    assert (job.state, job.problem) == ("failed", "1 rows are refused; nothing was imported.")
+    assert not JobPart.objects.exists()
+
+
+def test_it_is_carried_out_once(owner: Client) -> None:
+    upload(owner, b"name\nOne\n")
+    job = only_job()
+    assert not go_on(job, JobMode.ALL, "olivia", None), "not looked at yet"
+    work()
+    assert go_on(job, JobMode.ALL, "olivia", None)
+    assert not go_on(job, JobMode.ALL, "olivia", None)
+
+
+def test_of_two_workers_one_has_it_and_a_dead_one_loses_it(owner: Client) -> None:
+    upload(owner, b"name\nOne\n")
+    now = timezone.now()
+    assert Job.objects.claim(now) is not None
+    assert Job.objects.claim(now) is None
+    assert Job.objects.claim(now + timedelta(minutes=11)) is not None
+
+
+def test_a_file_that_is_none_fails_with_its_reason(owner: Client) -> None:
+    url = upload(owner, b"nome\nx\n").url
+    work()
+    assert "There is no column &#x27;nome&#x27;" in owner.get(url).content.decode()
+    owner.post(f"{url}discard/")
+    assert not Job.objects.exists()
+
+
+def test_a_large_file_comes_in_parts(owner: Client) -> None:
+    rows = b"".join(b"g%d,%s\n" % (number, b"x" * 200) for number in range(12000))
+    upload(owner, b"name,description\n" + rows)
+    assert JobPart.objects.count() == 3
+    work()
+    assert only_job().counts == {"add": 12000}
+
+
+def test_what_nobody_comes_back_to_is_thrown_away(owner: Client) -> None:
+    upload(owner, b"name\nOne\n")
+    Job.objects.update(updated_at=timezone.now() - timedelta(days=8))
+    assert not work()
+    assert not Job.objects.exists() and not JobPart.objects.exists()
+
+
+@pytest.mark.parametrize("role", ["viewer", "operator"])
+def test_imports_are_for_who_may_change_identity(role: str, as_role: Any, owner: Client) -> None:
+    url = upload(owner, b"name\nOne\n").url
+    work()
+    other: Client = as_role(role)
+    assert upload(other, b"name\nOne\n").status_code == 403
+    for path in (url, f"{url}refused.csv"):
+        assert other.get(path).status_code == 403
+    for action in ("all", "good", "discard"):
+        assert other.post(f"{url}{action}/").status_code == 403
