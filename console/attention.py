@@ -10,35 +10,28 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Model, Q
 from django.urls import reverse
 from django.utils import timezone
 
 from console.nodes import ask, enrolled
-from console.nouns import label_of, url_of
-from gateway.models import Enrolment, Node, Port, PortType, Registration, Unconfirmed
-from gateway.models.unconfirmed import State
-from gateway.relay.control import ControlError
-from identity.models import Certificate, Keystore, Truststore, Usage
-from identity.models.truststores import Revocation, RevocationList, RevocationSource, TrustedCertificate
-from django.conf import settings
-from django.urls import reverse
-from django.utils import timezone
-
 from console.nouns import url_of
 from gateway.expiry import Ending, Endings, Kind, Wanted
-from gateway.models import Node, Port, PortType, Registration
-from gateway.relay import control
+from gateway.models import Node, Port, PortType, Registration, Unconfirmed
+from gateway.models.unconfirmed import State
 from gateway.relay.control import ControlError
 from identity.models import Certificate, Usage
+from identity.models.truststores import Revocation, RevocationSource
 
 ASK_SECONDS = 1.5  # for a node to tell its state
 ASKED_AT_ONCE = 16
 SOON = timedelta(days=30)
 LATE = timedelta(minutes=10)  # by which a revocation list may be fetched later than it should be
-OVERDUE = timedelta(days=20)  # machines of nodes renew theirs from 30 days on: who is late was not linked for long
-CRL_SOON = timedelta(days=1)  # revocation lists live for days, and their authorities are late as a rule
 EXPIRIES_SHOWN = 8
+# What is renewed without anybody, and so concerns somebody only when that was not done.
+_NEAR = {
+    Kind.CRL: timedelta(days=1),  # they live for days, and their authorities are late as a rule
+    Kind.MACHINE: timedelta(days=20),  # from 30 days on, by the node itself while it is linked
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,35 +214,10 @@ def _ports(ports: list[PortState]) -> Iterable[Concern]:
 
 def expiries(now: datetime) -> Iterable[Concern]:
     """Whatever has an end, and it is over or near; the nearest first."""
-    until = Q(not_after__lt=now + SOON)
-    found: list[tuple[datetime, str, Model]] = []
-    found += [
-        (row.not_after, f"Certificate {row}, mapped to {row.user},", row)
-        for row in Certificate.objects.logging_in().filter(until).select_related("user")
-    ]
-    found += [(row.not_after, f"Keystore {row}", row) for row in Keystore.objects.filter(until)]
-    machines = Enrolment.objects.enrolled().filter(certificate_ends__lt=now + OVERDUE).select_related("node")
-    found += [(row.certificate_ends or now, f"The certificate of node {row.node}'s machine", row.node)
-              for row in machines]  # fmt: skip
-    registrations = Registration.objects.filter(until, enabled=True)
-    found += [(row.not_after, f"The certificate of registration {row}", row) for row in registrations]
-    for anchor in TrustedCertificate.objects.filter(until).select_related("truststore"):
-        found.append((anchor.not_after, f"{anchor.subject} in truststore {anchor.truststore}", anchor.truststore))
-    for crl in RevocationList.objects.filter(source=None, next_update__lt=now + timedelta(days=1)).select_related(
-        "truststore"
-    ):
-        words = f"The revocation list of {crl.issuer} in truststore {crl.truststore}"
-        found.append((crl.next_update or now, words, crl.truststore))
-    for end, words, row in sorted(found, key=lambda each: each[0])[:EXPIRIES_SHOWN]:
-        kind = "bad" if end < now else "warn"
-        yield Concern(kind, f"{words} {ends(end, now)}", url_of(row), _what_to_do(row, end < now))
-    if len(found) > EXPIRIES_SHOWN:
-        url = f"{reverse('certificates-list')}?sort=not_after"
-        yield Concern("warn", f"{len(found) - EXPIRIES_SHOWN} more end within 30 days", url)
     found: list[Ending] = []
     more = 0
     for each in Endings(Wanted(until=now + SOON)):
-        if not each.logs_in or (each.kind is Kind.CRL and each.ends >= now + CRL_SOON):
+        if not each.logs_in or each.ends >= now + _NEAR.get(each.kind, SOON):
             continue
         if len(found) < EXPIRIES_SHOWN:
             found.append(each)
@@ -273,6 +241,8 @@ def _what(ending: Ending) -> str:
             return f"The certificate of registration {ending.name}"
         case Kind.CRL:
             return f"The revocation list of {ending.subject} in truststore {ending.name}"
+        case Kind.MACHINE:
+            return f"The certificate of node {ending.name}'s machine"
     return f"{ending.subject} in truststore {ending.name}"
 
 
@@ -291,10 +261,8 @@ def _what_to_do(ending: Ending, over: bool) -> str:
             return "Its callers are refused." if over else "Ask its holder for the renewal, and upload that beside it."
         case Kind.AUTHORITY | Kind.CRL:
             return "What hangs on it is refused." if over else "Add its successor to the truststore."
-        case Node():
+        case Kind.MACHINE:
             return "It renews by itself while the node is linked; after its end, enrol the machine again."
-        case _:
-            return f"Whoever checks it refuses {label_of(row)}." if over else "Get it renewed, and replace it there."
     return f"Whoever checks it refuses {ending.name}." if over else "Get it renewed, and replace it there."
 
 
@@ -311,7 +279,9 @@ def _lists(now: datetime) -> Iterable[Concern]:
         elif last.error:
             yield Concern("bad" if crl is None else "warn", f"{words} cannot be fetched", url, last.error)
         elif late:
-            yield Concern("warn", f"{words} is not fetched", url, "Does manage.py fetch-crls --watch, or serve, run?")
+            yield Concern(
+                "warn", f"{words} is not fetched", url, "Does manage.py worker run? manage.py serve runs it too."
+            )
 
 
 def _unmapped(now: datetime) -> Iterable[Concern]:

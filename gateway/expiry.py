@@ -1,4 +1,4 @@
-"""Whatever has an end: server certificates, clients on file, registrations, authorities, revocation lists.
+"""Whatever has an end: server certificates, clients on file, registrations, authorities, revocation lists, machines.
 
 One list for the overview, the page, the metrics and the messages. Clients may be 100,000 and are asked of the
 database; the rest is few, and read whole.
@@ -16,7 +16,7 @@ from typing import Any, overload
 from django.conf import settings
 from django.db.models import Count, Q, QuerySet
 
-from gateway.models import Registration
+from gateway.models import Enrolment, Registration
 from identity.core.certificates import CertificateError
 from identity.models import Certificate, Keystore, RevocationList, TrustedCertificate, Usage
 from identity.models.certificates import CertificateQuerySet
@@ -28,6 +28,7 @@ class Kind(StrEnum):
     REGISTRATION = "registration"
     AUTHORITY = "authority"
     CRL = "crl"
+    MACHINE = "machine"  # by which a node on a machine of its own is known to the console
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +180,12 @@ def few(kinds: Iterable[Kind] = Kind) -> Iterator[Ending]:
             assert crl.next_update is not None
             yield Ending(Kind.CRL, "truststores", str(crl.truststore.pk), crl.truststore.name, crl.issuer,
                          crl.next_update, "", crl.truststore.description, crl.issuer)  # fmt: skip
+    if Kind.MACHINE in wanted:
+        for enrolment in Enrolment.objects.enrolled().filter(certificate_ends__isnull=False).select_related("node"):
+            node = enrolment.node
+            assert enrolment.certificate_ends is not None
+            yield Ending(Kind.MACHINE, "nodes", str(node.pk), node.name, f"machine of node {node.name}",
+                         enrolment.certificate_ends, node.name, node.description, enrolment.serial)  # fmt: skip
 
 
 def _of_keystore(row: Keystore) -> Iterator[Ending]:

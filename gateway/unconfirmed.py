@@ -18,7 +18,7 @@ from gateway.topology.undo import CannotUndo, undo
 log = logging.getLogger("postern.unconfirmed")
 
 SECONDS = 60  # that there are to confirm a change
-ACTOR = "revert-unconfirmed"
+ACTOR = "worker"
 
 
 def wait(revision: int) -> Unconfirmed:

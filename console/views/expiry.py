@@ -23,6 +23,7 @@ WORDS = {
     Kind.REGISTRATION: "Registrations",
     Kind.AUTHORITY: "Authorities",
     Kind.CRL: "Revocation lists",
+    Kind.MACHINE: "Machines of nodes",
 }
 ORDERS = ("ends", "name", "kind")
 

@@ -5,12 +5,10 @@ import signal
 import subprocess
 import sys
 from datetime import timedelta
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import call_command
 from django.test import Client
 from django.utils import timezone
 
@@ -82,12 +80,10 @@ def test_saved_as_it_was_nothing_waits(owner: Client, port: Port) -> None:
 
 def test_unconfirmed_it_goes_back_by_a_change_of_its_own(changed: ChangeSet) -> None:
     late()
-    out = StringIO()
-    call_command("revert-unconfirmed", "--once", stdout=out)
-    assert out.getvalue() == f"change {changed.pk} was not confirmed in time, and went back\n"
+    assert take_back_due() == [f"change {changed.pk} was not confirmed in time, and went back"]
     assert bind() == "127.0.0.1:9001"
     made = ChangeSet.objects.latest("id")
-    assert (made.actor, made.configures) == ("revert-unconfirmed", True)
+    assert (made.actor, made.configures) == ("worker", True)
     assert made.message == f"undo of change {changed.pk}: port front changed"
     assert take_back_due() == [], "once"
 
@@ -168,7 +164,7 @@ def test_the_process_takes_it_back_after_a_restart_too(tmp_path: Path) -> None:
         "DATABASE_URL": new_database(tmp_path),
         "POSTERN_STATE_DIR": str(tmp_path),
         "DJANGO_SETTINGS_MODULE": "console.settings",
-        "LOG_LEVEL": "WARNING",
+        "LOG_LEVEL": "INFO",
     }
     make = (
         "from django.db import transaction; from django.utils import timezone; from gateway import unconfirmed;"
@@ -180,8 +176,8 @@ def test_the_process_takes_it_back_after_a_restart_too(tmp_path: Path) -> None:
     )
     for arguments in (["migrate", "-v0"], ["shell", "-v0", "-c", make]):
         subprocess.run([sys.executable, "manage.py", *arguments], cwd=ROOT, env=environment, check=True, timeout=100)
-    command = [sys.executable, "-u", "manage.py", "revert-unconfirmed"]
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "change 1 was not confirmed in time, and went back\n"
+    command = [sys.executable, "-u", "manage.py", "worker"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().endswith("change 1 was not confirmed in time, and went back\n")
         process.send_signal(signal.SIGTERM)

@@ -47,12 +47,7 @@ class Command(BaseCommand):
         if courier:
             programs.append(_command("courier", "courier"))
         if console is not None:
-            programs += [
-                _gunicorn(console, options["access_log"]),
-                _command("reverting", "revert-unconfirmed"),
-                _command("crls", "fetch-crls", "--watch"),
-            ]
-            programs += [_gunicorn(console, options["access_log"]), _worker()]
+            programs += [_gunicorn(console, options["access_log"]), _command("worker", "worker")]
         supervisor = Supervisor(programs, sys.stdout.buffer)
         about = _about(nodes, console)
         connections.close_all()
@@ -133,11 +128,6 @@ def _check_not_running(node: str) -> None:
 
 def _command(name: str, *words: str) -> Program:
     return Program(name, (sys.executable, "-u", "-m", "console", *words))
-
-
-def _worker() -> Program:
-    manage = str(Path(settings.BASE_DIR) / "manage.py")
-    return Program("worker", (sys.executable, "-u", manage, "worker"))
 
 
 def _gunicorn(address: tuple[str, int], access_log: bool) -> Program:

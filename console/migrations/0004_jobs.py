@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('console', '0002_expiry_notices'),
+        ('console', '0003_expiry_notices'),
     ]
 
     operations = [
