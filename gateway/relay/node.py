@@ -55,6 +55,7 @@ log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 0.25  # how exact every timeout is
 SLOW_SWEEP = 4  # sweeps of connections that are idle: every so many
+GOODBYE = 1.0  # seconds that a node which stops leaves its callers to ask once more
 TRACES = 1000  # refusals kept for looking up
 FAILED_HANDSHAKES = 200  # kept likewise
 REFUSED = 200  # certificates that were refused, kept to be mapped or blocked
@@ -405,13 +406,19 @@ class RelayNode:
     async def drain(self) -> None:
         """Take nothing new, finish what is in flight within the ports' grace, then end."""
         self.draining = True
+        clock = asyncio.get_running_loop().time
+        grace = max((port.limits.drain_timeout for port in self.snapshot.ports.values()), default=0.0)
+        end = clock() + grace
         for listener in self.listeners.values():  # 1. nobody new is let in
             listener.close()
-        for connection in list(self.connections):  # 2. who waits for nothing is let go
+        # 2. Whoever is there is told with his next answer, for a request may be on its way to us at this moment;
+        # who has none by then is let go.
+        goodbye = min(end, clock() + GOODBYE)
+        while self._has_callers() and clock() < goodbye:
+            await asyncio.sleep(0.05)
+        for connection in list(self.connections):
             connection.drain()
-        grace = max((port.limits.drain_timeout for port in self.snapshot.ports.values()), default=0.0)
-        end = asyncio.get_running_loop().time() + grace
-        while self._unfinished() and asyncio.get_running_loop().time() < end:
+        while self._unfinished() and clock() < end:
             await asyncio.sleep(0.05)
         for exchange in list(self.exchanges):  # 3. only what is past the grace is given up, and told so
             exchange.timed_out()
@@ -424,6 +431,9 @@ class RelayNode:
         self.passwords.close()
         if self.access_log is not None:
             self.access_log.close()
+
+    def _has_callers(self) -> bool:
+        return any(each.count for each in self.listeners.values() if each.port.type is not PortType.REGISTRATION)
 
     def _unfinished(self) -> bool:
         """Requests in flight; or idle tunnels, which the edge closes when it hears of the stop."""

@@ -1,6 +1,8 @@
 """Who gets the next request: the registered nodes share by least in flight, and a silent one gets none."""
 
 import asyncio
+import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from gateway.core.snapshot import Registration
 from gateway.relay.cork import Cork
 from gateway.relay.tunnel import DOUBT_SECONDS, PING_SECONDS, PING_TIMEOUT, Tunnel, TunnelPool
-from tests.relay.installation import Installation, free_port
+from tests.relay.installation import Installation, free_port, read_answer
 from tests.relay.liar import Liar
 from tests.relay.test_faults import internal_only, members
 from tests.relay.test_leaks import head
@@ -147,19 +149,20 @@ def test_two_nodes_on_one_registration_port_share_the_work(fresh: Callable[..., 
             context.__exit__(None, None, None)
 
 
-def test_one_node_serves_several_edges(fresh: Callable[..., Installation]) -> None:
-    def change(topology: dict[str, Any]) -> None:
-        topology["nodes"].append({"name": "second", "role": "edge"})
-        ext, reg, dial = topology["ports"][:3]
-        addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
-        topology["ports"] += [
-            ext | {"name": "ext2", "node": "second", "bind": addresses[0], "registration_port": "reg2"},
-            reg | {"name": "reg2", "node": "second", "bind": addresses[1]},
-        ]
-        topology["registrations"].append(topology["registrations"][0] | {"name": "inside-at-reg2", "port": "reg2"})
-        dial["connect"].append({"address": addresses[1], "registration": "inside-at-reg2"})
+def two_edges(topology: dict[str, Any]) -> None:
+    topology["nodes"].append({"name": "second", "role": "edge"})
+    ext, reg, dial = topology["ports"][:3]
+    addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+    topology["ports"] += [
+        ext | {"name": "ext2", "node": "second", "bind": addresses[0], "registration_port": "reg2"},
+        reg | {"name": "reg2", "node": "second", "bind": addresses[1]},
+    ]
+    topology["registrations"].append(topology["registrations"][0] | {"name": "inside-at-reg2", "port": "reg2"})
+    dial["connect"].append({"address": addresses[1], "registration": "inside-at-reg2"})
 
-    installation = fresh(change)
+
+def test_one_node_serves_several_edges(fresh: Callable[..., Installation]) -> None:
+    installation = fresh(two_edges)
     for port in ("ext", "ext2"):
         assert installation.request(port, "/orders", "alice").json["user"] == "alice"
     assert installation.stop("edge") == 0
@@ -167,3 +170,54 @@ def test_one_node_serves_several_edges(fresh: Callable[..., Installation]) -> No
     installation.start("edge")
     installation.ready()
     assert installation.request("ext", "/orders", "alice").status == 200
+
+
+@pytest.mark.timeout(180)
+def test_a_restart_of_an_edge_under_load_loses_no_request_that_it_accepted(fresh: Callable[..., Installation]) -> None:
+    """Callers go on until they are told that the connection ends, and then to whichever edge lets them in."""
+    installation = fresh(two_edges)
+    answered: Counter[str] = Counter()
+    lost: list[str] = []
+    over = threading.Event()
+
+    def ask(port: str) -> None:
+        """One connection, for as long as it is kept. Raises OSError where there is none."""
+        with installation.connection(port, "alice") as sock, sock.makefile("rb") as stream:
+            try:
+                kept = True
+                while kept and not over.is_set():
+                    sock.sendall(head("/orders", method="GET"))
+                    answer = read_answer(stream)
+                    kept = answer.headers.get("connection") != "close"
+                    answered[port] += 1
+                    if answer.status != 200:
+                        lost.append(f"{port}: {answer.status} {answer.body!r}")
+            except (OSError, ValueError) as error:
+                lost.append(f"{port}: {error!r}")
+
+    def go_on(first: str) -> None:
+        port = first
+        while not over.is_set():
+            try:
+                ask(port)
+            except OSError:  # it is not there: the other one is
+                over.wait(0.02)
+            port = "ext" if port == "ext2" else "ext2"
+
+    callers = [threading.Thread(target=go_on, args=(port,)) for port in ("ext", "ext2", "ext")]
+    for caller in callers:
+        caller.start()
+    try:
+        for edge, port, other in (("edge", "ext", "ext2"), ("second", "ext2", "ext")):
+            installation.until(lambda port=port: answered[port] > 20, f"{edge} is asked")
+            before = answered[other]
+            assert installation.stop(edge) == 0
+            installation.until(lambda other=other, before=before: answered[other] > before + 20, "the other goes on")
+            installation.start(edge)
+            installation.ready()
+            answered.clear()
+    finally:
+        over.set()
+        for caller in callers:
+            caller.join()
+    assert not lost
