@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 0.25  # how exact every timeout is
 SLOW_SWEEP = 4  # sweeps of connections that are idle: every so many
-GOODBYE = 1.0  # seconds that a node which stops leaves its callers to ask once more
+GOODBYE = 0.1  # of the time to drain, which a node that stops leaves its callers to ask once more
 TRACES = 1000  # refusals kept for looking up
 FAILED_HANDSHAKES = 200  # kept likewise
 REFUSED = 200  # certificates that were refused, kept to be mapped or blocked
@@ -413,7 +413,7 @@ class RelayNode:
             listener.close()
         # 2. Whoever is there is told with his next answer, for a request may be on its way to us at this moment;
         # who has none by then is let go.
-        goodbye = min(end, clock() + GOODBYE)
+        goodbye = clock() + grace * GOODBYE
         while self._has_callers() and clock() < goodbye:
             await asyncio.sleep(0.05)
         for connection in list(self.connections):

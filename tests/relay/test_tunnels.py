@@ -172,6 +172,20 @@ def test_one_node_serves_several_edges(fresh: Callable[..., Installation]) -> No
     assert installation.request("ext", "/orders", "alice").status == 200
 
 
+def test_a_caller_of_a_node_that_stops_is_told_with_an_answer(fresh: Callable[..., Installation]) -> None:
+    installation = fresh(lambda topology: topology["ports"][0].update(limits={"drain_timeout": 100}))
+    ext = installation.topology["ports"][0]
+    with installation.connection("ext", "alice") as sock, sock.makefile("rb") as stream:
+        sock.sendall(head("/orders", method="GET"))
+        assert "connection" not in read_answer(stream).headers
+        installation.nodes["edge"].terminate()
+        installation.until(lambda: not installation._opens(ext), "nobody new is let in", 20)
+        sock.sendall(head("/orders", method="GET"))
+        answer = read_answer(stream)
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+    assert installation.nodes.pop("edge").wait(20) == 0, "it does not wait for what is over"
+
+
 @pytest.mark.timeout(180)
 def test_a_restart_of_an_edge_under_load_loses_no_request_that_it_accepted(fresh: Callable[..., Installation]) -> None:
     """Callers go on until they are told that the connection ends, and then to whichever edge lets them in."""
