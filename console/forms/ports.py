@@ -147,7 +147,7 @@ class PortForm(NounForm):
         labels = {"connections_min": "Connections, min", "connections_spare": "Spare", "connections_max": "Max"}
         help_texts = {
             "accept_basic": "Whether callers may come by user and password.",
-            "tls_ciphers": "TLS 1.3 has nothing to choose: all of its ciphers are strong.",
+            "tls_ciphers": "CBC is for clients such as Java 7. Of TLS 1.3 all are strong.",
         }
 
     def __init__(self, *args: Any, type: str, **kwargs: Any) -> None:

@@ -14,7 +14,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='port',
             name='tls_ciphers',
-            field=models.CharField(choices=[('strong', 'Strong (forward secrecy, authenticated encryption)'), ('compatible', 'Compatible (also CBC, for clients such as Java 7)')], db_default='strong', default='strong', max_length=16, verbose_name='ciphers of TLS 1.2'),
+            field=models.CharField(choices=[('strong', 'Strong'), ('compatible', 'Compatible (CBC too)')], db_default='strong', default='strong', max_length=16, verbose_name='ciphers of TLS 1.2'),
         ),
         migrations.AddField(
             model_name='port',

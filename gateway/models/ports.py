@@ -40,8 +40,8 @@ class TLSVersion(models.TextChoices):
 class CipherSet(models.TextChoices):
     """For TLS 1.2; with TLS 1.3 there is nothing to choose. Sets with a name, for a list of one's own ages badly."""
 
-    STRONG = "strong", "Strong (forward secrecy, authenticated encryption)"
-    COMPATIBLE = "compatible", "Compatible (also CBC, for clients such as Java 7)"
+    STRONG = "strong", "Strong"
+    COMPATIBLE = "compatible", "Compatible (CBC too)"
 
 
 ROLE_OF_TYPE = {

@@ -366,11 +366,6 @@ def unmap(installation: Installation) -> str:
     return "certificate_unmapped"
 
 
-def block(installation: Installation) -> str:
-    entry(installation, "certificates", "alice")["blocked"] = True
-    return "certificate_unmapped"
-
-
 def revoke(installation: Installation) -> str:
     lists = list_of(installation.pki["partner-ca"], [installation.pki["alice"].x509.serial_number])
     entry(installation, "truststores", "partners")["crls"] = [crl_pem(lists)]
@@ -390,7 +385,7 @@ def shorten(installation: Installation) -> str:
 
 @pytest.mark.parametrize(
     ("change", "who"),
-    [(unmap, "alice"), (block, "alice"), (revoke, "alice"), (distrust, "alice"), (shorten, "below")],
+    [(unmap, "alice"), (revoke, "alice"), (distrust, "alice"), (shorten, "below")],
 )
 def test_a_change_reaches_connections_that_are_open(fresh: Any, change: Any, who: str) -> None:
     """On both paths, and though what came of the very same request is remembered."""
