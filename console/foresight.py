@@ -82,7 +82,7 @@ class _Bearer:
             if self._values:
                 self._subject = from_comparable(self._values)
             else:
-                self._subject = Certificate.objects.get(sha256=self.sha256).certificate.subject
+                self._subject = Certificate.objects.filter(sha256=self.sha256)[0].certificate.subject
         return self._subject
 
 

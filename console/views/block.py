@@ -30,7 +30,7 @@ from gateway.topology.entries import KIND_OF, SECTIONS
 from identity.core import files
 from identity.core.certificates import Certificate as Parsed
 from identity.core.certificates import CertificateError, from_der
-from identity.models import Certificate
+from identity.models import Certificate, Usage
 
 ASK_SECONDS = 1.5  # for a node to tell whom it refused
 ASKED_AT_ONCE = 16
@@ -65,7 +65,7 @@ def block_pem(request: HttpRequest) -> HttpResponse:
     except CertificateError as error:
         messages.error(request, f"The certificate was damaged on the way ({error}) Upload it again.")
         return redirect("certificates-add")
-    row = Certificate.objects.filter(sha256=certificate.sha256).first()
+    row = Certificate.objects.speaking_for(certificate.sha256)
     if row is None:
         row = Certificate(name=proposed_name(certificate), description="Put on file to be blocked")
         row.set_certificate(certificate)
@@ -122,7 +122,8 @@ def refused(request: HttpRequest) -> HttpResponse:
                 rows += [row for each in answer if (row := _read(node.name, each)) is not None]
     rows = sorted(rows, key=lambda row: row.at, reverse=True)[:SHOWN]
     stored = Certificate.objects.filter(sha256__in=[row.certificate.sha256 for row in rows]).select_related("user")
-    by_sha256 = {row.sha256: row for row in stored}
+    # Of one that is there for several usages, the entry that logs in.
+    by_sha256 = {row.sha256: row for row in sorted(stored, key=lambda row: row.usage == Usage.SSL_AUTHENTICATION)}
     for row in rows:
         row.on_file = by_sha256.get(row.certificate.sha256)
     return render(request, "certificates/refused.html", {"rows": rows, "silent": silent, "nodes": nodes})
