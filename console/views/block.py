@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
@@ -17,6 +16,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from console.blocking import SWITCHES, is_blocked, throw
 from console.certificate_preview import proposed_name
+from console.nodes import ask, enrolled
 from console.nouns import label_of, permission_of, url_of
 from console.permissions import permission_required, require
 from console.sign_in import ask_again, is_fresh
@@ -24,7 +24,6 @@ from console.views.pages import address_of, operator_of
 from gateway.audit import change_set
 from gateway.core.reasons import BY_CODE, REASONS, ReasonInfo
 from gateway.models import Node
-from gateway.relay import control
 from gateway.relay.control import ControlError
 from gateway.topology.entries import KIND_OF, SECTIONS
 from identity.core import files
@@ -111,11 +110,11 @@ class Refused:
 @permission_required("view")
 def refused(request: HttpRequest) -> HttpResponse:
     """Certificates that nodes refused since they started, the last ones first."""
-    nodes = list(Node.objects.all())
+    nodes, elsewhere = list(Node.objects.all()), enrolled()
     rows: list[Refused] = []
     silent: list[str] = []
     with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
-        for node, answer in zip(nodes, pool.map(_ask, nodes), strict=True):
+        for node, answer in zip(nodes, pool.map(lambda node: _ask(node, elsewhere), nodes), strict=True):
             if answer is None:
                 silent.append(node.name)
             else:
@@ -129,9 +128,10 @@ def refused(request: HttpRequest) -> HttpResponse:
     return render(request, "certificates/refused.html", {"rows": rows, "silent": silent, "nodes": nodes})
 
 
-def _ask(node: Node) -> list[dict[str, Any]] | None:
+def _ask(node: Node, elsewhere: set[str]) -> list[dict[str, Any]] | None:
+    """None where it does not tell."""
     try:
-        answer = control.call(settings.POSTERN_STATE_DIR, node.name, {"op": "refusals"}, timeout=ASK_SECONDS)
+        answer = ask(node.name, {"op": "refusals"}, timeout=ASK_SECONDS, elsewhere=elsewhere)
     except ControlError:
         return None
     found: list[dict[str, Any]] = answer["refused"]

@@ -37,7 +37,9 @@ class Blocked:
 
 
 def blocked_between(before: Snapshot, after: Snapshot) -> Blocked:
-    users, known = after.users, before.users if before.users is not after.users else {}
+    users = after.users
+    # A node that decides for nobody any more has no users: that blocks none of them.
+    known = before.users if users and users is not before.users else {}
     # An unchanged user is the very same object: with a hundred thousand of them this takes some milliseconds.
     gone = [
         name

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.core.difference import SECTIONS, DifferenceError, difference, patched
 from gateway.core.snapshot import SnapshotError, amended, from_document
+from gateway.relay.blocking import Blocked, blocked_between
 from identity.core import mapping
 from tests.gateway.test_decision import ALICE, document, port
 
@@ -145,3 +146,19 @@ def test_certificates_change_without_the_rules_being_looked_at() -> None:
 def test_a_certificate_on_file_that_lacks_a_field_is_refused_when_it_comes() -> None:
     with pytest.raises(SnapshotError, match=r"certificates\[00\]: it lacks blocked, logs_in"):
         from_document(document(certificates={"00": {"name": "c", "user": None}}))
+
+
+def test_who_is_blocked_by_a_difference() -> None:
+    before = from_document(document())
+    users = document()["users"]
+    disabled = users | {"alice": users["alice"] | {"enabled": False}}
+    gone = {name: entry for name, entry in users.items() if name != "bob"}
+    marked = {"certificates": [ALICE.certificate.sha256], "of_disabled_users": ["ab" * 32]}
+    for changed, expected in (
+        ({"users": disabled}, Blocked(frozenset(), frozenset({"alice"}), frozenset())),
+        ({"users": gone}, Blocked(frozenset(), frozenset({"bob"}), frozenset())),
+        ({"users": {}}, Blocked(frozenset(), frozenset(), frozenset())),  # it decides for nobody any more
+        ({"blocked": marked}, Blocked(frozenset({ALICE.certificate.sha256}), frozenset(), frozenset({"ab" * 32}))),
+    ):
+        found = blocked_between(before, from_document(document(revision=2, **changed), before))
+        assert found == expected and bool(found) is (expected != Blocked(frozenset(), frozenset(), frozenset()))

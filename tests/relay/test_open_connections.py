@@ -146,17 +146,16 @@ def test_a_certificate_that_ends_while_its_connection_stands(
     fresh: Callable[..., Installation],
 ) -> None:
     """Nothing is configured for it, and nothing comes: time alone."""
-    seconds = 12.0
-    installation = fresh()
+    rule = {"name": "short", "subject": {"CN": "short"}, "user": "alice"}
+    installation = fresh(lambda topology: topology.update(mapping_rules=[rule]))
+    seconds = 8.0  # minted last of all, so that it lives for as long as its connections take
     short = minting.mint("CN=short,O=Partner One", installation.pki["partner-ca"], days=(-1, seconds / 86400))
     (installation.folder / "pki" / "short.pem").write_text(short.chain_pem)
     (installation.folder / "pki" / "short.key").write_text(short.key_pem)
-    installation.topology["certificates"] += [{"name": "short", "certificate": "pki/short.pem", "user": "alice"}]
-    installation.apply()
     with contextlib.ExitStack() as stack:
         kept = {port: Kept(stack.enter_context(installation.connection(port, "short"))) for port in BOTH}
         for port, connection in kept.items():
             installation.until(lambda connection=connection: _asked(connection) == (200, "alice"), f"{port}: mapped")
         over = (403, "certificate_expired")
         for port, connection in kept.items():
-            installation.until(lambda connection=connection: _asked(connection) == over, f"{port}: over", seconds)
+            installation.until(lambda connection=connection: _asked(connection) == over, f"{port}: over", 2 * seconds)
