@@ -27,7 +27,7 @@ PART = 1024 * 1024  # bytes of a file in one row
 IN_MEMORY = 8 * 1024 * 1024  # bytes of a file; more goes to a temporary one
 
 
-def take(kind: str, file: UploadedFile, actor: str, address: str | None) -> Job:
+def take(kind: str, file: "UploadedFile[Any]", actor: str, address: str | None) -> Job:
     """Store the file; a worker looks at it next. Raises SheetError: it is too large."""
     if (file.size or 0) > sheets.MAX_FILE:
         raise SheetError(f"The file has {file.size:,} bytes; at most {sheets.MAX_FILE:,} are taken. Split it.")

@@ -32,13 +32,14 @@ class _Console(Collector):
             "postern_not_after_seconds", "When it is over, seconds since 1970-01-01 UTC.", labels=ENDS_LABELS
         )
         told: dict[tuple[str, ...], float] = {}
-        for each in (*few(), *self._clients()):
+        known = list(few())
+        for each in (*known, *self._clients()):
             told[each.kind, each.name, each.subject, each.fingerprint] = each.ends.timestamp()
         for labels, moment in told.items():
             ends.add_metric(labels, moment)
         yield ends
         numbers = GaugeMetricFamily("postern_endings", "How many are over, or end when.", labels=["kind", "state"])
-        for kind, states in counted(self._now).items():
+        for kind, states in counted(self._now, known).items():
             for state, count in states.items():
                 numbers.add_metric([kind, state], count)
         yield numbers

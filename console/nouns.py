@@ -33,11 +33,10 @@ GROUPS: list[tuple[str, list[tuple[str, str]]]] = [
 # What it takes to see a link, where that is not the permission to view. None: a login.
 PERMISSION_OF_LINK: dict[str, str | None] = {
     "invoke": "test_invoke",
+    "imports": "change_identity",
     "operators": "change_operators",
     "account": None,
 }
-# What it takes to see a link; the others are for everybody.
-PERMISSION_OF_LINK = {"invoke": "test_invoke", "imports": "change_identity", "operators": "change_operators"}
 GATEWAY = ("nodes", "ports", "services", "apis", "endpoints", "registrations")
 
 

@@ -84,13 +84,15 @@ _FIELDS = {"ends": ("not_after", "name"), "name": ("name", "not_after"), "kind":
 
 
 class Endings(Sequence[Ending]):
-    """All that is wanted, in order. A slice costs what lies before its end."""
+    """All that is wanted, in order. A slice costs what lies before its end.
 
-    def __init__(self, wanted: Wanted) -> None:
+    `known`: what `few` tells, where it was asked already.
+    """
+
+    def __init__(self, wanted: Wanted, known: Iterable[Ending] | None = None) -> None:
         self._wanted = wanted
-        self._few = sorted(
-            (each for each in few(wanted.kinds) if _is_wanted(each, wanted)), key=self._key, reverse=self._descending
-        )
+        found = (each for each in (few(wanted.kinds) if known is None else known) if _is_wanted(each, wanted))
+        self._few = sorted(found, key=self._key, reverse=self._descending)
 
     @property
     def _descending(self) -> bool:
@@ -140,7 +142,8 @@ class Endings(Sequence[Ending]):
 def _is_wanted(ending: Ending, wanted: Wanted) -> bool:
     text = wanted.text.casefold()
     return (
-        (wanted.since is None or ending.ends >= wanted.since)
+        ending.kind in wanted.kinds
+        and (wanted.since is None or ending.ends >= wanted.since)
         and (wanted.until is None or ending.ends < wanted.until)
         and any(text in value.casefold() for value in (ending.name, ending.subject, ending.owner, ending.description))
     )
@@ -217,11 +220,11 @@ def states(now: datetime) -> list[tuple[State, datetime | None, datetime | None]
     return [*found, ("later", since, None)]
 
 
-def counted(now: datetime) -> dict[Kind, Counter[State]]:
-    """How many of each kind are in each state: one query for all clients."""
+def counted(now: datetime, known: Iterable[Ending]) -> dict[Kind, Counter[State]]:
+    """How many of each kind are in each state: one query for all clients. `known`: what `few` tells."""
     bounds = states(now)
     found: dict[Kind, Counter[State]] = {kind: Counter() for kind in Kind}
-    for each in few():
+    for each in known:
         state = next(name for name, _, until in bounds if until is None or each.ends < until)
         found[each.kind][state] += 1
     conditions = {

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from gateway.core import paths
 from gateway.core.decision import CredentialKind, Decision, Facts, Outcome, PasswordVerdict, decide
+from gateway.core.difference import Document
 from gateway.core.reasons import GatewayReason, Reason
 from gateway.core.snapshot import (
     API,
-    Document,
     EndpointIdentity,
     Port,
     PortType,

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_safe
 from console.metrics import CONTENT_TYPE, exposition
 from console.permissions import permission_required, public
 from console.views.pages import PAGE
-from gateway.expiry import Endings, Kind, State, Wanted, counted, states
+from gateway.expiry import Endings, Kind, State, Wanted, counted, few, states
 
 WORDS = {
     Kind.SERVER: "Server certificates",
@@ -41,10 +41,11 @@ def expiry(request: HttpRequest) -> HttpResponse:
         kinds=frozenset({Kind(kind)}) if kind in set(Kind) else frozenset(Kind), text=text, order=order,
         **_bounds(state, now),
     )  # fmt: skip
-    counts = counted(now)
+    known = list(few())
+    counts = counted(now, known)
     names = [name for name, _, _ in states(now)]
     context = {
-        "page": Paginator(Endings(wanted), PAGE).get_page(request.GET.get("page")),
+        "page": Paginator(Endings(wanted, known), PAGE).get_page(request.GET.get("page")),
         "text": text,
         "kind": kind,
         "show": state,

@@ -8,13 +8,13 @@ from django.db.models import Model
 from django.test import Client
 from django.urls import URLPattern, get_resolver, reverse
 
-from console.models import PERMISSIONS, Role
+from console.models import PERMISSIONS, Job, Role
 from console.nouns import permission_of
 from gateway.models import Change, ChangeSet
 from gateway.topology.entries import SECTIONS
 from tests.console.conftest import PASSWORD
 
-PUBLIC = {"login", "login-second", "login-passkey", "oidc-begin", "oidc-callback", "healthz", "jwks"}
+PUBLIC = {"metrics", "login", "login-second", "login-passkey", "oidc-begin", "oidc-callback", "healthz", "jwks"}
 # What it takes to look at a page; None: a login alone. Pages of nouns follow the rule in `needed`.
 PAGES = {
     "overview": "view",
@@ -37,6 +37,10 @@ PAGES = {
     "keystores-renew": "change_identity",
     "keystores-request": "change_identity",
     "keystores-pem": "view",
+    "expiry": "view",
+    "imports": "change_identity",
+    "imports-detail": "change_identity",
+    "imports-refused": "change_identity",
 }
 # Answer POST alone.
 ACTIONS = {
@@ -54,6 +58,9 @@ ACTIONS = {
     "keystores-swap": "change_identity",
     "keystores-drop": "change_identity",
     "certificates-unmap": "change_identity",
+    "imports-all": "change_identity",
+    "imports-good": "change_identity",
+    "imports-discard": "change_identity",
     **{
         f"{kind}-{word}": permission_of(kind)
         for kind in ("certificates", "users", "registrations")
@@ -62,6 +69,9 @@ ACTIONS = {
 }
 # Pages that are looked at and change nothing: they answer no POST, or give the same to one.
 READ_ALONE = {
+    "expiry",
+    "imports-detail",
+    "imports-refused",
     "certificates-refused",
     "keystores-pem",
     "keystores-request",
@@ -114,6 +124,8 @@ def address(name: str, world: dict[str, Model], operator: int = 1) -> str:
             return reverse(name, args=[ChangeSet.objects.latest("id").pk])
         case "operators-edit" | "operators-remove-factors" | "operators-end-sessions" | "account-passkey-remove":
             return reverse(name, args=[operator])
+        case "imports-detail" | "imports-refused" | "imports-all" | "imports-good" | "imports-discard":
+            return reverse(name, args=[Job.objects.get_or_create(kind="groups", filename="groups.csv")[0].pk])
         case "ports-add":
             return reverse(name, args=["external"])
     row = world.get(kind)
@@ -215,7 +227,7 @@ def test_without_a_login_every_page_leads_to_the_login(client: Client, world: di
 @pytest.mark.parametrize("name", sorted(PUBLIC))
 def test_public_pages_need_no_login(name: str, client: Client, db: None) -> None:
     """The second step leads back to the first; and there is no identity provider here."""
-    expected = {"login-second": 302, "oidc-begin": 404, "oidc-callback": 404}
+    expected = {"login-second": 302, "oidc-begin": 404, "oidc-callback": 404, "metrics": 404}
     answer = client.get(reverse(name))
     assert answer.status_code == expected.get(name, 200)
     assert answer.get("Location", "/login/") == "/login/"
