@@ -8,13 +8,13 @@ from django.db.models import Model
 from django.test import Client
 from django.urls import URLPattern, get_resolver, reverse
 
-from console.models import PERMISSIONS, Role
+from console.models import PERMISSIONS, Job, JobState, Role
 from console.nouns import permission_of
 from gateway.models import Change, ChangeSet
 from gateway.topology.entries import SECTIONS
 from tests.console.conftest import PASSWORD
 
-PUBLIC = {"login", "login-second", "login-passkey", "oidc-begin", "oidc-callback", "healthz", "jwks"}
+PUBLIC = {"login", "login-second", "login-passkey", "oidc-begin", "oidc-callback", "healthz", "jwks", "metrics"}
 # What it takes to look at a page; None: a login alone. Pages of nouns follow the rule in `needed`.
 PAGES = {
     "overview": "view",
@@ -29,6 +29,10 @@ PAGES = {
     "operators": "change_operators",
     "operators-add": "change_operators",
     "operators-edit": "change_operators",
+    "expiry": "view",
+    "imports": "change_identity",
+    "imports-detail": "change_identity",
+    "imports-refused": "change_identity",
     "certificates-pem": "view",
     "certificates-refused": "view",
     "ports-pair": "change_gateway",
@@ -51,6 +55,9 @@ ACTIONS = {
     "operators-remove-factors": "change_operators",
     "operators-end-sessions": "change_operators",
     "certificates-block-pem": "change_identity",
+    "imports-all": "change_identity",
+    "imports-good": "change_identity",
+    "imports-discard": "change_identity",
     "keystores-swap": "change_identity",
     "keystores-drop": "change_identity",
     "certificates-unmap": "change_identity",
@@ -62,6 +69,9 @@ ACTIONS = {
 }
 # Pages that are looked at and change nothing: they answer no POST, or give the same to one.
 READ_ALONE = {
+    "expiry",
+    "imports-detail",
+    "imports-refused",
     "certificates-refused",
     "keystores-pem",
     "keystores-request",
@@ -116,6 +126,9 @@ def address(name: str, world: dict[str, Model], operator: int = 1) -> str:
             return reverse(name, args=[operator])
         case "ports-add":
             return reverse(name, args=["external"])
+    if kind == "imports":
+        job, _ = Job.objects.get_or_create(kind="users", filename="users.csv", actor="tests", state=JobState.CHECKED)
+        return reverse(name, args=[job.pk])
     row = world.get(kind)
     alone = ("-list", "-add", "-pair", "-refused", "-generate")
     return reverse(name, args=[row.pk]) if row and not name.endswith(alone) else reverse(name)
@@ -214,8 +227,8 @@ def test_without_a_login_every_page_leads_to_the_login(client: Client, world: di
 
 @pytest.mark.parametrize("name", sorted(PUBLIC))
 def test_public_pages_need_no_login(name: str, client: Client, db: None) -> None:
-    """The second step leads back to the first; and there is no identity provider here."""
-    expected = {"login-second": 302, "oidc-begin": 404, "oidc-callback": 404}
+    """The second step leads back to the first; there is no identity provider here, and no token for the metrics."""
+    expected = {"login-second": 302, "oidc-begin": 404, "oidc-callback": 404, "metrics": 404}
     answer = client.get(reverse(name))
     assert answer.status_code == expected.get(name, 200)
     assert answer.get("Location", "/login/") == "/login/"
