@@ -10,9 +10,7 @@ from identity.models import RevocationSource
 
 
 class Command(BaseCommand):
-    help = (
-        "Fetch the revocation lists of all truststores that name URLs, now; the worker does it when they are due."
-    )
+    help = "Fetch the revocation lists of all truststores that name URLs, now; the worker does it when they are due."
 
     def handle(self, *args: Any, **options: Any) -> None:
         failed = 0
