@@ -8,65 +8,40 @@ The database is asked in one thread, beside the loop; while it is down, links an
 """
 
 import asyncio
-import json
 import logging
 import os
-import random
 import socket
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cryptography import x509
 from django.db import DatabaseError, close_old_connections, connections
 
 from gateway import enrolments
 from gateway.audit import current_revision
-from gateway.compile import Compiler, UnknownNode
-from gateway.core import delivery
-from gateway.core.addresses import parse_bind, split_host_port
-from gateway.core.difference import Document, difference
+from gateway.compile import Compiler
+from gateway.core.addresses import parse_bind
+from gateway.core.difference import Document
 from gateway.core.enrolment import EnrolmentError, check_proof, proof
 from gateway.enrolments import Known
-from gateway.models import Node, NodeStatus, Role
+from gateway.models import Role
 from gateway.relay import link
-from gateway.relay.control import ControlError, Door, socket_path
 from gateway.relay.enrol import fingerprint
 from gateway.relay.frames import Message
-from gateway.relay.link import Asker, LinkError
+from gateway.relay.link import LinkError
+from gateway.remote import ASK_TIMEOUT, Credentials, Remote
 from identity.core import authority
-from identity.core.authority import AuthorityError, Pair
+from identity.core.authority import AuthorityError
 from identity.core.vault import VaultError
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.3  # how soon a change is seen
-DELIVERY_TIMEOUT = 60.0  # seconds for a node to put a document in force
-RETRY_SECONDS = 20.0  # before what a node refused is sent again, without a change
-ASK_TIMEOUT = 10.0  # seconds for an answer
-INVOKE_TIMEOUT = 60.0  # the same for a test invoke, which has a timeout of its own
-MANY_DIFFERENCES = 50  # after which a node is given the whole, to start from
-FIRST_DELAY, LAST_DELAY = 0.2, 5.0  # seconds before an edge is dialled again: doubling, with jitter
 STRANGERS = 32  # callers without a certificate who are listened to at a time
-NOTE_SECONDS = 15.0  # between two notes that a node was heard of
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """The authority's certificate, and the console's own pair."""
-
-    authority: str
-    console: Pair
-
-    @property
-    def pinned(self) -> x509.Certificate:
-        return x509.load_pem_x509_certificate(self.authority.encode())
 
 
 class Courier:
@@ -210,331 +185,12 @@ class Courier:
         return {"certificate": certificate, "proof": told}
 
 
-@dataclass(slots=True)
-class Remote:
-    """One node on another machine: its link, what it has in force, its door here."""
-
-    courier: Courier
-    known: Known
-    asker: Asker | None = None
-    document: Document | None = None  # in force there, as far as we sent it
-    digest: str = ""
-    revision: int = -1
-    problem: str = "not linked yet"
-    refused: tuple[int, float] | None = None  # revision, and loop time at which it is tried again
-    certificate: x509.Certificate | None = None
-    status: dict[str, Any] = field(default_factory=dict)
-    _door: Door | None = None
-    _dialling: asyncio.Task[None] | None = None
-    _news: asyncio.Event = field(default_factory=asyncio.Event)
-    _noted: float = 0.0
-
-    @property
-    def name(self) -> str:
-        return self.known.node
-
-    async def open(self) -> None:
-        await self._open_door()
-        if self.known.role == Role.EDGE:
-            self._dialling = asyncio.create_task(self._dial())
-
-    async def _open_door(self) -> None:
-        if self._door is not None:
-            return
-        door = Door(socket_path(self.courier.state_dir, self.name), self._asked)
-        try:
-            await door.open()
-        except (ControlError, OSError) as error:
-            # Another courier of this machine, or the node itself, which ran here until now: that one answers there.
-            log.warning("node %s has no door here yet: %s", self.name, error)
-        else:
-            self._door = door
-
-    async def close(self) -> None:
-        if self._dialling is not None:
-            self._dialling.cancel()
-            await asyncio.gather(self._dialling, return_exceptions=True)
-        if self.asker is not None:
-            self.asker.close()
-        if self._door is not None:
-            await self._door.close()
-
-    def changed(self, known: Known) -> None:
-        self.known = known
-        shown = self.certificate
-        if self.asker is not None and shown is not None and authority.serial_of(shown) not in known.serials:
-            log.warning("node %s: its certificate is worth nothing any more: the link ends", self.name)
-            self.asker.close()
-        if self.courier.revision != self.revision:
-            self._news.set()
-
-    # --- as the door of the node ---
-
-    async def _asked(self, message: Message) -> Message:
-        """Raises ControlError."""
-        if self.asker is None:
-            raise ControlError(f"Node {self.name} is not linked with this console: {self.problem}.")
-        timeout = INVOKE_TIMEOUT if message.get("op") == "invoke" else ASK_TIMEOUT
-        try:
-            answer = await self.asker.ask(message, timeout=timeout)
-        except LinkError as error:
-            raise ControlError(f"Node {self.name} cannot be asked: {error}.") from error
-        return {name: value for name, value in answer.items() if name != "id"}
-
-    # --- edges, which are dialled ---
-
-    async def _dial(self) -> None:
-        delay = FIRST_DELAY
-        while True:
-            began = asyncio.get_running_loop().time()
-            problems = []
-            for address in self.known.addresses:
-                try:
-                    await self._visit(address)
-                    problems.append(f"{address}: the link ended")
-                    break
-                except (*link.ENDED, TimeoutError, AuthorityError, EnrolmentError, DatabaseError) as error:
-                    problems.append(f"{address}: {error or type(error).__name__}")
-            await self._note_problem("; ".join(problems) or "no address is known at which it could be reached")
-            if asyncio.get_running_loop().time() - began > LAST_DELAY:
-                delay = FIRST_DELAY
-            await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
-            delay = min(delay * 2, LAST_DELAY)
-
-    async def _visit(self, address: str) -> None:
-        """Dial one address, and be linked until the link ends."""
-        credentials = self.courier.credentials
-        host, port = split_host_port(address)
-        writer = None
-        try:
-            async with asyncio.timeout(link.DIAL_TIMEOUT):
-                reader, writer = await asyncio.open_connection(host, port, ssl=link.unverified(credentials.console))
-                if not link.is_direct(writer):
-                    await self._upgrade(reader, writer, host, credentials)
-            shown = link.peer_of(writer)
-            if shown is None:
-                raise AuthorityError("it shows no certificate")
-            if self.known.proof_key and link.is_direct(writer) and not self._is_ours(shown):
-                await self._enrol(reader, writer, shown)
-                return
-            self._check(shown)
-            await self.linked(reader, writer, shown)
-        finally:
-            if writer is not None:
-                await link.closed(writer)
-
-    @staticmethod
-    async def _upgrade(
-        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, credentials: Credentials
-    ) -> None:
-        writer.write(link.upgrade(host))
-        try:
-            link.check_upgraded(await reader.readuntil(b"\r\n\r\n"))
-        except asyncio.LimitOverrunError as error:
-            raise LinkError("what answers there is no registration port") from error
-        await writer.start_tls(link.context(credentials.console, credentials.authority, server=False))
-
-    def _is_ours(self, shown: x509.Certificate) -> bool:
-        try:
-            return authority.node_of(shown, self.courier.credentials.pinned) == self.name
-        except AuthorityError:
-            return False
-
-    def _check(self, shown: x509.Certificate) -> None:
-        """Raises AuthorityError unless the certificate is the one by which this node is known."""
-        name = authority.node_of(shown, self.courier.credentials.pinned)
-        if name != self.name:
-            raise AuthorityError(f"what answers there is node {name}")
-        if authority.serial_of(shown) not in self.known.serials:
-            raise AuthorityError("it shows a certificate that was replaced or disowned; enrol the node again")
-        if not shown.not_valid_before_utc <= datetime.now(UTC) <= shown.not_valid_after_utc:
-            raise AuthorityError("its certificate has ended; enrol the node again")
-
-    async def _enrol(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, shown: x509.Certificate) -> None:
-        """Raises EnrolmentError, AuthorityError, LinkError, DatabaseError."""
-        key, name = self.known.proof_key, self.name
-        seen = fingerprint(shown), fingerprint(self.courier.credentials.console.parsed)
-        asker = Asker(reader, writer)
-        reading = asyncio.create_task(asker.run())
-        try:
-            greeting = {"op": "enrol", "proof": proof(key, "console", name, *seen)}
-            answer = _told(await asker.ask(greeting, timeout=ASK_TIMEOUT))
-            asked = str(answer.get("request"))
-            check_proof(answer.get("proof"), proof(key, "node", name, *seen, asked.encode()))
-            certificate = await self.courier.ask_database(enrolments.certify, name, asked)
-            told = proof(key, "console", name, *seen, certificate.encode())
-            _told(
-                await asker.ask({"op": "certificate", "certificate": certificate, "proof": told}, timeout=ASK_TIMEOUT)
-            )
-        finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
-
-    # --- one link ---
-
-    async def linked(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, shown: x509.Certificate) -> None:
-        """Keep the node up with the configuration, until the link ends. Raises one of ENDED, DatabaseError."""
-        if self.asker is not None:  # the node came again before the old link was seen to have ended
-            self.asker.close()
-        asker = self.asker = Asker(reader, writer)
-        self.certificate = shown
-        await self._open_door()
-        reading = asyncio.create_task(asker.run())
-        keeping = asyncio.create_task(self._keep_up(asker))
-        try:
-            await asyncio.wait((reading, keeping), return_when=asyncio.FIRST_COMPLETED)
-            for task in (keeping, reading):
-                if task.done():
-                    task.result()
-        finally:
-            for task in (reading, keeping):
-                task.cancel()
-            await asyncio.gather(reading, keeping, return_exceptions=True)
-            asker.close()
-            if self.asker is asker:
-                self.asker = None
-                await self._note_problem("the link ended")
-
-    async def _keep_up(self, asker: Asker) -> None:
-        """Deliver what is new, ask now and then, renew in time. Raises LinkError."""
-        assert self.certificate is not None
-        await self._write_down(enrolments.seen, self.name, self.certificate)
-        await self._greet(asker, "hello")
-        self.problem, self.refused = "", None
-        log.info("node %s is linked; it has revision %d", self.name, self.revision)
-        await self._note(linked=True, since=True)
-        while True:
-            self._news.clear()
-            if self._is_behind():
-                await self._deliver(asker)
-            elif self._renews():
-                await self._renew(asker)
-            try:
-                await asyncio.wait_for(self._news.wait(), link.PING_SECONDS)
-            except TimeoutError:
-                await self._greet(asker, "ping")
-                await self._note()
-
-    def _is_behind(self) -> bool:
-        wanted, now = self.courier.revision, asyncio.get_running_loop().time()
-        if self.refused is not None and self.refused[0] == wanted and now < self.refused[1]:
-            return False
-        return self.document is None or self.document["revision"] != wanted
-
-    async def _greet(self, asker: Asker, op: str) -> None:
-        answer = await asker.ask({"op": op, "revision": self.courier.revision}, timeout=ASK_TIMEOUT)
-        if answer.get("digest") != self.digest:  # another console delivered, or the node started anew
-            self.document = None
-        self._take_note(answer)
-
-    def _take_note(self, answer: Message) -> None:
-        self.revision, self.digest = int(answer.get("revision", -1)), str(answer.get("digest", ""))
-
-    async def _deliver(self, asker: Asker) -> None:
-        try:
-            document = await self.courier.ask_database(self.courier.compile, self.name)
-        except (DatabaseError, UnknownNode, VaultError) as error:
-            log.error("node %s: its configuration cannot be read: %s", self.name, error)
-            await asyncio.sleep(POLL_SECONDS)
-            return
-        await self._note(on_way=document["revision"])
-        answer = await self._send(asker, "deliver", document, self.document)
-        self._take_note(answer)
-        if "error" in answer:
-            again = asyncio.get_running_loop().time() + RETRY_SECONDS
-            self.refused = document["revision"], again
-            self.document = None  # next time the whole: whatever it was, it does not stand on another
-            self.problem = f"revision {document['revision']} is refused: {answer['error']}"
-            log.error("node %s: %s", self.name, self.problem)
-        else:
-            self.document, self.refused, self.problem = document, None, ""
-            if answer.get("differences", 0) >= MANY_DIFFERENCES:
-                self._take_note(_told(await self._send(asker, "keep", document, None)))
-        await self._note(on_way=0, in_force="error" not in answer)
-
-    async def _send(self, asker: Asker, op: str, document: Document, before: Document | None) -> Message:
-        content = document if before is None else difference(before, document)
-        body = await asyncio.to_thread(lambda: json.dumps(content, separators=(",", ":")).encode())
-        signed = delivery.sign(
-            self.courier.credentials.console, node=self.name, revision=document["revision"],
-            stands_on="" if before is None else self.digest, body=body, now=time.time(),
-        )  # fmt: skip
-        return await asker.ask({"op": op} | signed.head(), body, timeout=DELIVERY_TIMEOUT)
-
-    def _renews(self) -> bool:
-        return self.certificate is not None and authority.is_due(self.certificate, datetime.now(UTC))
-
-    async def _renew(self, asker: Asker) -> None:
-        """A new certificate; the link ends, for the next one is proved by it."""
-        try:
-            asked = _told(await asker.ask({"op": "renew"}, timeout=ASK_TIMEOUT))
-            certificate = await self.courier.ask_database(enrolments.renew, self.name, str(asked.get("request")))
-            _told(await asker.ask({"op": "certificate", "certificate": certificate}, timeout=ASK_TIMEOUT))
-        except (DatabaseError, EnrolmentError, AuthorityError) as error:
-            log.error("node %s: its certificate is not renewed: %s", self.name, error)
-            return
-        log.info("node %s: certificate renewed", self.name)
-        self.known = Known(
-            self.known.node, self.known.role, self.known.addresses,
-            self.known.serials | {authority.serial_of(x509.load_pem_x509_certificate(certificate.encode()))},
-        )  # fmt: skip
-        asker.close()
-
-    # --- what is shown ---
-
-    async def _note_problem(self, words: str) -> None:
-        if words != self.problem:
-            log.warning("node %s: %s", self.name, words)
-        self.problem = words
-        await self._note(linked=False, since=self.status.get("linked", True))
-
-    async def _note(
-        self, *, linked: bool = True, since: bool = False, on_way: int | None = None, in_force: bool = False
-    ) -> None:
-        """Write down what is known of the node, where it is news."""
-        now = datetime.now(UTC)
-        fresh = dict(self.status, courier=self.courier.name, linked=linked, revision=self.revision,
-                     problem=self.problem)  # fmt: skip
-        if since or "since" not in fresh:
-            fresh["since"] = now
-        if on_way is not None:
-            fresh["on_way"], fresh["on_way_since"] = on_way, now if on_way else None
-        if in_force:
-            fresh["in_force_since"] = now
-        due = linked and asyncio.get_running_loop().time() - self._noted > NOTE_SECONDS
-        if fresh == self.status and not due:
-            return
-        if linked:
-            fresh["heard"] = now
-        self.status, self._noted = fresh, asyncio.get_running_loop().time()
-        await self._write_down(_save_status, self.name, fresh)
-
-    async def _write_down(self, work: Callable[..., None], *arguments: Any) -> None:
-        try:
-            await self.courier.ask_database(work, *arguments)
-        except DatabaseError as error:
-            log.error("node %s: its state cannot be written down: %s", self.name, error)
-
-
 def _look(credentials: Credentials | None) -> tuple[int, dict[str, Known], Credentials]:
     known = enrolments.known_nodes()
     if credentials is None or authority.is_due(credentials.console.parsed, datetime.now(UTC)):
         row = enrolments.authority_row()
         credentials = Credentials(row.certificate, row.console)
     return current_revision(), known, credentials
-
-
-def _save_status(name: str, status: dict[str, Any]) -> None:
-    node = Node.objects.filter(name=name).first()
-    if node is not None:
-        NodeStatus.objects.update_or_create(node=node, defaults=status)
-
-
-def _told(answer: Message) -> Message:
-    """Raises EnrolmentError where the node says why not."""
-    if "error" in answer:
-        raise EnrolmentError(str(answer["error"]))
-    return answer
 
 
 def _peer_name(writer: asyncio.StreamWriter) -> str:

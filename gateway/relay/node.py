@@ -376,7 +376,7 @@ class RelayNode:
                 for name, listener in self.listeners.items()
             ],
             "tunnels": tunnels,
-        } | ({"configuration": self.agent.about()} if self.agent is not None else {})
+        } | ({"remote": True, "configuration": self.agent.about()} if self.agent is not None else {})
 
     # --- time ---
 

@@ -20,13 +20,15 @@ POSTERN_NODE = (sys.executable, "-m", "gateway.relay.cli")
 
 _CERTIFY = """
 import json
+from datetime import timedelta
+from django.utils import timezone
 from gateway import enrolments
 from gateway.models import Node
-def certify(asked):
-    found = {}
+def certify(asked, days_ago):
+    found, now = {}, timezone.now() - timedelta(days=days_ago)
     for name, request in asked.items():
         enrolments.offer(Node.objects.get(name=name), "test", None)
-        found[name] = enrolments.certify(name, request)
+        found[name] = enrolments.certify(name, request, now=now)
     return json.dumps({"authority": enrolments.authority_row().certificate, "certificates": found})
 """
 
@@ -80,11 +82,11 @@ class RemoteInstallation(Installation):
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr + self.logs()
 
-    def enrol_all(self, *names: str) -> None:
+    def enrol_all(self, *names: str, days_ago: int = 0) -> None:
         """Many at once, without their bundles' journey; their keys are made here."""
         keys = {name: authority.new_key() for name in names}
         asked = {name: authority.request(key, name) for name, key in keys.items()}
-        given = json.loads(self.manage("shell", "-v0", "-c", f"{_CERTIFY}\nprint(certify({asked!r}))"))
+        given = json.loads(self.manage("shell", "-v0", "-c", f"{_CERTIFY}\nprint(certify({asked!r}, {days_ago}))"))
         for name, certificate in given["certificates"].items():
             folder = StateFolder(self.folder_of(name))
             folder.prepare()

@@ -110,6 +110,7 @@ def test_what_is_refused_leaves_the_last_one_in_force_and_says_why(
             assert pytest.raises(AssertionError, match=words).matches(AssertionError(answer["error"]))
             assert (answer["revision"], agent.node.snapshot.revision) == (2, 2)
             assert agent.about()["refused"]["words"] == answer["error"]
+            assert {file.name for file in (path / "configuration").iterdir()} == {"whole", f"{2:020d}"}
             await console.deliver(asker, document(3))  # what comes next is taken
             assert agent.about()["refused"] is None
         async with running(path) as agent:

@@ -18,9 +18,12 @@ from gateway.core.enrolment import read_bundle
 from gateway.relay import handshake, link
 from gateway.relay.control import ControlError, call
 from gateway.relay.statefolder import StateFolder
+from identity.core.authority import is_due, serial_of, utc_now
 from tests.relay.conftest import forum_pki, forum_topology
 from tests.relay.installation import ROOT, START, Backend, free_port, read_answer
 from tests.relay.remote import POSTERN_NODE, RemoteInstallation
+
+pytestmark = pytest.mark.timeout(240)  # several processes are started, one after the other
 
 Make = Callable[..., RemoteInstallation]
 
@@ -54,6 +57,7 @@ def apart(tmp_path_factory: pytest.TempPathFactory, shared_backend: Backend) -> 
 
 
 def test_the_forum_s_case_works_across_machines(apart: RemoteInstallation) -> None:
+    assert apart.state("edge")["remote"], "who asks can tell that it is elsewhere"
     assert apart.request("ext", "/orders", "alice").json["user"] == "alice"
     assert apart.request("ext", "/gateway/certificate", "alice").json["user"] == "api_gateway"
     assert apart.request("ext", "/orders", "stranger").json["reason"] == "certificate_unmapped"
@@ -261,6 +265,28 @@ def test_a_node_that_is_disowned_is_heard_no_more(make: Make) -> None:
     installation.enrol("inside")
     installation.run("inside")
     installation.until(lambda: installation.revision("inside") is not None, "it is linked again", START)
+
+
+def test_certificates_renew_by_themselves(make: Make) -> None:
+    installation = make()
+    installation.start_courier()
+    installation.enrol_all("inside", days_ago=70)
+    folder = StateFolder(installation.folder_of("inside"))
+    old = folder.identity()
+    installation.run("inside")
+    installation.until(lambda: folder.identity().certificate != old.certificate, "it has another one", START)
+    installation.until(lambda: installation.revision("inside") is not None, "it is linked by that", START)
+    assert not is_due(folder.identity().pair.parsed, utc_now())
+    serial = serial_of(folder.identity().pair.parsed)
+    installation.until(
+        lambda: installation.manage("shell", "-v0", "-c", PRINT_SERIALS).split() == [serial],
+        "the old one counts no more", START,
+    )  # fmt: skip
+
+
+PRINT_SERIALS = (
+    "from gateway.models import Enrolment as E; print(*E.objects.values_list('serial', 'next_serial').get())"
+)
 
 
 def test_a_bundle_is_used_once_and_in_time(make: Make) -> None:

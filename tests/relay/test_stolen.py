@@ -21,6 +21,8 @@ from tests.relay.conftest import forum_pki, forum_topology
 from tests.relay.installation import Backend
 from tests.relay.remote import RemoteInstallation
 
+pytestmark = pytest.mark.timeout(240)  # several processes are started, one after the other
+
 
 class Lie:
     """What the attacker changed in the code: a test is a handshake that was never made."""

@@ -13,6 +13,8 @@ from tests.relay.installation import free_port
 from tests.relay.remote import RemoteInstallation
 from tests.relay.zones import ZONES, Zones
 
+pytestmark = pytest.mark.timeout(240)  # several processes are started, one after the other
+
 MACHINES = {"edge": "dmz", "inside": "inner", "console": "office"}
 EXT, REG, HTTPS, LINKS = 8443, 9443, 8445, 9444
 
