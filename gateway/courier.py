@@ -175,7 +175,7 @@ class Courier:
     async def _certified(self, message: Message) -> Message:
         """Raises EnrolmentError, AuthorityError, DatabaseError."""
         name, asked = str(message.get("node")), str(message.get("request"))
-        known = self.known.get(name)
+        known = (await self.ask_database(enrolments.known_nodes)).get(name)  # a bundle may be a moment old
         if message.get("op") != "enrol" or known is None or not known.proof_key or known.role == Role.EDGE:
             raise EnrolmentError(f"There is no bundle for node {name} that can still be used. Make a new one.")
         seen = fingerprint(self.credentials.console.parsed), asked.encode()

@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,19 +30,21 @@ Make = Callable[..., RemoteInstallation]
 
 
 @pytest.fixture
-def make(tmp_path: Path, backend: Backend) -> Iterator[Make]:
-    """Makes the forum's installation on three machines, nothing running yet."""
+def make(backend: Backend) -> Iterator[Make]:
+    """Makes the forum's installation on three machines, nothing running yet; in a folder whose sockets' paths are
+    short enough, whatever the test is called."""
     made: list[RemoteInstallation] = []
+    with tempfile.TemporaryDirectory(prefix="postern-") as folder:
 
-    def one(change: Callable[[dict[str, Any]], None] = lambda topology: None) -> RemoteInstallation:
-        topology = forum_topology(backend.port)
-        change(topology)
-        made.append(RemoteInstallation(tmp_path, forum_pki(), topology))
-        return made[-1]
+        def one(change: Callable[[dict[str, Any]], None] = lambda topology: None) -> RemoteInstallation:
+            topology = forum_topology(backend.port)
+            change(topology)
+            made.append(RemoteInstallation(Path(folder), forum_pki(), topology))
+            return made[-1]
 
-    yield one
-    for installation in made:
-        installation.close()
+        yield one
+        for installation in made:
+            installation.close()
 
 
 @pytest.fixture(scope="module")
