@@ -91,13 +91,12 @@ def joined(data: bytes, parts: list[bytes]) -> bytes:
 
 
 @pytest.fixture
-def empty(tmp_path: Path) -> Iterator[Callable[[Installation], Installation]]:
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Installation], Installation]]:
     """Makes a second installation, with an empty database, from the first one's folder of keys and topology."""
-    folder = tmp_path / "second"
+    folder = tmp_path_factory.mktemp("second")  # not below this test's own: a socket's path has 107 bytes
     made: list[Installation] = []
 
     def make(first: Installation) -> Installation:
-        folder.mkdir()
         second = object.__new__(Installation)
         second.folder, second.pki, second.topology, second.nodes = folder, first.pki, first.topology, {}
         second.env = first.env | {"DATABASE_URL": new_database(folder), "POSTERN_STATE_DIR": str(folder / "state")}
