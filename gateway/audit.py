@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from django.core.management.color import no_style
 from django.db import connection, transaction
 from django.db.models import Max, Model
 from django.db.models.signals import m2m_changed, pre_delete, pre_save
@@ -24,6 +25,7 @@ from identity.core.vault import VaultError
 from identity.models import ACL, RevocationList, RevocationSource, TrustedCertificate, User, sealing
 
 _CHUNK = 500  # rows in one query; SQLite's oldest limit on parameters is 999
+BEYOND = 1_000_000  # revisions that a restored database leaves out
 _LOCK = 0x506F737465726E  # of PostgreSQL's advisory locks: "Postern"
 
 
@@ -206,6 +208,23 @@ def record_enrolment(
     record_event(actor, message, address, change)
 
 
+def record_restored(actor: str, message: str, backup: dict[str, Any]) -> int:
+    """The database was filled from a backup; the revision from which it goes on.
+
+    It lies beyond whatever a node may have seen since the backup was taken, for nodes take no older one. `backup`: what
+    its head tells.
+    """
+    change = Change(action=Action.CHANGED, kind="backup", name="backup", before=None, after=backup)
+    with transaction.atomic():
+        _one_at_a_time()
+        last = ChangeSet.objects.aggregate(last=Max("id"))["last"] or 0
+        revision = _record(actor, message, None, [change], number=last + BEYOND)
+        with connection.cursor() as cursor:
+            for statement in connection.ops.sequence_reset_sql(no_style(), [ChangeSet]):
+                cursor.execute(statement)
+    return revision
+
+
 def _record(
     actor: str,
     message: str,
@@ -214,8 +233,11 @@ def _record(
     secrets: Sequence[dict[str, bytes]] = (),
     *,
     configures: bool = True,
+    number: int | None = None,
 ) -> int:
-    made = ChangeSet.objects.create(actor=actor, message=message[:1000], address=address, configures=configures)
+    """`number`: of the change set, where it is not the next one."""
+    made = ChangeSet(pk=number, actor=actor, message=message[:1000], address=address, configures=configures)
+    made.save(force_insert=True)
     for change in changes:
         change.change_set = made
     Change.objects.bulk_create(changes, batch_size=_CHUNK)

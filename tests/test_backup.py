@@ -116,7 +116,11 @@ def test_what_is_restored_into_nothing_serves_as_before(fresh: Fresh, empty: Any
     first.close()
 
     second = empty(first)
-    assert "Restored: revision 1" in second.manage("restore", str(file))
+    said = second.manage("restore", str(file))
+    assert "Restored: revision 1," in said and "goes on with 1000001" in said, (
+        "nodes take no revision older than theirs"
+    )
+    assert "whole" in second.manage("verify-audit")
     assert second.manage("export") == before
     second.start("edge", "inside")
     second.ready()

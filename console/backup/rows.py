@@ -56,6 +56,10 @@ def load(lines: Iterator[Line]) -> dict[str, Any]:
     with transaction.atomic():
         models = _models(historic)
         by_label = {model._meta.label_lower: model for model in models}
+        for model in models:
+            for field in model._meta.concrete_fields:  # a row keeps the times that it had
+                if hasattr(field, "auto_now"):
+                    field.auto_now = field.auto_now_add = False
         for model in reversed(models):  # what the migrations themselves have made
             model._default_manager.all().delete()
         pending: list[Model] = []

@@ -22,6 +22,7 @@ KINDS = {
     "enrolments": "Machines of nodes",
     "test_invoke": "Test invokes",
     "unconfirmed": "Confirmations",
+    "backup": "Backups",
 }
 SHOWN = 200  # objects of one change set on its page
 

@@ -218,7 +218,7 @@ for turn in range(10):
 def test_writers_at_once_make_one_chain(tmp_path: Path) -> None:
     """Processes of their own, let go together, over one database."""
     environment = os.environ | {
-        "DATABASE_URL": new_database(tmp_path),
+        "DATABASE_URL": new_database(tmp_path, migrated=True),
         "POSTERN_STATE_DIR": str(tmp_path),
         "DJANGO_SETTINGS_MODULE": "console.settings",
         "LOG_LEVEL": "WARNING",
@@ -228,7 +228,6 @@ def test_writers_at_once_make_one_chain(tmp_path: Path) -> None:
         command = [sys.executable, "manage.py", *arguments]
         return subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
 
-    manage("migrate", "-v0")
     code = f"import django; django.setup()\n{WRITE}"
     running = [
         subprocess.Popen([sys.executable, "-c", code, str(number)], cwd=ROOT, env=environment, stdin=subprocess.PIPE)

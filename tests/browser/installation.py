@@ -36,14 +36,13 @@ class Installation:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.state_dir = folder, folder / "state"
-        self.database = new_database(folder)
+        self.database = new_database(folder, migrated=True)
         self.ports = {name: free_port() for name in ("console", "ext", "reg")}
         self.url = f"http://127.0.0.1:{self.ports['console']}"
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> "Installation":
         try:
-            self._manage("migrate", "--noinput", "-v0")
             topology = self.folder / "topology.yaml"
             topology.write_text(yaml.safe_dump(self._topology()))
             self._manage("apply", str(topology))

@@ -134,12 +134,11 @@ class Installation:
             (keys / f"{name}.key").write_text(minted.key_pem)
         self.env = os.environ | {
             "DJANGO_SETTINGS_MODULE": "console.settings",
-            "DATABASE_URL": new_database(self.folder),
+            "DATABASE_URL": new_database(self.folder, migrated=True),
             "SECRET_KEY": "only-for-tests-" + "x" * 40,
             "POSTERN_MASTER_KEY": base64.urlsafe_b64encode(b"t" * 32).decode(),
             "POSTERN_STATE_DIR": str(self.folder / "state"),
         }
-        self.manage("migrate", "--noinput")
         self.apply()
 
     def manage(self, *arguments: str) -> str:

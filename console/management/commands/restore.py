@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from console.backup import archive, rows
+from gateway.audit import record_restored
 from identity.models import sealing
 
 
@@ -26,4 +27,9 @@ class Command(BaseCommand):
                     head = rows.load(archive.read(file, sealing.vault()))
         except (archive.ArchiveError, rows.NotEmpty, OSError) as error:
             raise CommandError(f"Nothing was restored: {error}") from error
-        self.stdout.write(f"Restored: revision {head['revision']}, as of {head['created']}.")
+        facts = {"revision": head["revision"], "created": head["created"]}
+        revision = record_restored("restore", f"restored from the backup of {head['created']}", facts)
+        self.stdout.write(
+            f"Restored: revision {head['revision']}, as of {head['created']}. It goes on with {revision}, which is "
+            "newer than whatever nodes have."
+        )
