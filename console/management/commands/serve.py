@@ -39,7 +39,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         _check_migrations()
         if options["no_nodes"] and (options["no_console"] or options["node"]):
-            raise CommandError("--no-nodes goes with neither --no-console nor --node: nothing, or a node, would be left.")
+            raise CommandError(
+                "--no-nodes goes with neither --no-console nor --node: nothing, or a node, would be left."
+            )
         nodes = {} if options["no_nodes"] else _nodes(options["node"])
         console = None if options["no_console"] else _address(options["bind"])
         # Where all nodes are elsewhere the first of them is still to be enrolled, and it is the courier who does that.
