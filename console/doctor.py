@@ -82,6 +82,9 @@ def _settings() -> Iterator[Finding]:
         found = [each for each in found if each.id not in _WITHOUT_HTTPS]
         yield Finding("warn", "settings", "the console speaks HTTP, which is for this host alone.",
                       "For others to reach it put TLS in front of it, and set CONSOLE_HTTPS.")  # fmt: skip
+    elif not settings.CONSOLE_TRUSTED_PROXIES:
+        yield Finding("warn", "settings", "all operators seem to come from one address, that of the proxy.",
+                      "Have it set X-Forwarded-For, and name it in CONSOLE_TRUSTED_PROXIES.")  # fmt: skip
     for each in found:
         kind = "bad" if each.level >= checks.ERROR else "warn"
         yield Finding(kind, "settings", each.msg, each.hint or "")

@@ -1,16 +1,43 @@
-"""Every page needs a login unless it says that it is public; and a second factor, where one is required."""
+"""Before any page: who calls from where, and that every page needs a login unless it says that it is public.
+
+A second factor is needed besides, where one is required.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth import logout
 from django.contrib.auth.views import redirect_to_login
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.shortcuts import redirect
 
 from console import factors
 from console.sessions import LOGIN, is_over
 from console.sign_in import SINGLE_SIGN_ON
+from gateway.core.addresses import behind_proxies, parse_address
+
+
+class CallersAddress:
+    """`REMOTE_ADDR` is the caller's own, where a proxy of `CONSOLE_TRUSTED_PROXIES` tells it.
+
+    Else all operators would be at one address, the proxy's: whoever guesses at a password would shut out its owner,
+    and the audit log would not know from where a change came.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        told = request.headers.get("X-Forwarded-For")
+        if settings.CONSOLE_TRUSTED_PROXIES and told:
+            try:
+                peer = parse_address(request.META["REMOTE_ADDR"])
+                caller = behind_proxies(peer, [told], settings.CONSOLE_TRUSTED_PROXIES)
+            except ValueError:
+                return HttpResponseBadRequest("X-Forwarded-For holds what is no address.\n", content_type="text/plain")
+            request.META["REMOTE_ADDR"] = str(caller)
+        return self.get_response(request)
 
 
 class LoginRequired:

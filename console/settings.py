@@ -12,6 +12,7 @@ from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
 from console import environment
+from gateway.core.addresses import parse_network
 
 env = environ.FileAwareEnv()
 HOME_DIR = Path(env.str("POSTERN_HOME", default=str(environment.home({}))))
@@ -82,6 +83,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "console.middleware.CallersAddress",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -161,6 +163,13 @@ CONSOLE_URL = env.str("CONSOLE_URL", default="").rstrip("/")
 # TLS in front of the console is what decides whether cookies may be "secure".
 CONSOLE_HTTPS = env.bool("CONSOLE_HTTPS", default=False)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = CONSOLE_HTTPS
+if CONSOLE_HTTPS:  # the prefix: no host beside this one, and nobody on plain HTTP, can set such a cookie
+    SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-session", "__Host-csrf"
+# Proxies that tell in X-Forwarded-For who calls; without one the address of the connection is the caller's.
+try:
+    CONSOLE_TRUSTED_PROXIES = tuple(map(parse_network, env.list("CONSOLE_TRUSTED_PROXIES", default=[])))
+except ValueError as error:
+    raise ImproperlyConfigured(f"CONSOLE_TRUSTED_PROXIES: {error}") from error
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 CSRF_FAILURE_VIEW = "console.views.errors.csrf_failure"
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Strict"

@@ -306,6 +306,8 @@ def test_a_console_whose_address_is_taken_is_told_with_the_way_out(home: Path, d
         pytest.param(["--node", "edg"], "There is no node 'edg'. Configured: edge, inside.", id="an-unknown-node"),
         pytest.param(["--bind", "8000"], "--bind (CONSOLE_BIND): '8000' needs a port number", id="no-address"),
         pytest.param(["--bind", "gw.example:80"], "listen at an IP address", id="a-name-for-an-address"),
+        pytest.param(["--no-nodes", "--no-console"], "--no-nodes goes with neither", id="nothing-at-all"),
+        pytest.param(["--no-nodes", "--node", "edge"], "--no-nodes goes with neither", id="no-nodes-and-a-node"),
     ],
 )
 def test_serve_refuses(home: Path, db: None, arguments: list[str], message: str) -> None:
@@ -393,3 +395,25 @@ def test_an_empty_folder_becomes_a_gateway_that_answers(installation: dict[str, 
     assert "serve   | stopping" in rest
     assert rest.endswith("serve   | stopped\n")
     assert "Traceback" not in output + rest
+
+
+def test_a_console_whose_nodes_are_all_elsewhere_waits_for_them(installation: dict[str, str]) -> None:
+    """Nothing of the nodes is looked at here, and the courier is there before the first of them is enrolled."""
+
+    def run(*arguments: str) -> None:
+        subprocess.run([sys.executable, *arguments], cwd=ROOT, env=installation, capture_output=True, check=True)
+
+    run("-m", "console.environment")
+    run("manage.py", "prepare", "--demo")
+    serve = [sys.executable, "manage.py", "serve", "--no-nodes"]
+    with somebody_listens() as taken:
+        there = installation | {"CONSOLE_NODES_BIND": f"127.0.0.1:{taken}"}
+        with subprocess.Popen(serve, cwd=ROOT, env=there, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            try:
+                said = next(line for line in process.stdout if "cannot be listened at" in line)
+            finally:
+                process.send_signal(signal.SIGTERM)
+                rest = process.stdout.read()
+    assert f"127.0.0.1:{taken} cannot be listened at" in said
+    assert not re.search(r"^(edge|inside)\s+\|", said + rest, re.MULTILINE)

@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -119,3 +120,11 @@ def parse_url(text: str, schemes: tuple[str, ...]) -> EndpointURL:
             raise ValueError(f"{text!r} names no host; write it like {shapes}") from None
     default = 443 if parts.scheme == "https" else 80
     return EndpointURL("https" if parts.scheme == "https" else "http", host, number or default, parts.path)
+
+
+def behind_proxies(address: Address, forwarded_for: Iterable[str], trusted: Collection[Network]) -> Address:
+    """The nearest address that is no trusted proxy, in `X-Forwarded-For` read from the right. Raises ValueError."""
+    hops = [hop.strip() for value in forwarded_for for hop in value.split(",")]
+    while hops and any(address in network for network in trusted):
+        address = parse_address(hops.pop())
+    return address

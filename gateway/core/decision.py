@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
 from gateway.core import paths
-from gateway.core.addresses import Address, parse_address
+from gateway.core.addresses import behind_proxies, parse_address
 from gateway.core.paths import PathError
 from gateway.core.reasons import REASONS, GatewayReason, Reason
 from gateway.core.snapshot import (
@@ -172,7 +172,7 @@ def _check_address(facts: Facts, decision: Decision) -> bool:
     try:
         address = parse_address(facts.peer)
         if port.trusted_proxies and facts.forwarded_for:
-            address = _behind_proxies(address, facts)
+            address = behind_proxies(address, facts.forwarded_for, port.trusted_proxies)
             decision.caller = str(address)
     except ValueError:
         return _refuse(decision, GatewayReason.IP_DENIED, "address", facts.peer, "that is no address")
@@ -191,15 +191,6 @@ def _check_address(facts: Facts, decision: Decision) -> bool:
         against: Words = "the certificate that the connection was shown is not for this host"
         return _refuse(decision, GatewayReason.MISDIRECTED_REQUEST, "host", facts.misdirected, against)
     return False
-
-
-def _behind_proxies(address: Address, facts: Facts) -> Address:
-    """The nearest address that is no trusted proxy, read from the right. Raises ValueError."""
-    hops = [hop.strip() for value in facts.forwarded_for for hop in value.split(",")]
-    trusted = facts.port.trusted_proxies
-    while hops and any(address in network for network in trusted):
-        address = parse_address(hops.pop())
-    return address
 
 
 def split_target(target: str) -> tuple[str, str | None]:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +142,13 @@ def test_settings_for_https_are_clean() -> None:
     done = subprocess.run([sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"], cwd=root,
                           env=env, capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_a_proxy_that_nobody_believes_is_told(home: Path, settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Else everybody comes from one address, and guesses of one shut out all."""
+    settings.CONSOLE_HTTPS = True
+    call_command("doctor", "--problems")
+    assert "name it in CONSOLE_TRUSTED_PROXIES" in capsys.readouterr().out
+    settings.CONSOLE_TRUSTED_PROXIES = (ip_network("10.0.0.7"),)
+    call_command("doctor", "--problems")
+    assert "CONSOLE_TRUSTED_PROXIES" not in capsys.readouterr().out

@@ -33,13 +33,19 @@ class Command(BaseCommand):
         parser.add_argument("--bind", default=bind, help="where the console listens (CONSOLE_BIND; now %(default)s)")
         parser.add_argument("--node", action="append", metavar="NAME", help="run this node alone; may be repeated")
         parser.add_argument("--no-console", action="store_true", help="run nodes alone")
+        parser.add_argument("--no-nodes", action="store_true", help="run the console alone: all nodes are elsewhere")
         parser.add_argument("--access-log", action="store_true", help="a line for each request to the console")
 
     def handle(self, *args: Any, **options: Any) -> None:
         _check_migrations()
-        nodes = _nodes(options["node"])
+        if options["no_nodes"] and (options["no_console"] or options["node"]):
+            raise CommandError(
+                "--no-nodes goes with neither --no-console nor --node: nothing, or a node, would be left."
+            )
+        nodes = {} if options["no_nodes"] else _nodes(options["node"])
         console = None if options["no_console"] else _address(options["bind"])
-        courier = console is not None and _has_remote_nodes()
+        # Where all nodes are elsewhere the first of them is still to be enrolled, and it is the courier who does that.
+        courier = console is not None and (options["no_nodes"] or _has_remote_nodes())
         if console is None and not nodes:
             raise CommandError("There is nothing to run: no node is configured, and --no-console leaves out the rest.")
         _check_addresses(nodes, console)
@@ -49,7 +55,7 @@ class Command(BaseCommand):
         if console is not None:
             programs += [_gunicorn(console, options["access_log"]), _command("worker", "worker")]
         supervisor = Supervisor(programs, sys.stdout.buffer)
-        about = _about(nodes, console)
+        about = _about(nodes, console, elsewhere=options["no_nodes"])
         connections.close_all()
 
         def announce(took: float) -> None:
@@ -145,7 +151,7 @@ def _gunicorn(address: tuple[str, int], access_log: bool) -> Program:
     return Program("console", (sys.executable, "-u", "-m", "gunicorn", "--no-control-socket", *words, "console.wsgi"))
 
 
-def _about(nodes: dict[str, list[Port]], console: tuple[str, int] | None) -> str:
+def _about(nodes: dict[str, list[Port]], console: tuple[str, int] | None, *, elsewhere: bool) -> str:
     """What to do now."""
     lines = []
     if console is not None:
@@ -155,8 +161,8 @@ def _about(nodes: dict[str, list[Port]], console: tuple[str, int] | None) -> str
         if operator is not None:
             python = os.path.relpath(sys.executable)
             lines.append(f"Log in as {operator}. Password lost: {python} manage.py operator-password {operator}")
-    if not nodes:
+    if not nodes and not elsewhere:
         lines.append("No node is configured yet: add one in the console, then start again.")
-    elif curl := seed.curl_line():
+    elif nodes and (curl := seed.curl_line()):
         lines.append(f"Try: {curl}")
     return "\n".join(lines)
