@@ -14,7 +14,7 @@ from django.db import connection, transaction
 from django.db.models import Max, Model
 from django.db.models.signals import m2m_changed, pre_delete, pre_save
 
-from gateway import chain
+from gateway import chain, revisions
 from gateway.models import Action, Change, ChangeSet, Dial, KeptSecret, Port, Registration
 from gateway.topology import consistency
 from gateway.topology.consistency import Touched
@@ -225,6 +225,7 @@ def _record(
             sealing.seal(kept, "value", secret)
             kept.save(force_insert=True)
     chain.link(made, changes)
+    revisions.announce()
     return made.id
 
 
