@@ -41,8 +41,8 @@ LIST_MS, PAGE_MS, QUERIES, ANSWER_SECONDS = 300, 50, 20, 1.0
 def write_sheets(folder: Path, certificates: int) -> None:
     """users.csv and certificates.csv. In a process of its own, for it is no part of what is measured."""
     from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509 import load_der_x509_certificate
     from cryptography.hazmat.primitives.serialization import Encoding
+    from cryptography.x509 import load_der_x509_certificate
 
     key = ec.generate_private_key(ec.SECP256R1())
     with (folder / "users.csv").open("w", newline="") as file:
@@ -90,7 +90,9 @@ def fill(folder: Path) -> None:
         [Service(name=f"s{n}", node=inside, path=f"/many/{n}", builtin="whoami", execute_acl=acls[n % len(acls)])
          for n in range(SERVICES)], batch_size=500,
     )  # fmt: skip
-    Port.objects.filter(type__in=["external", "internal"]).update(service_access={"default": "allow", "allow": [], "deny": []})
+    Port.objects.filter(type__in=["external", "internal"]).update(
+        service_access={"default": "allow", "allow": [], "deny": []}
+    )
 
 
 def fill_rules() -> None:
@@ -150,13 +152,15 @@ def watched(job: Any) -> Iterator[list[tuple[str, int]]]:
     from django.db import connection
 
     from console.models import Job
+    from console.progress import done_of
 
     seen: list[tuple[str, int]] = []
     over = threading.Event()
 
     def watch() -> None:
         while not over.wait(1.0):
-            seen.append(Job.objects.values_list("phase", "done").get(pk=job))
+            row = Job.objects.get(pk=job)
+            seen.append((row.phase, done_of(row)))
         connection.close()
 
     thread = threading.Thread(target=watch)
@@ -204,8 +208,9 @@ def pages() -> list[Row]:
         return answer
 
     lists = [reverse(f"{kind}-list") for kind in SECTIONS]
-    lists += [f"{reverse('certificates-list')}?q=partner77", f"{reverse('certificates-list')}?sort=-not_after&page=1500",
-              f"{reverse('users-list')}?q=u77", f"{reverse('expiry')}", reverse("changes")]  # fmt: skip
+    certificates, users = reverse("certificates-list"), reverse("users-list")
+    lists += [f"{certificates}?q=partner77", f"{certificates}?sort=-not_after&page=1500", f"{users}?q=u77",
+              reverse("expiry"), reverse("changes")]  # fmt: skip
     rows = []
     for url in lists:
         processor, wall, queries = asked(lambda url=url: get(url))
@@ -215,7 +220,16 @@ def pages() -> list[Row]:
     others = [reverse(name) for name in names]
     others += [reverse("ports-add", args=["external"]), reverse("ports-add", args=["internal"])]
     for kind, model in SECTIONS.items():
-        row = model._default_manager.filter(name__startswith={"services": "s", "acls": "acl", "users": "u", "certificates": "c7", "mapping_rules": "r", "groups": "G"}.get(kind, "")).first()
+        row = model._default_manager.filter(
+            name__startswith={
+                "services": "s",
+                "acls": "acl",
+                "users": "u",
+                "certificates": "c7",
+                "mapping_rules": "r",
+                "groups": "G",
+            }.get(kind, "")
+        ).first()
         others.append(reverse(f"{kind}-edit", args=[row.pk]))
         if kind not in ("ports", "certificates", "keystores"):
             others.append(reverse(f"{kind}-add"))
@@ -268,6 +282,7 @@ def answers() -> list[Row]:
     rows = []
     for what, edit in edits().items():
         processor, wall, queries = asked(lambda edit=edit: outlook(edit, "bench"), rounds=1)
+        print(f"{what}: {processor:.0f} ms", file=sys.stderr)
         more = f" ({wall / 1000:.2f} s by the clock, {queries} queries)"
         rows.append(at_most(f"outlook: {what}", ANSWER_SECONDS, processor / 1000, "s", more))
     return rows
