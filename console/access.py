@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import wraps
 from typing import Any
 
-from django.db.models import Model
+from django.db.models import Count, Model, Value
 
 from console.templatetags.console import reason_words
 from gateway.access import records
@@ -28,6 +28,8 @@ from identity.models.users import DEFAULT
 TOUCHING = frozenset({"users", "groups", "acls", "truststores", "certificates", "mapping_rules", "services", "ports",
                       "registrations", "endpoints", "apis"})  # fmt: skip
 SHOWN = 10  # places at one port that are named
+# Where there is no more than this, an answer is part of its page; where there is more, it is asked for with a click.
+FEW_PLACES, FEW_USERS = 100, 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,25 @@ def _ports(found: Iterable[AtPort]) -> list[Port]:
 
 def _by(credentials: list[Credential]) -> str:
     return " and by ".join(map(str, credentials))
+
+
+def is_quick() -> bool:
+    """Whether an answer takes no longer than the page that it stands on."""
+    counted = Service.objects.order_by().annotate(one=Value(1)).values("one").annotate(number=Count("pk"))
+    counts = counted.union(
+        API.objects.order_by().annotate(one=Value(1)).values("one").annotate(number=Count("pk")),
+        User.objects.order_by().annotate(one=Value(2)).values("one").annotate(number=Count("pk")),
+        all=True,
+    )
+    found = {FEW_PLACES: 0, FEW_USERS: 0}
+    for each in counts:
+        found[FEW_PLACES if each["one"] == 1 else FEW_USERS] += each["number"]
+    return all(number <= few for few, number in found.items())
+
+
+def answers_about(row: Model) -> bool:
+    """Whether there is an answer that belongs on the page of a row."""
+    return isinstance(row, Certificate | User | Service | API)
 
 
 def access_of(row: Model) -> Answer | None:

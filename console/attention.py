@@ -214,21 +214,26 @@ def _ports(ports: list[PortState]) -> Iterable[Concern]:
 
 def expiries(now: datetime) -> Iterable[Concern]:
     """Whatever has an end, and it is over or near; the nearest first."""
-    found: list[Ending] = []
-    more = 0
-    for each in Endings(Wanted(until=now + SOON)):
-        if not each.logs_in or each.ends >= now + _NEAR.get(each.kind, SOON):
-            continue
-        if len(found) < EXPIRIES_SHOWN:
-            found.append(each)
-        else:
-            more += 1
+    # Of clients, who may be 100,000, the first are looked at, and the others counted.
+    clients = Endings(Wanted(frozenset({Kind.CLIENT}), until=now + SOON, refusing=True), ())
+    others = Endings(Wanted(frozenset(Kind) - {Kind.CLIENT}, until=now + SOON, refusing=True))
+    near = [each for each in others if _concerns(each, now)]
+    found = sorted([*clients[:EXPIRIES_SHOWN], *near], key=lambda each: (each.ends, each.name))[:EXPIRIES_SHOWN]
+    more = len(clients) + len(near) - len(found)
     for each in found:
         kind = "bad" if each.ends < now else "warn"
         url = reverse(f"{each.section}-edit", args=[each.pk])
         yield Concern(kind, f"{_what(each)} {ends(each.ends, now)}", url, _what_to_do(each, each.ends < now))
     if more:
         yield Concern("warn", f"{more} more end within {SOON.days} days", reverse("expiry"))
+
+
+def _concerns(ending: Ending, now: datetime) -> bool:
+    """Whether it is near enough. A revocation list that is fetched is told of where the fetching is (`_lists`)."""
+    near = _NEAR.get(ending.kind, SOON)
+    if ending.lasts is not None:
+        near = min(near, ending.lasts / 4)
+    return not ending.fetched and ending.ends < now + near
 
 
 def _what(ending: Ending) -> str:

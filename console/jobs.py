@@ -17,6 +17,7 @@ from django.db import DatabaseError, transaction
 from django.utils import timezone
 
 from console.models import Job, JobMode, JobPart, JobState
+from console.progress import told_of
 from gateway.bulk import sheets
 from gateway.bulk.imports import IMPORTERS, Importer, Outcome, Plan, RowError, import_rows
 from gateway.bulk.sheets import SheetError
@@ -83,18 +84,21 @@ def _work_on(job: Job) -> None:
     if job.mode == JobMode.CHECK:
         Job.objects.filter(pk=job.pk).update(state=JobState.CHECKED, **_told(plan, importer))
         return
-    _progress(job, "writing", plan.total)
+    _progress(job, "writing", 0)
+    job.total = plan.total
     finished: dict[str, Any] = {"state": JobState.DONE, "updated_at": timezone.now(), **_told(plan, importer)}
     what = f"{len(plan.added)} added, {len(plan.changed)} changed: {job.kind} imported from {job.filename}"
-    revision = import_rows(
-        plan,
-        importer,
-        actor=job.actor,
-        message=what,
-        address=job.address,
-        only_good=job.mode == JobMode.GOOD,
-        also=lambda recorder: _finish(job, finished),
-    )
+    with told_of(job) as progress:
+        revision = import_rows(
+            plan,
+            importer,
+            actor=job.actor,
+            message=what,
+            address=job.address,
+            only_good=job.mode == JobMode.GOOD,
+            progress=progress,
+            also=lambda recorder: _finish(job, finished),
+        )
     Job.objects.filter(pk=job.pk).update(revision=revision)
 
 

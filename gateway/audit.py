@@ -5,17 +5,18 @@ write outside of one is refused, so nothing changes unseen; one that would leave
 object is refused too.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.core.management.color import no_style
 from django.db import connection, transaction
 from django.db.models import Max, Model
 from django.db.models.signals import m2m_changed, pre_delete, pre_save
 
-from gateway import chain
+from gateway import chain, revisions
 from gateway.models import Action, Change, ChangeSet, Dial, KeptSecret, Port, Registration
 from gateway.topology import consistency
 from gateway.topology.consistency import Touched
@@ -44,7 +45,8 @@ class Recorder:
         self.revision: int | None = None
         self.changes: list[Change] = []
         self.secrets: list[dict[str, bytes]] = []  # of each change: the secrets that it replaced or removed
-        self.added: list[Change] = []
+        self.in_bulk: list[Change] = []
+        self.recorded: Callable[[int], None] = lambda count: None  # told how many changes are recorded so far
         self._before: dict[tuple[type[Model], Any], Entry | None] = {}
         self._secrets: dict[tuple[type[Model], Any], Model] = {}  # rows as they were, of the kinds that hold secrets
 
@@ -79,11 +81,56 @@ class Recorder:
             through._default_manager.bulk_create(links)
         # What is recorded is what is stored, read again.
         for stored_row in stored(model).filter(pk__in=[row.pk for row in rows]):
-            self.added.append(_change(model, stored_row.pk, None, record_of(stored_row)))
+            self.in_bulk.append(_change(model, stored_row.pk, None, record_of(stored_row)))
+
+    def change_many(
+        self, model: type[Model], values: Mapping[Any, Mapping[str, Any]], members: Mapping[Any, Sequence[Model]]
+    ) -> None:
+        """Change rows of one kind, some hundred at once; each is checked and recorded like one saved by itself.
+
+        Only for what nothing else hangs on (`consistency`), and what no other row must be unlike.
+
+        Args:
+            values: key of a row → its fields that change.
+            members: key of a row → what its one many-to-many relation is to consist of, checked by who calls.
+        Raises:
+            ValidationError, IntegrityError: nothing may be kept of the change set.
+        """
+        keys = {*values, *members}
+        before = {row.pk: row for row in stored(model).filter(pk__in=keys)}
+        if len(before) != len(keys):
+            raise ValidationError("Somebody has removed some of it meanwhile; look at it again.")
+        entries = {pk: record_of(row) for pk, row in before.items()}
+        references = {column.name for column in model._meta.concrete_fields if column.is_relation}
+        by_fields: dict[tuple[str, ...], list[Model]] = {}
+        for pk, changed in values.items():
+            row = before[pk]
+            for name, value in changed.items():
+                setattr(row, name, value)
+            row.full_clean(exclude=references, validate_unique=False, validate_constraints=False)
+            by_fields.setdefault(tuple(sorted(changed)), []).append(row)
+        for names, rows in by_fields.items():
+            if names:
+                model._default_manager.bulk_update(rows, names)
+        if members:
+            _set_members(model, members)
+        for row in stored(model).filter(pk__in=keys):
+            was, now = entries[row.pk], record_of(row)
+            for name in was.keys() & now.keys():
+                if was[name] == now[name]:
+                    now[name] = was[name]  # once in memory: a certificate's text is in both, and there may be 100,000
+            if was != now:
+                self.in_bulk.append(_change(model, row.pk, was, now))
 
     def touched(self, model: type[Model]) -> dict[Any, Entry | None]:
         """Keys of what was written or deleted so far, each with its entry from before; None of what is new."""
         return {pk: before for (kind, pk), before in self._before.items() if kind is model}
+
+    def so_far(self) -> list[Change]:
+        """What would be recorded if nothing more were written."""
+        found = [_change(each.model, each.pk, each.before, each.after)
+                 for each in self._touched() if each.before != each.after]  # fmt: skip
+        return [*found, *self.in_bulk]
 
     def close(self) -> None:
         """Compare what was touched with what is stored now. Raises Inconsistent."""
@@ -93,8 +140,8 @@ class Recorder:
             if each.before != each.after:
                 self.changes.append(_change(each.model, each.pk, each.before, each.after))
                 self.secrets.append(self._given_up(each))
-        self.changes += self.added
-        self.secrets += [{} for _ in self.added]
+        self.changes += self.in_bulk
+        self.secrets += [{} for _ in self.in_bulk]
 
     def _given_up(self, touched: Touched) -> dict[str, bytes]:
         """Column → secret, of those that are stored no longer. One that does not open could not be used again."""
@@ -121,6 +168,16 @@ class Recorder:
             row = now.get((model, pk))
             found.append(Touched(model, pk, row, before, record_of(row) if row is not None else None))
         return found
+
+
+def _set_members(model: type[Model], members: Mapping[Any, Sequence[Model]]) -> None:
+    (relation,) = model._meta.many_to_many
+    through: Any = relation.remote_field.through  # type: ignore[union-attr]
+    own, other = relation.m2m_field_name(), relation.m2m_reverse_field_name()  # type: ignore[attr-defined]
+    through._default_manager.filter(**{f"{own}__in": list(members)}).delete()
+    through._default_manager.bulk_create(
+        [through(**{f"{own}_id": pk, other: row}) for pk, rows in members.items() for row in rows], batch_size=_CHUNK
+    )
 
 
 def _change(model: type[Model], pk: Any, before: Entry | None, after: Entry | None) -> Change:
@@ -162,7 +219,9 @@ def change_set(actor: str, message: str, address: str | None = None, *, dry_run:
             if dry_run:
                 transaction.set_rollback(True)
             elif recorder.changes:
-                recorder.revision = _record(actor, message, address, recorder.changes, recorder.secrets)
+                recorder.revision = _record(
+                    actor, message, address, recorder.changes, recorder.secrets, recorded=recorder.recorded
+                )
     finally:
         _current.reset(token)
 
@@ -234,19 +293,23 @@ def _record(
     *,
     configures: bool = True,
     number: int | None = None,
+    recorded: Callable[[int], None] = lambda count: None,
 ) -> int:
     """`number`: of the change set, where it is not the next one."""
     made = ChangeSet(pk=number, actor=actor, message=message[:1000], address=address, configures=configures)
     made.save(force_insert=True)
     for change in changes:
         change.change_set = made
-    Change.objects.bulk_create(changes, batch_size=_CHUNK)
+    for start in range(0, len(changes), _CHUNK):
+        Change.objects.bulk_create(changes[start : start + _CHUNK])
+        recorded(start)
     for change, found in zip(changes, secrets, strict=False):
         for column, secret in found.items():
             kept = KeptSecret(pk=f"{change.pk}:{column}", change=change, column=column)
             sealing.seal(kept, "value", secret)
             kept.save(force_insert=True)
     chain.link(made, changes)
+    revisions.announce()
     return made.id
 
 

@@ -32,13 +32,14 @@ from gateway.relay.enrol import fingerprint
 from gateway.relay.frames import Message
 from gateway.relay.link import LinkError
 from gateway.remote import ASK_TIMEOUT, Credentials, Remote
+from gateway.revisions import Watch
 from identity.core import authority
 from identity.core.authority import AuthorityError
 from identity.core.vault import VaultError
 
 log = logging.getLogger(__name__)
 
-POLL_SECONDS = 0.3  # how soon a change is seen
+POLL_SECONDS = 0.3  # how soon a change is seen where the database does not tell of it
 STRANGERS = 32  # callers without a certificate who are listened to at a time
 
 T = TypeVar("T")
@@ -55,6 +56,7 @@ class Courier:
         self.revision = -1
         self.remotes: dict[str, Remote] = {}
         self._compiler = Compiler()
+        self._news = Watch(POLL_SECONDS)  # the database's thread's
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="database")
         self._server: asyncio.Server | None = None
         self._calls: set[asyncio.Task[None]] = set()
@@ -65,15 +67,26 @@ class Courier:
         """Until `stopping`. Raises OSError where `bind` cannot be had."""
         try:
             while not stopping.is_set():
-                await self._look()
+                told = await self._look()
                 if self._server is None and self.bind and self.credentials is not None:
                     await self._listen()
-                try:
-                    await asyncio.wait_for(stopping.wait(), POLL_SECONDS)
-                except TimeoutError:
-                    continue
+                await self._rest(stopping, told)
         finally:
             await self._close()
+
+    async def _rest(self, stopping: asyncio.Event, told: int | None) -> None:
+        """Until something may have changed, or `stopping`. `told`: what can be read then."""
+        loop, woken = asyncio.get_running_loop(), asyncio.Event()
+        if told is not None:
+            loop.add_reader(told, woken.set)
+        waits = [asyncio.create_task(event.wait()) for event in (stopping, woken)]
+        try:
+            await asyncio.wait(waits, timeout=self._news.patience, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if told is not None:
+                loop.remove_reader(told)
+            for task in waits:
+                task.cancel()
 
     async def _close(self) -> None:
         if self._server is not None:  # 1. nobody new is let in
@@ -83,10 +96,14 @@ class Courier:
         await asyncio.gather(*self._calls, return_exceptions=True)
         for remote in self.remotes.values():
             await remote.close()
-        await asyncio.get_running_loop().run_in_executor(self._thread, connections.close_all)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._close_database)
         self._thread.shutdown()  # 3. what was asked of the database is done
 
     # --- the database ---
+
+    def _close_database(self) -> None:
+        self._news.close()
+        connections.close_all()
 
     async def ask_database(self, work: Callable[..., T], *arguments: Any) -> T:
         """Raises DatabaseError, and what `work` raises."""
@@ -97,15 +114,16 @@ class Courier:
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, run)
 
-    async def _look(self) -> None:
-        """See what changed in the database, and have it taken to where it belongs."""
+    async def _look(self) -> int | None:
+        """See what changed in the database, and have it taken to where it belongs; what can be read at the next."""
         try:
+            told = await self.ask_database(self._news.listen)  # before it is asked, so that nothing falls in between
             revision, known, credentials = await self.ask_database(_look, self.credentials)
         except (DatabaseError, VaultError) as error:
             if str(error) != self._database_problem:  # once for each new problem
                 log.error("the database cannot be asked: %s", error)
             self._database_problem = str(error)
-            return
+            return None
         self._database_problem = ""
         if self._server is not None and credentials is not self.credentials:  # renewed: it is to be shown
             self._server.close()
@@ -119,6 +137,7 @@ class Courier:
                 self.remotes[name] = Remote(self, facts)
                 await self.remotes[name].open()
             self.remotes[name].changed(facts)
+        return told
 
     def compile(self, node: str) -> Document:
         """In the database's thread. Raises UnknownNode, DatabaseError."""

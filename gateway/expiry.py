@@ -40,6 +40,8 @@ class Ending:
         owner: who is concerned: a user, a node, the ports that show it.
         fingerprint: SHA-256 of a certificate; of a revocation list its issuer's name, of which there is one.
         logs_in: whether somebody is refused when it is over.
+        lasts: from its beginning to its end, where that says how soon before it somebody should hear of it.
+        fetched: its successor comes by itself; somebody is to hear of it only when it did not.
     """
 
     kind: Kind
@@ -52,6 +54,8 @@ class Ending:
     description: str = ""
     fingerprint: str = field(default="", compare=False)
     logs_in: bool = True
+    lasts: timedelta | None = field(default=None, compare=False)
+    fetched: bool = field(default=False, compare=False)
 
     @property
     def key(self) -> str:
@@ -71,13 +75,17 @@ def horizon() -> timedelta:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which of them. `since`, `until`: of the end. `order`: ends, name or kind; descending with a minus before it."""
+    """Which of them. `since`, `until`: of the end. `order`: ends, name or kind; descending with a minus before it.
+
+    `refusing`: only what somebody is refused for when it is over.
+    """
 
     kinds: frozenset[Kind] = frozenset(Kind)
     since: datetime | None = None
     until: datetime | None = None
     text: str = ""
     order: str = "ends"
+    refusing: bool = False
 
 
 _FIELDS = {"ends": ("not_after", "name"), "name": ("name", "not_after"), "kind": ("not_after", "name")}
@@ -115,6 +123,8 @@ class Endings(Sequence[Ending]):
             rows = rows.filter(not_after__gte=wanted.since)
         if wanted.until is not None:
             rows = rows.filter(not_after__lt=wanted.until)
+        if wanted.refusing:
+            rows = rows.logging_in()
         if wanted.text:
             rows = rows.matching(wanted.text)
         minus = "-" if self._descending else ""
@@ -143,6 +153,7 @@ def _is_wanted(ending: Ending, wanted: Wanted) -> bool:
     text = wanted.text.casefold()
     return (
         ending.kind in wanted.kinds
+        and (ending.logs_in or not wanted.refusing)
         and (wanted.since is None or ending.ends >= wanted.since)
         and (wanted.until is None or ending.ends < wanted.until)
         and any(text in value.casefold() for value in (ending.name, ending.subject, ending.owner, ending.description))
@@ -182,7 +193,8 @@ def few(kinds: Iterable[Kind] = Kind) -> Iterator[Ending]:
         for crl in RevocationList.objects.filter(next_update__isnull=False).select_related("truststore").defer("der"):
             assert crl.next_update is not None
             yield Ending(Kind.CRL, "truststores", str(crl.truststore.pk), crl.truststore.name, crl.issuer,
-                         crl.next_update, "", crl.truststore.description, crl.issuer)  # fmt: skip
+                         crl.next_update, "", crl.truststore.description, crl.issuer,
+                         lasts=crl.next_update - crl.last_update, fetched=crl.source_id is not None)  # fmt: skip
     if Kind.MACHINE in wanted:
         for enrolment in Enrolment.objects.enrolled().filter(certificate_ends__isnull=False).select_related("node"):
             node = enrolment.node
@@ -240,6 +252,12 @@ def counted(now: datetime, known: Iterable[Ending]) -> dict[Kind, Counter[State]
 
 
 def reached(ending: Ending, now: datetime) -> int | None:
-    """The smallest threshold that its end has come within; None where it is far off yet."""
-    within = [days for days in thresholds(ending.kind) if ending.ends <= now + timedelta(days=days)]
+    """The smallest threshold that its end has come within; None where it is far off yet.
+
+    What comes anew by itself counts when it is over, which is when it did not come. What lasts for days counts in the
+    last quarter of them: a list of a day's validity would otherwise be told of every day of its life.
+    """
+    days_ahead = [0] if ending.fetched else thresholds(ending.kind)
+    soonest = ending.lasts / 4 if ending.lasts is not None else timedelta.max
+    within = [days for days in days_ahead if ending.ends <= now + min(timedelta(days=days), soonest)]
     return min(within) if within else None

@@ -25,10 +25,11 @@ from gateway.compile import Compiler, UnknownNode
 from gateway.core.difference import Document, difference
 from gateway.relay import frames
 from gateway.renewals import swap_due
+from gateway.revisions import Watch
 
 log = logging.getLogger(__name__)
 
-POLL_SECONDS = 0.5  # how soon a change is seen
+POLL_SECONDS = 0.5  # how soon a change is seen where the database does not tell of it
 DUE_SECONDS = 5.0  # how soon a keystore's renewal takes over once its time has come
 APPLY_TIMEOUT = 60.0  # seconds for a node to put a document in force
 NICENESS = 10  # reading a hundred thousand rows can wait for a moment, requests cannot
@@ -56,6 +57,7 @@ class Feed:
         self.node, self.state_dir, self.options = node, state_dir, options
         self.revision = -1
         self._compiler = Compiler()
+        self._news = Watch(POLL_SECONDS)
         self._stopping = False
         self._ask_due_at = 0.0  # on the monotonic clock
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -72,6 +74,7 @@ class Feed:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._pass_on)
         with contextlib.ExitStack() as stack:
+            stack.callback(self._news.close)
             for worker in range(self.options.workers):
                 self._sockets.append(stack.enter_context(self._start(worker)))
             if self._stopping:  # the signal came while the processes were being made
@@ -135,11 +138,10 @@ class Feed:
         for sock in self._sockets:
             sock.setblocking(False)
         while not self._stopping:
-            readable, _, _ = select.select(self._sockets, [], [], POLL_SECONDS)
-            if readable:  # nothing is said unasked: this is the end
-                return
+            told = None
             try:
                 close_old_connections()
+                told = self._news.listen()  # before it is asked, so that nothing falls in between
                 self._swap_due()
                 if current_revision() != self.revision and not self._push(self._compiler.document_of(self.node)):
                     return
@@ -148,6 +150,10 @@ class Feed:
                 self.revision = current_revision()
             except DatabaseError as error:
                 log.error("node %s: the database cannot be asked: %s", self.node, error)
+            ends = [*self._sockets, *([told] if told is not None else [])]
+            readable, _, _ = select.select(ends, [], [], self._news.patience)
+            if any(end in readable for end in self._sockets):  # nothing is said unasked: this is the end
+                return
 
     def _swap_due(self) -> None:
         """Keystores whose renewal is to take over by now; asked every few seconds, for each question is a query."""

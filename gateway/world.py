@@ -6,7 +6,7 @@ What the simulation, the test invoke's explanation and the answers about access 
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.core import paths
 from gateway.core.decision import CredentialKind, Decision, Facts, Outcome, PasswordVerdict, decide
@@ -56,11 +56,30 @@ class Way:
     reason: Reason | None = None
 
 
-class World:
-    """`entries`: ports that clients call, each with its node's snapshot. Immutable."""
+@dataclass(slots=True)
+class Memory:
+    """What was found out of places, as of a time (seconds since 1970-01-01 UTC), and of ports."""
 
-    def __init__(self, snapshots: Mapping[str, Snapshot]) -> None:
+    at: float = 0.0
+    found: dict[Any, Any] = field(default_factory=dict)
+    addresses: dict[str, str] = field(default_factory=dict)  # port → one that it lets in
+
+    def at_time(self, now: float) -> dict[Any, Any]:
+        """What was found out in the minute before `now`: certificates of our own end."""
+        if not 0 <= now - self.at < 60:
+            self.at, self.found = now, {}
+        return self.found
+
+
+class World:
+    """`entries`: ports that clients call, each with its node's snapshot. Immutable.
+
+    `memory`: what was found out of its places, or of a world that differs in its certificates on file alone.
+    """
+
+    def __init__(self, snapshots: Mapping[str, Snapshot], memory: "Memory | None" = None) -> None:
         self.snapshots = dict(snapshots)
+        self.memory = memory or Memory()
         self.entries: dict[str, tuple[Snapshot, Port]] = {}
         self._channels: dict[str, list[FarEnd]] = {}
         for snapshot in self.snapshots.values():

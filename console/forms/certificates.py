@@ -8,6 +8,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 
+from console.forms.choosing import NamedChoiceField
 from console.forms.fields import FilePasswordField, MomentField, NounForm, PemField, PortsField
 from identity.core import files
 from identity.core.certificates import Certificate as Parsed
@@ -62,6 +63,7 @@ class CertificateForm(NounForm):
         model = Certificate
         fields = ["name", "user", "usage", "logs_in_until", "ports", "description"]
         labels = {"user": "Runs as user"}
+        field_classes = {"user": NamedChoiceField}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 
+from console.forms.choosing import NamedChoiceField
 from console.invocation import Invocation
 from gateway.models import ClientAuth, Port, PortType
 from identity.models import Certificate, Keystore
@@ -53,13 +54,13 @@ class InvokeForm(forms.Form):
             ("none", "nobody: no credential"),
         ],
     )
-    certificate = forms.ModelChoiceField(
+    certificate = NamedChoiceField(
         queryset=Certificate.objects.select_related("user"),
         required=False,
         empty_label="choose one",
         help_text="No private key is needed: the node takes it as if a handshake had shown it.",
     )
-    keystore = forms.ModelChoiceField(
+    keystore = NamedChoiceField(
         queryset=Keystore.objects.all(),
         required=False,
         empty_label="choose one",

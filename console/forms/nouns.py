@@ -5,6 +5,7 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 
+from console.forms.choosing import NamedChoiceField
 from console.forms.fields import LinesField, NounForm, PortsField
 from gateway.core import paths
 from gateway.models import API, Endpoint, EndpointIdentity, Node, Service
@@ -159,6 +160,7 @@ class ServiceForm(NounForm):
         model = Service
         fields = ["name", "node", "path", "builtin", "backend", "timeout", "execute_acl", "identity_headers",
                   "forward_authorization", "methods", "trailers", "description"]  # fmt: skip
+        field_classes = {"node": NamedChoiceField, "execute_acl": NamedChoiceField}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -177,6 +179,7 @@ class APIForm(NounForm):
     class Meta:
         model = API
         fields = ["name", "node", "path", "endpoint", "execute_acl", "methods", "description"]
+        field_classes = {"node": NamedChoiceField, "endpoint": NamedChoiceField, "execute_acl": NamedChoiceField}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -209,6 +212,7 @@ class EndpointForm(NounForm):
         model = Endpoint
         fields = ["name", "url", "identity", "keystore", "username", "truststore", "forward_authorization", "timeout",
                   "description"]  # fmt: skip
+        field_classes = {"keystore": NamedChoiceField, "truststore": NamedChoiceField}
         help_texts = {
             "url": "https://host:port/path, or reverse://REGISTRATION-PORT/path. A path replaces the API's own."
         }
@@ -246,6 +250,7 @@ class MappingRuleForm(NounForm):
         model = MappingRule
         fields = ["name", "enabled", "priority", "issuer", "subject", "san", "user", "user_from", "ports"]
         labels = {"san": "Alternative name (SAN)"}
+        field_classes = {"user": NamedChoiceField}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -13,6 +13,7 @@ from console.jobs import go_on, take
 from console.models import Job, JobMode, JobState
 from console.nouns import TITLES
 from console.permissions import permission_required
+from console.progress import done_of
 from console.views.pages import address_of, operator_of
 from gateway.bulk.imports import IMPORTERS
 from gateway.bulk.sheets import SheetError
@@ -74,7 +75,8 @@ def detail(request: HttpRequest, pk: Any) -> HttpResponse:
         "refused": job.counts.get("refuse", 0),
         "checked": job.state == JobState.CHECKED,
         "finished": job.state == JobState.DONE,
-        "counting": job.phase == "looking at each row" and job.total,
+        "counting": job.phase in ("looking at each row", "writing") and job.total,
+        "done": done_of(job),
     }
     return render(request, "imports/detail.html", context)
 

@@ -14,7 +14,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import URLPattern, path, reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
-from console.access import TOUCHING, WouldChange, access_of
+from console.access import TOUCHING, WouldChange, access_of, answers_about, is_quick
 from console.blocking import blocking_of
 from console.forms.fields import NounForm
 from console.models import PERMISSIONS, Role
@@ -220,6 +220,7 @@ def edit_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
             for words in form.told:
                 messages.warning(request, words)
             return redirect(url_of(saved) or "overview")
+    answers = row is not None and answers_about(row)
     if bound and row is not None:
         row.refresh_from_db()  # the heading shows what is stored, not what was typed
     return render(
@@ -241,7 +242,8 @@ def edit_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
             "touches_access": noun.kind in TOUCHING,
             "would_change": would_change,
             "foreseen": foreseen,
-            "access": access_of(row) if row else None,
+            "access": access_of(row) if answers and (request.GET.get("access") or is_quick()) else None,
+            "asks_access": answers,
             **noun.context(row),
         },
         status=422 if bound and foreseen is None and would_change is None else 200,
@@ -329,12 +331,10 @@ def delete_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
             messages.success(request, f"{noun.singular.capitalize()} {row} is deleted.")
             return redirect(f"{noun.kind}-list")
     status = 409 if request.method == "POST" else 200
-    would_change = None
-    if noun.kind in TOUCHING and not found and not problem:
-        would_change = WouldChange(
-            outlook(lambda: noun.model._default_manager.get(pk=pk).delete(), operator_of(request)), []
-        )
-    context = {"noun": noun, "row": row, "references": found, "problem": problem, "would_change": would_change}
+    touches = noun.kind in TOUCHING and not found and not problem
+    would_change = _without(request, noun, pk) if touches and request.GET.get("would_change") else None
+    context = {"noun": noun, "row": row, "references": found, "problem": problem, "would_change": would_change,
+               "touches_access": touches}  # fmt: skip
     return render(request, "nouns/delete.html", context, status=status)
 
 

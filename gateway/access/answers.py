@@ -53,7 +53,7 @@ class Asker:
 
     def __init__(self, world: World, now: float) -> None:
         self.world, self.now = world, now
-        self._courses: dict[Place, Course] = {}
+        self._courses: dict[Place, Course] = world.memory.at_time(now)
 
     def course(self, place: Place) -> Course:
         if place not in self._courses:

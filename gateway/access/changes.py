@@ -17,6 +17,7 @@ from gateway.access import records
 from gateway.access.answers import NAMED, STRANGER, Asker, Shown, examples, outcomes_of, parsed
 from gateway.access.crowd import PASSWORD, Credential, Crowd, Held, Holdings, stand_in
 from gateway.access.places import Place, places
+from gateway.access.records import OnFile
 from gateway.audit import Recorder, change_set
 from gateway.core.reasons import Reason
 from gateway.world import World
@@ -112,7 +113,7 @@ class _States:
         touched = recorder.touched(Certificate)
         self.touched_before = {sha256 for entry in touched.values() if entry for sha256 in [_sha256(entry)]}
         self._before = before
-        after = records.world((), before)
+        after = records.after(before, recorder.so_far())
         renamed = _renamed(recorder)
         held = _without(held, self.touched_before)
         held_after = _under_new_names(held, {old: new for new, old in renamed.items()})
@@ -200,6 +201,18 @@ class _Turn(NamedTuple):
     reason: Reason | str | None
 
 
+class _Meant(NamedTuple):
+    """Whom a certificate means on one way: the user on each node, and why it ends where it does."""
+
+    users: tuple[str | None, ...]
+    reason: Reason | str | None
+
+    @property
+    def first(self) -> Reason | str | None:
+        """A user's name, or the reason why the certificate means nobody."""
+        return next((user for user in self.users if user is not None), self.reason)
+
+
 class _Comparison:
     def __init__(self, states: _States, now: float) -> None:
         self._states, self._crowd = states, states.crowd
@@ -218,7 +231,7 @@ class _Comparison:
             for block in blocks:
                 self._compare_users(alike, block)
             if changed:
-                self._compare(alike, "stranger", "", STRANGER)
+                self._compare(alike, "stranger", {""}, STRANGER)
         effects = sorted([*self._effects_on_users(), *self._effects_on_others()], key=_weight)
         return Outlook(effects, identities, self._states.unexamined)
 
@@ -271,13 +284,13 @@ class _Comparison:
 
     # --- certificates, and callers without one ---
 
-    def _compare(self, alike: list[Place], kind: str, name: str, shown: Shown) -> None:
+    def _compare(self, alike: list[Place], kind: str, names: set[str], shown: Shown) -> None:
         old, new = self._reason(self._before, alike[0], shown), self._reason(self._after, alike[0], shown)
         if (old is None) != (new is None):
             turn = _Turn(new is None, alike[0].port, kind, (), old if new is None else new)
             found = self._others.setdefault(turn, {})
             for each in alike:
-                found.setdefault(each, set()).add(name)
+                found.setdefault(each, set()).update(names)
 
     def _reason(self, asker: Asker, place: Place, shown: Shown) -> Reason | str | None:
         if place.port not in asker.world.entries:
@@ -302,19 +315,29 @@ class _Comparison:
     # --- whom certificates mean ---
 
     def _identities(self) -> Iterable[RunsAs]:
-        """What touched certificates mean; and then what each reaches, where that may differ."""
+        """What touched certificates mean; and then what they reach, where that may differ.
+
+        Those that mean the same on every way through ports, before and after, are decided alike: one is asked for all.
+        """
         probes = self._probes()
         changes: dict[tuple[str, Reason | str | None, Reason | str | None], list[str]] = {}
+        alike_in_all: dict[tuple[tuple[_Meant, _Meant], ...], list[OnFile]] = {}
         for single in self._states.singles.values():
-            shown, differs = Shown(single.value), False
-            for place in probes:
-                old, new = self._meant(self._before, place, shown), self._meant(self._after, place, shown)
-                if old != new:
+            shown = Shown(single.value)
+            meant = tuple(
+                (self._meant(self._before, place, shown), self._meant(self._after, place, shown)) for place in probes
+            )
+            differs = False
+            for place, (old, new) in zip(probes, meant, strict=True):
+                if old.first != new.first:
                     differs = True
-                    changes.setdefault((place.port, old, new), []).append(single.name)
+                    changes.setdefault((place.port, old.first, new.first), []).append(single.name)
             if differs:
-                for alike, _, _ in self._states.plan.groups:
-                    self._compare(alike, "certificate", single.name, shown)
+                alike_in_all.setdefault(meant, []).append(single)
+        for singles in alike_in_all.values():
+            names = {single.name for single in singles}
+            for alike, _, _ in self._states.plan.groups:
+                self._compare(alike, "certificate", names, Shown(singles[0].value))
         for (port, old, new), names in changes.items():
             callers = Callers("certificate", len(set(names)), tuple(sorted(set(names))[:NAMED]))
             yield RunsAs(callers, port, old, new)
@@ -328,13 +351,12 @@ class _Comparison:
                 found.setdefault(tuple(part.name for part in course.parts), alike[0])
         return list(found.values())
 
-    def _meant(self, asker: Asker, place: Place, shown: Shown) -> Reason | str | None:
-        """A user's name, or the reason why the certificate means nobody."""
+    def _meant(self, asker: Asker, place: Place, shown: Shown) -> "_Meant":
         if place.port not in asker.world.entries:
-            return "no port"
+            return _Meant((), "no port")
         way = asker.walk(place, shown)
-        named = [lane.decision.identity.user for lane in way.lanes if lane.decision.identity]
-        return named[0] if named else way.reason
+        users = tuple(lane.decision.identity.user if lane.decision.identity else None for lane in way.lanes)
+        return _Meant(users, way.reason)
 
 
 def _weight(effect: Effect) -> tuple[object, ...]:

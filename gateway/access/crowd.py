@@ -5,8 +5,9 @@ them otherwise; whoever is in one block is decided alike wherever no other group
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from itertools import islice
+from operator import attrgetter
 from typing import NamedTuple
 
 from gateway.core.snapshot import DEFAULT_USER, User
@@ -29,6 +30,8 @@ class Credential(NamedTuple):
 
 
 PASSWORD = Credential("password")
+# Every field that a user has or will have, but for those that are looked at one by one.
+_REST = attrgetter(*(each.name for each in fields(User) if each.name not in ("name", "groups", "password_hash")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +84,17 @@ class Crowd:
     def _sort_in(self, number: int, name: str) -> None:
         bit = 1 << number
         states = [self.user(state, name) for state in range(len(self._users))]
+        ways = [frozenset(self.credentials(state, name)) for state in range(len(states))]
         for state, user in enumerate(states):
             for group in user.groups if user else ():
                 self._members[state, group] = self._members.get((state, group), 0) | bit
-        # Every field that a user has or will have, but for those that are looked at one by one.
-        rest = [replace(user, name="", groups=frozenset(), password_hash="") if user else None for user in states]
-        ways = [frozenset(self.credentials(state, name)) for state in range(len(states))]
+        rest = [_REST(user) if user else None for user in states]
         key = (*rest, *ways)
         self._alike[key] = self._alike.get(key, 0) | bit
-        first = replace(states[0], name="", password_hash="") if states[0] else None
-        if any((replace(user, name="", password_hash="") if user else None) != first for user in states[1:]) or any(
-            (PASSWORD in way) != (PASSWORD in ways[0]) for way in ways[1:]
-        ):
+        if all(user is states[0] for user in states):  # as most are, and there may be 10,000
+            return
+        counts = [(user.groups, each) if user else None for user, each in zip(states, rest, strict=True)]
+        if any(each != counts[0] for each in counts) or any((PASSWORD in way) != (PASSWORD in ways[0]) for way in ways):
             self._changed |= bit
 
     @property

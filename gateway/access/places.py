@@ -187,6 +187,13 @@ def right(password: str, user: object) -> bool:
 
 def address_for(world: World, place: Place) -> str:
     """An address that the entry port lets in, and the ports behind it too where there is one such."""
+    known = world.memory.addresses
+    if place.port not in known:
+        known[place.port] = _address_at(world, place)
+    return known[place.port]
+
+
+def _address_at(world: World, place: Place) -> str:
     entry = world.entries[place.port][1]
     behind = {end.port.name: end.port for end in world.far_ends(entry.registration_port)}
     ports = [entry, *behind.values()]

@@ -1,6 +1,6 @@
 """What answers about access need of the database: each a query or two, however much is stored."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from threading import Lock
@@ -8,9 +8,9 @@ from threading import Lock
 from django.db.models import Count, Min, Q
 
 from gateway.access.crowd import Credential, Held, stand_in
-from gateway.compile import certificates_on_file, documents
+from gateway.compile import Drafts, certificates_on_file, documents
 from gateway.core.snapshot import from_document
-from gateway.models import ChangeSet
+from gateway.models import Change, ChangeSet
 from gateway.world import World
 from identity.core.certificates import Certificate as Parsed
 from identity.core.certificates import from_der
@@ -41,6 +41,16 @@ def in_force() -> World:
     return _kept(None)[0]
 
 
+def after(before: World, changes: Sequence[Change]) -> World:
+    """`in_force` with changes that were made since and are not recorded yet: inside their change set."""
+    if _renames_groups_alone(changes):
+        return before
+    with _lock:
+        kept = next((each for each in _last if each.world is before), None)
+        found = kept.drafts.after(changes) if kept is not None else documents(certificates=())
+    return World.of(found, before)
+
+
 def in_force_with_holdings(now: datetime) -> tuple[World, dict[str, dict[Credential, Held]]]:
     """Besides who can log in by what; that grows old with time too, and is kept for a minute."""
     known, found = _kept(now)
@@ -52,7 +62,8 @@ def in_force_with_holdings(now: datetime) -> tuple[World, dict[str, dict[Credent
 class _Kept:
     """The last world that was asked for, in this process."""
 
-    mark: object
+    mark: tuple[int, datetime] | None
+    drafts: Drafts
     world: World
     holdings: dict[str, dict[Credential, Held]] | None = None
     until: datetime | None = None
@@ -67,11 +78,24 @@ def _kept(now: datetime | None) -> tuple[World, dict[str, dict[Credential, Held]
         # A revision's time besides its number: the number may be had again by who restores a backup.
         mark = ChangeSet.objects.filter(configures__in=[True]).order_by("-id").values_list("id", "at").first()
         if not _last or _last[0].mark != mark:
-            _last[:] = [_Kept(mark, world())]
+            # What was changed since is followed, unless this is another database by now.
+            before = _last[0] if _last and _is_recorded(_last[0].mark) else None
+            drafts = before.drafts if before else Drafts()
+            known = before.world if before else None
+            _last[:] = [_Kept(mark, drafts, World.of(drafts.documents(), known))]
         kept = _last[0]
         if now is not None and (kept.until is None or now >= kept.until):
             kept.holdings, kept.until = holdings(now), now + _HOLD
         return kept.world, kept.holdings
+
+
+def _is_recorded(mark: tuple[int, datetime] | None) -> bool:
+    return mark is not None and ChangeSet.objects.filter(pk=mark[0], at=mark[1]).exists()
+
+
+def _renames_groups_alone(changes: Iterable[Change]) -> bool:
+    """Also adds some: nobody is a member of a new one yet, and by what name one goes makes no difference."""
+    return all(change.kind == "groups" and change.after is not None for change in changes)
 
 
 def knowing(known: World, examples: Collection[str]) -> World:
@@ -85,7 +109,8 @@ def knowing(known: World, examples: Collection[str]) -> World:
         {
             node: from_document(snapshot.document | {"certificates": section}, snapshot)
             for node, snapshot in known.snapshots.items()
-        }
+        },
+        known.memory,
     )
 
 

@@ -58,19 +58,28 @@ class Outcome:
     words: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A row that is on file and differs: its fields with their new values; `members`: its groups, where they change."""
+
+    pk: Any
+    values: dict[str, Any]
+    members: list[Any] | None = None
+
+
 @dataclass(slots=True)
 class Plan:
     """What a sheet would do.
 
     Attributes:
-        added, changed: what is to be written: new rows as the importer keeps them, and rows.
+        added, changed: what is to be written: new rows as the importer keeps them, and what changes of others.
         refused: the rows that cannot be imported, with the reason as the cell `error`.
         shown: the first outcomes of each kind.
     """
 
     counts: Counter[Action] = field(default_factory=Counter)
     added: list[Any] = field(default_factory=list)
-    changed: list[Any] = field(default_factory=list)
+    changed: list[Changed] = field(default_factory=list)
     refused: list[dict[str, str]] = field(default_factory=list)
     shown: list[Outcome] = field(default_factory=list)
 
@@ -88,6 +97,7 @@ class Importer:
     """One kind of sheet. `columns`: all that it may have; `needed`: what a CSV must have."""
 
     kind: str
+    model: type[Any]
     columns: tuple[str, ...]
     needed: tuple[str, ...]
 
@@ -118,21 +128,30 @@ class Importer:
             if action is Action.ADD:
                 plan.added.append(self.kept(model))
             elif action is Action.CHANGE:
-                plan.changed.append(model)
+                plan.changed.append(self.changed(model))
             return
         plan.note(Outcome(row.number, Action.REFUSE, name, refused))
         plan.refused.append(row.cells | ({"name": row.source} if row.source else {}) | {"error": refused})
 
-    def carry_out(self, plan: Plan, recorder: Recorder) -> None:
+    def carry_out(self, plan: Plan, recorder: Recorder, progress: Progress = lambda done: None) -> None:
         """Write what is planned, inside the change set of `recorder`. Raises ValidationError, IntegrityError."""
         for start in range(0, len(plan.added), AT_ONCE):
             self.add([self.revived(each) for each in plan.added[start : start + AT_ONCE]], recorder)
-        for row in plan.changed:
-            row.save()
-            self.relink(row)
+            progress(start)
+        for start in range(0, len(plan.changed), AT_ONCE):
+            some: list[Changed] = plan.changed[start : start + AT_ONCE]
+            members = {each.pk: each.members for each in some if each.members is not None}
+            recorder.change_many(self.model, {each.pk: each.values for each in some}, members)
+            progress(len(plan.added) + start)
 
     def add(self, rows: list[Any], recorder: Recorder) -> None:
         recorder.add_many(rows)
+
+    def changed(self, row: Any) -> Changed:
+        """What is to be written of a row that `read` found changed."""
+        names = [name for name in row.different if name != "groups"]
+        members = row.wanted_groups if "groups" in row.different else None
+        return Changed(row.pk, {name: getattr(row, name) for name in names}, members)
 
     def kept(self, row: Any) -> Any:
         """A new row as it is kept until it is written: there may be 100,000."""
@@ -148,8 +167,6 @@ class Importer:
     def read(self, cells: dict[str, str]) -> tuple[Any, Action, str]:
         """The row that the cells mean, what becomes of it, and what differs. Raises RowError, ValidationError."""
         raise NotImplementedError
-
-    def relink(self, row: Any) -> None: ...
 
 
 def _messages(error: ValidationError) -> Iterator[str]:
@@ -187,8 +204,6 @@ def set_fields(row: Any, values: dict[str, Any]) -> list[str]:
 class Named(Importer):
     """Kinds whose rows are known by their name alone: a name that is stored is changed, another is added."""
 
-    model: type[Any]
-
     def prepare(self) -> None:
         self._stored = {row.name: row for row in self.rows()}
         self._seen: dict[str, bool] = {}
@@ -218,9 +233,9 @@ class Groups(Named):
     def read(self, cells: dict[str, str]) -> tuple[Any, Action, str]:
         row, new = self.find(cells)
         values = {"description": cells["description"]} if "description" in cells else {}
-        different = set_fields(row, values)
+        row.different = set_fields(row, values)
         check(row)
-        return row, *_action(new, different)
+        return row, *_action(new, row.different)
 
 
 class Users(Named):
@@ -248,6 +263,7 @@ class Users(Named):
             row.wanted_groups = wanted
             if {group.pk for group in wanted} != stored:
                 different.append("groups")
+        row.different = different
         return row, *_action(new, different)
 
     def _find_groups(self, text: str) -> list[Group]:
@@ -260,10 +276,6 @@ class Users(Named):
         through = User.groups.through
         links = [through(user=row, group=group) for row in rows for group in getattr(row, "wanted_groups", ())]
         recorder.add_many(rows, through, links)
-
-    def relink(self, row: Any) -> None:
-        if hasattr(row, "wanted_groups"):
-            row.groups.set(row.wanted_groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +293,7 @@ class _Stored:
 class Certificates(Importer):
     """Certificates on file are known by themselves: the same one is changed in what is said of it."""
 
-    kind = "certificates"
+    kind, model = "certificates", Certificate
     columns = ("name", "user", "usage", "certificate", "blocked", "description")
     needed = ("certificate",)
 
@@ -303,7 +315,7 @@ class Certificates(Importer):
         stored = self._on_file(parsed.sha256, cells.get("usage", ""))
         values = self._values(cells, stored)
         if stored is not None:
-            return self._changed(stored, cells, values)
+            return self._changed(stored, parsed, cells, values)
         row = Certificate(name=self._name(cells, parsed), **values)
         row.set_certificate(parsed)
         check(row)
@@ -374,7 +386,9 @@ class Certificates(Importer):
         proposed = (base, f"{base}-{year}", f"{base}-{parsed.sha256[:12]}", f"{base}-{parsed.sha256}"[:255])
         return next(name for name in proposed if name not in self._names)
 
-    def _changed(self, stored: _Stored, cells: dict[str, str], values: dict[str, Any]) -> tuple[Any, Action, str]:
+    def _changed(
+        self, stored: _Stored, parsed: certificates.Certificate, cells: dict[str, str], values: dict[str, Any]
+    ) -> tuple[Any, Action, str]:
         if cells.get("name") and cells["name"] != stored.name:
             raise RowError(f"certificate: it is on file already, as {stored.name}.")
         was = {"user": stored.user, "usage": stored.usage, "blocked": stored.blocked,
@@ -383,9 +397,12 @@ class Certificates(Importer):
         different = [name for name, value in now.items() if value != was[name]]
         if not different:
             return stored, Action.SAME, ""
-        row = Certificate.objects.select_related("user").get(pk=stored.pk)
-        set_fields(row, values)
+        # As it is stored, as far as these fields go, with no query for each.
+        user = self._users.get(stored.user or "")
+        row = Certificate(pk=stored.pk, name=stored.name, **(was | {"user": user} | values))
+        row.set_certificate(parsed)
         check(row)
+        row.different = different
         return row, Action.CHANGE, ", ".join(different)
 
 
@@ -400,12 +417,14 @@ def import_rows(
     message: str,
     address: str | None = None,
     only_good: bool = False,
+    progress: Callable[[float], None] = lambda share: None,
     also: Callable[[Recorder], None] = lambda recorder: None,
 ) -> int | None:
     """Write what was planned; the revision that it made, None where there was nothing to do.
 
     Args:
         only_good: leave out the rows that are refused; without it one of them refuses all.
+        progress: told what share of the work is done, 0 to 1.
         also: what is written in the same transaction.
     Raises:
         RowError: rows are refused, and nothing was written.
@@ -413,7 +432,9 @@ def import_rows(
     """
     if plan.refused and not only_good:
         raise RowError(f"{len(plan.refused)} rows are refused; nothing was imported.")
+    count = 2 * (len(plan.added) + len(plan.changed)) or 1  # each is written, and then recorded
     with change_set(actor, message, address) as recorder:
-        importer.carry_out(plan, recorder)
+        recorder.recorded = lambda done: progress(0.5 + done / count)
+        importer.carry_out(plan, recorder, lambda done: progress(done / count))
         also(recorder)
     return recorder.revision

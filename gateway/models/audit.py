@@ -62,7 +62,8 @@ class Change(AppendOnly):
 
     class Meta:
         ordering = ["id"]
-        indexes = [models.Index(fields=["kind", "name"], name="change_by_object")]
+        indexes = [models.Index(fields=["kind", "name"], name="change_by_object"),
+                   models.Index(fields=["kind", "object_id"], name="change_by_key")]  # fmt: skip
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name} {self.action}"

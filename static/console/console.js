@@ -59,3 +59,19 @@ for (const time of document.querySelectorAll("time[datetime]:not([data-due])")) 
     time.textContent = moment.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
   }
 }
+
+// Of many names those that fit what is typed; only the last answer counts.
+for (const input of document.querySelectorAll("input[data-choices]")) {
+  let last = 0, timer = 0;
+  input.addEventListener("input", () => {
+    const turn = ++last;
+    clearTimeout(timer);
+    timer = setTimeout(async () => {
+      const url = `/choices/${encodeURIComponent(input.dataset.choices)}/?q=${encodeURIComponent(input.value)}`;
+      const answer = await fetch(url, { headers: { Accept: "application/json" } }).catch(() => null);
+      if (!answer?.ok || answer.redirected || turn !== last) return;
+      const { names } = await answer.json();
+      input.list.replaceChildren(...names.map((name) => Object.assign(document.createElement("option"), { value: name })));
+    }, 150);
+  });
+}

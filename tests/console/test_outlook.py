@@ -112,7 +112,9 @@ def test_what_would_be_refused_is_told_in_place_of_it(owner: Client, reachable: 
 
 def test_a_deletion_tells_what_it_takes_away(owner: Client, reachable: dict[str, Any]) -> None:
     row = Certificate.objects.get(name="alice")
-    page = owner.get(reverse("certificates-delete", args=[row.pk]))
+    url = reverse("certificates-delete", args=[row.pk])
+    assert "?would_change=1#outlook" in owner.get(url).content.decode()
+    page = owner.get(f"{url}?would_change=1")
     assert {effect.callers.names for effect in page.context["would_change"].outlook.effects} == {("alice",)}
     assert Certificate.objects.filter(pk=row.pk).exists()
 
