@@ -13,7 +13,10 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from console.kept import Refusal, RefusalKind, ShownCertificate
 from identity.models.base import name_validator
+
+__all__ = ["Refusal", "RefusalKind", "ShownCertificate"]  # tables too, in a module of their own
 
 
 class Role(models.TextChoices):

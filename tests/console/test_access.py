@@ -13,6 +13,7 @@ from console.nouns import permission_of
 from gateway.models import Change, ChangeSet
 from gateway.topology.entries import SECTIONS
 from tests.console.conftest import PASSWORD
+from tests.console.refused import refused_request
 
 PUBLIC = {"login", "login-second", "login-passkey", "oidc-begin", "oidc-callback", "healthz", "jwks", "metrics"}
 # What it takes to look at a page; None: a login alone. Pages of nouns follow the rule in `needed`.
@@ -35,6 +36,8 @@ PAGES = {
     "imports-refused": "change_identity",
     "certificates-pem": "view",
     "certificates-refused": "view",
+    "refusals": "view",
+    "refusals-detail": "view",
     "ports-pair": "change_gateway",
     "nodes-enrol": "change_identity",
     "keystores-generate": "change_identity",
@@ -73,6 +76,8 @@ READ_ALONE = {
     "imports-detail",
     "imports-refused",
     "certificates-refused",
+    "refusals",
+    "refusals-detail",
     "keystores-pem",
     "keystores-request",
     "overview",
@@ -124,6 +129,8 @@ def address(name: str, world: dict[str, Model], operator: int = 1) -> str:
             return reverse(name, args=[ChangeSet.objects.latest("id").pk])
         case "operators-edit" | "operators-remove-factors" | "operators-end-sessions" | "account-passkey-remove":
             return reverse(name, args=[operator])
+        case "refusals-detail":
+            return reverse(name, args=[refused_request(trace_id="ab" * 16, port="ext", node="edge").trace_id])
         case "ports-add":
             return reverse(name, args=["external"])
     if kind == "imports":

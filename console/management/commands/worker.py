@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from console.jobs import work
 from console.notices import notify
+from console.refusals import Collector, prune
 from gateway import revocation
 from gateway.unconfirmed import take_back_due
 
@@ -31,7 +32,8 @@ class Task:
 
 class Command(BaseCommand):
     help = (
-        "Work on imports, fetch revocation lists, take back what was not confirmed, tell what ends; until SIGTERM. "
+        "Work on imports, fetch revocation lists and refusals, take back what was not confirmed, tell what ends; "
+        "until SIGTERM. "
         "Several may run: nothing is done twice."
     )
 
@@ -84,9 +86,23 @@ def unconfirmed() -> None:
         log.info("%s", line)
 
 
+_collector = Collector()
+
+
+def refusals() -> None:
+    _collector.turn()
+
+
+def old_refusals() -> None:
+    if gone := prune(timezone.now()):
+        log.info("%d refusals were kept for long enough", gone)
+
+
 TASKS = (
     Task("imports", imports, 1.0),
     Task("notices", notices, 3600.0),
     Task("revocation lists", revocation_lists, 15.0),
     Task("unconfirmed changes", unconfirmed, 1.0),
+    Task("refusals", refusals, 2.0),
+    Task("old refusals", old_refusals, 300.0),
 )
