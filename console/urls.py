@@ -19,6 +19,7 @@ from console.views import (
     operators,
     overview,
     refusals,
+    saved_tests,
     trust,
     undo,
     where,
@@ -28,6 +29,7 @@ from console.views import (
 urlpatterns: list[URLPattern] = [
     *overview.urls,
     *invoke.urls,
+    *saved_tests.urls,
     *who.urls,
     *block.urls,
     *refusals.urls,

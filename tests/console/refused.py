@@ -1,11 +1,11 @@
-"""Refusals as a node would have told of them."""
+"""Refusals as a node would have told of them; and a saved test."""
 
 from itertools import count
 from typing import Any
 
 from django.utils import timezone
 
-from console.models import Refusal
+from console.models import Refusal, SavedTest
 
 _numbers = count(1)
 
@@ -29,3 +29,10 @@ def lane(node: str = "edge", port: str = "ext", **fields: Any) -> dict[str, Any]
         "steps": [{"check": "ACL", "passed": False, "found": "user alice in Partners",
                    "against": "ACL Orders allows none; denies none"}],
     } | fields  # fmt: skip
+
+
+def saved_test(name: str = "orders", **fields: Any) -> SavedTest:
+    """Nobody asks for /orders at port ext, and is refused."""
+    told = {"port": "ext", "method": "GET", "path": "/orders", "credential": "none", "expected_status": 401}
+    test, _ = SavedTest.objects.get_or_create(name=name, defaults=told | fields)
+    return test

@@ -8,12 +8,12 @@ from django.db.models import Model
 from django.test import Client
 from django.urls import URLPattern, get_resolver, reverse
 
-from console.models import PERMISSIONS, Job, JobState, Role
+from console.models import PERMISSIONS, Job, JobState, Role, TestRun
 from console.nouns import permission_of
 from gateway.models import Change, ChangeSet
 from gateway.topology.entries import SECTIONS
 from tests.console.conftest import PASSWORD
-from tests.console.refused import refused_request
+from tests.console.refused import refused_request, saved_test
 
 PUBLIC = {"login", "login-second", "login-passkey", "oidc-begin", "oidc-callback", "healthz", "jwks", "metrics"}
 # What it takes to look at a page; None: a login alone. Pages of nouns follow the rule in `needed`.
@@ -38,6 +38,10 @@ PAGES = {
     "certificates-refused": "view",
     "refusals": "view",
     "refusals-detail": "view",
+    "tests": "view",
+    "tests-add": "test_invoke",
+    "tests-edit": "test_invoke",
+    "tests-run": "view",
     "ports-pair": "change_gateway",
     "nodes-enrol": "change_identity",
     "keystores-generate": "change_identity",
@@ -48,6 +52,8 @@ PAGES = {
 # Answer POST alone.
 ACTIONS = {
     "logout": None,
+    "tests-run-all": "test_invoke",
+    "tests-delete": "test_invoke",
     "nodes-disown": "change_identity",
     "changes-keep": "change_gateway",
     "changes-take-back": "change_gateway",
@@ -78,6 +84,8 @@ READ_ALONE = {
     "certificates-refused",
     "refusals",
     "refusals-detail",
+    "tests",
+    "tests-run",
     "keystores-pem",
     "keystores-request",
     "overview",
@@ -129,6 +137,10 @@ def address(name: str, world: dict[str, Model], operator: int = 1) -> str:
             return reverse(name, args=[ChangeSet.objects.latest("id").pk])
         case "operators-edit" | "operators-remove-factors" | "operators-end-sessions" | "account-passkey-remove":
             return reverse(name, args=[operator])
+        case "tests-edit" | "tests-delete":
+            return reverse(name, args=[saved_test().pk])
+        case "tests-run":
+            return reverse(name, args=[TestRun.objects.create(actor="tests", revision=1).pk])
         case "refusals-detail":
             return reverse(name, args=[refused_request(trace_id="ab" * 16, port="ext", node="edge").trace_id])
         case "ports-add":

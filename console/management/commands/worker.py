@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand
 from django.db import DatabaseError, close_old_connections, connections
 from django.utils import timezone
 
+from console import saved_tests
 from console.jobs import work
 from console.notices import notify
 from console.refusals import Collector, prune
@@ -32,8 +33,8 @@ class Task:
 
 class Command(BaseCommand):
     help = (
-        "Work on imports, fetch revocation lists and refusals, take back what was not confirmed, tell what ends; "
-        "until SIGTERM. "
+        "Work on imports and runs of tests, fetch revocation lists and refusals, take back what was not confirmed, "
+        "tell what ends; until SIGTERM. "
         "Several may run: nothing is done twice."
     )
 
@@ -70,6 +71,11 @@ def imports() -> None:
         pass
 
 
+def test_runs() -> None:
+    while saved_tests.work():
+        pass
+
+
 def notices() -> None:
     for channel, outcome in notify(timezone.now()).items():
         if isinstance(outcome, int) and outcome:
@@ -103,6 +109,7 @@ TASKS = (
     Task("notices", notices, 3600.0),
     Task("revocation lists", revocation_lists, 15.0),
     Task("unconfirmed changes", unconfirmed, 1.0),
+    Task("saved tests", test_runs, 1.0),
     Task("refusals", refusals, 2.0),
     Task("old refusals", old_refusals, 300.0),
 )
