@@ -35,9 +35,9 @@ def invoke(request: HttpRequest) -> HttpResponse:
     try:
         answer = simulated(invocation) if context["simulated"] else send(invocation)
     except InvocationError as error:
-        _record(request, invocation, error, context["simulated"])
+        record(request, invocation, error, context["simulated"])
         return render(request, "invoke/page.html", context | {"problem": str(error)}, status=503)
-    _record(request, invocation, answer, context["simulated"])
+    record(request, invocation, answer, context["simulated"])
     context |= {"answer": answer, "report": report(invocation, answer), "curl": curl(invocation)}
     if not context["simulated"]:
         context["kept"] = _kept(form, invocation, answer)
@@ -69,7 +69,7 @@ def _has_ports(form: InvokeForm) -> bool:
     return bool(form.fields["port"].choices)  # type: ignore[attr-defined]
 
 
-def _record(
+def record(
     request: HttpRequest, invocation: Invocation, outcome: dict[str, Any] | InvocationError, simulated: bool
 ) -> None:
     what = "simulated" if simulated else "test invoke"

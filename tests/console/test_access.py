@@ -38,6 +38,7 @@ PAGES = {
     "certificates-refused": "view",
     "refusals": "view",
     "refusals-detail": "view",
+    "start": "change_identity",
     "tests": "view",
     "tests-add": "test_invoke",
     "tests-edit": "test_invoke",
@@ -99,7 +100,7 @@ ASKING = {
     "account-authenticator", "account-passkey", "account-recovery-codes", "account-authenticator-remove",
     "account-passkey-remove", "operators-add", "operators-edit", "operators-remove-factors", "keystores-add",
     "keystores-edit", "keystores-delete", "keystores-generate", "keystores-renew",
-    "keystores-swap", "keystores-drop", "certificates-unblock", "users-unblock", "registrations-unblock",
+    "start", "keystores-swap", "keystores-drop", "certificates-unblock", "users-unblock", "registrations-unblock",
 }  # fmt: skip
 
 
