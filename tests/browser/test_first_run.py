@@ -58,7 +58,7 @@ def console(page: Page, installation: Nothing, troubles: list[str]) -> Page:
 
 
 def make(page: Page, step: str) -> None:
-    page.get_by_role("button", name=f"{step}: make it").click()
+    page.get_by_role("button", name="Make this").click()
     expect(page.get_by_role("status")).to_contain_text(step.lower())
 
 

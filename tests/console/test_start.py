@@ -39,7 +39,7 @@ def test_each_step_leads_to_the_next_and_is_one_change(owner: Client) -> None:
     text = page.content.decode()
     assert "manage.py relay --node edge" in text and "manage.py relay --node inside" in text
     assert Certificate.objects.get().user.name == "partner-one"
-    assert "make it" not in text
+    assert "Make this" not in text
 
 
 def test_all_at_once_is_one_change_that_every_node_could_put_in_force(owner: Client) -> None:
