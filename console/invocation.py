@@ -10,12 +10,13 @@ from gateway.core.snapshot import SnapshotError
 from gateway.models import Port
 from gateway.relay.control import ControlError
 from gateway.simulation import simulate
+from identity.core.certificates import Certificate as Parsed
 from identity.models import Certificate, Keystore
 
 TIMEOUT = 30.0  # seconds for a test invoke, as the node counts them
 CONNECT = 5.0  # seconds more, for asking the node and hearing from it
 
-Credential = Literal["none", "certificate", "keystore", "password"]
+Credential = Literal["none", "certificate", "keystore", "pem", "password"]
 
 
 class InvocationError(Exception):
@@ -31,6 +32,7 @@ class Invocation:
         headers: (name, value), in order.
         certificate: with the credential `certificate`; its key is not needed, nor had.
         keystore: with the credential `keystore`; its certificate and intermediates are shown, its key is not used.
+        pem: with the credential `pem`; a certificate that need not be on file, and what comes with it, leaf first.
     """
 
     port: Port
@@ -41,6 +43,7 @@ class Invocation:
     credential: Credential = "none"
     certificate: Certificate | None = None
     keystore: Keystore | None = None
+    pem: tuple[Parsed, ...] = ()
     username: str = ""
     password: str = field(default="", repr=False)
 
@@ -51,6 +54,8 @@ class Invocation:
             return [bytes(self.certificate.der)]
         if self.credential == "keystore" and self.keystore is not None:
             return [link.der for link in self.keystore.certificates]
+        if self.credential == "pem":
+            return [link.der for link in self.pem]
         return []
 
     @property
@@ -64,6 +69,8 @@ class Invocation:
             return self.certificate.subject
         if self.credential == "keystore" and self.keystore is not None:
             return self.keystore.subject
+        if self.credential == "pem" and self.pem:
+            return self.pem[0].subject.text or f"certificate …{self.pem[0].sha256[-8:]}"
         return f"user {self.username}" if self.credential == "password" else "no credential"
 
 
@@ -132,6 +139,8 @@ def details(invocation: Invocation, outcome: dict[str, Any] | InvocationError) -
             found |= {"certificate": str(invocation.certificate)}
         case "keystore":
             found |= {"keystore": str(invocation.keystore)}
+        case "pem":
+            found |= {"certificate": f"{invocation.caller}, SHA-256 {invocation.pem[0].sha256}"}
         case "password":
             found |= {"username": invocation.username}
     if invocation.headers:
@@ -160,3 +169,8 @@ def body_text(answer: dict[str, Any]) -> str | None:
         return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
     except ValueError:
         return text
+
+
+def ran_as(answer: dict[str, Any]) -> str:
+    """The user that the last node took the caller for; "" where that was nobody, or it did not tell."""
+    return next((lane["user"] for lane in reversed(answer["lanes"]) if lane["user"]), "")

@@ -13,7 +13,11 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from console.kept import Refusal, RefusalKind, RunState, SavedTest, ShownCertificate, TestResult, TestRun
 from identity.models.base import name_validator
+
+# Tables too, in a module of their own.
+__all__ = ["Refusal", "RefusalKind", "RunState", "SavedTest", "ShownCertificate", "TestResult", "TestRun"]
 
 
 class Role(models.TextChoices):

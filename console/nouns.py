@@ -22,7 +22,8 @@ TITLES = {
 }
 # Title of a part of the navigation → its links: (label, name of the URL).
 GROUPS: list[tuple[str, list[tuple[str, str]]]] = [
-    ("", [("Overview", "overview"), ("Test invoke", "invoke"), ("Expiry", "expiry")]),
+    ("", [("Overview", "overview"), ("Refusals", "refusals"), ("Test invoke", "invoke"), ("Saved tests", "tests"),
+          ("Expiry", "expiry")]),
     ("Who", [(TITLES[kind], f"{kind}-list") for kind in ("users", "groups", "acls", "certificates", "mapping_rules")]
      + [("Import", "imports")]),
     ("Where", [(TITLES[kind], f"{kind}-list")

@@ -1,5 +1,9 @@
-"""The answer to a test invoke as a page tells it: one line of identity, the refusal with its remedy, the trace."""
+"""What came of a request, as a page tells it: one line of identity, the refusal with its remedy, the trace.
 
+Of a test invoke, whose answer is at hand, and of a request that a node told of.
+"""
+
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +12,7 @@ from django.urls import reverse
 
 from console.invocation import Invocation
 from console.nouns import url_of
+from console.suggestions import link, to_admit
 from gateway.core.reasons import BY_CODE, REASONS, ReasonInfo
 from gateway.models import API, Endpoint, EndpointIdentity, Port, Registration, Service
 from identity.core.reasons import IdentityReason
@@ -68,15 +73,48 @@ class Report:
     beyond: str  # where it went after the last lane, when that is no node of ours
 
 
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who a request came from.
+
+    Attributes:
+        words: the credential as the first word of what happened.
+        sha256: of the certificate, where there was one.
+        username: that was given with a password.
+        path: of the request, without its query.
+        method: of the request.
+        address: the caller's.
+    """
+
+    words: str
+    sha256: str = ""
+    username: str = ""
+    path: str = ""
+    method: str = ""
+    address: str = ""
+
+    @classmethod
+    def of(cls, invocation: Invocation) -> "Caller":
+        chain = invocation.chain
+        sha256 = hashlib.sha256(chain[0]).hexdigest() if chain else ""
+        path = invocation.target.partition("?")[0]
+        return cls(invocation.caller, sha256, invocation.username, path, invocation.method)
+
+
 def report(invocation: Invocation, answer: dict[str, Any]) -> Report:
     """Of an answer of `invocation.send` or `invocation.simulated`."""
+    return report_of(Caller.of(invocation), answer)
+
+
+def report_of(caller: Caller, answer: dict[str, Any]) -> Report:
+    """`answer`: `status`, `reason` and `lanes` as a node tells them."""
     lanes: list[dict[str, Any]] = answer["lanes"]
     routes = [_route(lane) for lane in lanes]
     return Report(
         status=answer["status"],
         reason=answer.get("reason"),
-        identity=_identity(invocation, lanes, routes),
-        refusal=_refusal(invocation, answer, lanes, routes),
+        identity=_identity(caller, lanes, routes),
+        refusal=_refusal(caller, answer, lanes, routes),
         lanes=[_lane(number, lanes, routes) for number in range(len(lanes))],
         beyond=_beyond(lanes, routes),
     )
@@ -93,8 +131,8 @@ def _route(lane: dict[str, Any]) -> Service | API | None:
     return row
 
 
-def _identity(invocation: Invocation, lanes: list[dict[str, Any]], routes: list[Service | API | None]) -> list[Word]:
-    words = [Word("credential", invocation.caller)]
+def _identity(caller: Caller, lanes: list[dict[str, Any]], routes: list[Service | API | None]) -> list[Word]:
+    words = [Word("credential", caller.words)]
     for number, (lane, route) in enumerate(zip(lanes, routes, strict=True)):
         words.append(Word("arrow", f"{lane['node']} →"))
         if lane["user"]:
@@ -172,7 +210,7 @@ def _beyond(lanes: list[dict[str, Any]], routes: list[Service | API | None]) -> 
 
 
 def _refusal(
-    invocation: Invocation, answer: dict[str, Any], lanes: list[dict[str, Any]], routes: list[Service | API | None]
+    caller: Caller, answer: dict[str, Any], lanes: list[dict[str, Any]], routes: list[Service | API | None]
 ) -> Refusal | None:
     """The innermost one: it is the cause of those before it."""
     told = _info(answer.get("reason"))
@@ -188,12 +226,12 @@ def _refusal(
             against=step["against"] if step else "",
             info=_info(lane["reason"]),
             told=told if answer.get("reason") != lane["reason"] else None,
-            changes=_changes(lane["reason"], lane, routes[number], before, invocation),
+            changes=_changes(lane["reason"], lane, routes[number], before, caller),
         )
     if told is None:
         return None
     lane_of_all, route = (lanes[-1], routes[-1]) if lanes else (None, None)
-    changes = _changes(answer["reason"], lane_of_all, route, None, invocation)
+    changes = _changes(answer["reason"], lane_of_all, route, None, caller)
     return Refusal(told.title, told.words.rstrip("."), "", told, None, changes)
 
 
@@ -221,7 +259,7 @@ def _changes(
     lane: dict[str, Any] | None,
     route: Service | API | None,
     before: Service | API | None,
-    invocation: Invocation,
+    caller: Caller,
 ) -> list[tuple[str, str]]:
     """Where to go to change what refused: the objects that the check looked at.
 
@@ -232,34 +270,56 @@ def _changes(
     user = User.objects.filter(name=lane["user"]).first() if lane and lane["user"] else None
     rows: list[Model | None] = []
     links: list[tuple[str, str]] = []
+    first: list[tuple[str, str]] = []  # what would let it through, filled in
     match code:
         case "certificate_unmapped" | "certificate_revoked" | "certificate_expired":
-            certificate = _certificate(before, invocation)
+            certificate = _certificate(before, caller)
             rows = [certificate]
             links = [] if certificate else [("Upload the certificate", reverse("certificates-add"))]
         case "mapping_ambiguous":
             links = [("Open the mapping rules", reverse("mapping_rules-list"))]
         case "user_disabled" | "invalid_credentials":
-            rows = [user or User.objects.filter(name=invocation.username).first()]
+            rows = [user or User.objects.filter(name=caller.username).first()]
+            first = [link(f"Enable user {row}", row, enable="1") for row in rows if row and not row.enabled]
         case "acl_denied" | "authentication_required":
             rows = [_acl(route), route, user if user and user.name != DEFAULT else None]
+            first = to_admit(_acl(route), user)
         case "service_not_on_port" | "ip_denied" | "certificate_required" | "overloaded":
             rows = [port]
+            first = _to_show(code, port, caller)
         case "certificate_untrusted" | "revocation_unknown":
-            rows = [_truststore(port), port]
+            store = _truststore(port)
+            rows = [store, port]
+            if code == "certificate_untrusted" and store and caller.sha256:
+                first = [link(f"Trust its authority in {store}", store, trust=caller.sha256)]
         case "not_on_channel" | "assertion_not_permitted" | "assertion_invalid" | "no_internal_connection":
-            rows = list(_registrations(port, route))
+            channels = _registrations(port, route)
+            rows = list(channels)
+            if code == "not_on_channel" and caller.path:
+                first = [link(f"Let {each} carry {caller.path}", each, carry=caller.path) for each in channels]
         case "not_found" | "method_not_allowed":
             rows = [route]
             links = [] if route else [("Services", reverse("services-list")), ("APIs", reverse("apis-list"))]
+            if code == "method_not_allowed" and route and caller.method:
+                first = [link(f"Allow {caller.method} at {route}", route, method=caller.method)]
         case "endpoint_refused" | "tunnel_lost":
             rows = [route.endpoint if isinstance(route, API) else None]
         case "backend_unreachable" | "backend_protocol_error" | "backend_timeout":
             rows = [route.endpoint if isinstance(route, API) else route]
-    if isinstance(before, API) and isinstance(BY_CODE[code], IdentityReason):
+    if isinstance(before, API) and isinstance(BY_CODE.get(code), IdentityReason):
         rows.append(before.endpoint)
     found = [(f"Open {row._meta.verbose_name} {row}", url) for row in rows if row and (url := url_of(row))]
-    return [*dict.fromkeys(found), *links]
+    return [*first, *dict.fromkeys(found), *links]
+
+
+def _to_show(code: str, port: Port | None, caller: Caller) -> list[tuple[str, str]]:
+    if port is None:
+        return []
+    if code == "service_not_on_port" and caller.path:
+        return [link(f"Show {caller.path} at port {port}", port, show=caller.path)]
+    if code == "ip_denied" and caller.address:
+        return [link(f"Let {caller.address} call port {port}", port, admit=caller.address)]
+    return []
 
 
 def _port(name: str) -> Port | None:
@@ -278,14 +338,11 @@ def _acl(route: Service | API | None) -> ACL | None:
     return route.execute_acl or ACL.objects.filter(name="Default").first()
 
 
-def _certificate(before: Service | API | None, invocation: Invocation) -> Certificate | None:
+def _certificate(before: Service | API | None, caller: Caller) -> Certificate | None:
     """The one on file that was looked at: the endpoint's where one gave the identity, else the caller's."""
     if isinstance(before, API) and before.endpoint.effective_identity == EndpointIdentity.CERTIFICATE:
-        sha256 = before.endpoint.keystore.sha256 if before.endpoint.keystore else ""
-        return Certificate.objects.speaking_for(sha256)
-    if invocation.credential == "keystore" and invocation.keystore:
-        return Certificate.objects.speaking_for(invocation.keystore.sha256)
-    return invocation.certificate if invocation.credential == "certificate" else None
+        return Certificate.objects.speaking_for(before.endpoint.keystore.sha256 if before.endpoint.keystore else "")
+    return Certificate.objects.speaking_for(caller.sha256) if caller.sha256 else None
 
 
 def _registrations(port: Port | None, route: Service | API | None) -> list[Registration]:

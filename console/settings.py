@@ -155,6 +155,11 @@ if EXPIRY_WEBHOOK and not EXPIRY_WEBHOOK_SECRET:
     raise ImproperlyConfigured("Set EXPIRY_WEBHOOK_SECRET: calls to EXPIRY_WEBHOOK are signed with it")
 vars().update(env.email_url("EMAIL_URL", default="dummymail://"))
 EMAIL_TIMEOUT = 15  # seconds
+# What nodes refused is kept for so many days, and the last so many of requests and of handshakes each.
+REFUSALS_DAYS = env.int("REFUSALS_DAYS", default=30)
+REFUSALS_KEPT = env.int("REFUSALS_KEPT", default=50_000)
+if REFUSALS_DAYS < 1 or REFUSALS_KEPT < 1:
+    raise ImproperlyConfigured("REFUSALS_DAYS and REFUSALS_KEPT are whole numbers, 1 or more: 30 and 50000")
 # Whoever sends this as a bearer token reads /metrics; without it there are none.
 CONSOLE_METRICS_TOKEN = env.str("CONSOLE_METRICS_TOKEN", default="")
 # Where operators reach the console, for links in messages.

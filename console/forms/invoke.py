@@ -8,9 +8,16 @@ from django import forms
 from django.core.exceptions import ValidationError
 
 from console.forms.choosing import NamedChoiceField
+from console.forms.fields import PemField, read_certificates
 from console.invocation import Invocation
+from console.kept import SavedTest
+from gateway.core.reasons import BY_CODE
 from gateway.models import ClientAuth, Port, PortType
+from identity.core import files
+from identity.core.certificates import Certificate as Parsed
+from identity.core.certificates import pem_of
 from identity.models import Certificate, Keystore
+from identity.models.base import name_validator
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 MAX_BODY = 1024 * 1024  # characters
@@ -22,6 +29,7 @@ _FRAMING = ("content-length", "transfer-encoding", "connection")  # follow from 
 NEEDED = {
     "certificate": ("certificate", "Choose the certificate that the request is to come with."),
     "keystore": ("keystore", "Choose the keystore whose certificate the request is to come with."),
+    "pem": ("pem", "Paste the certificate that the request is to come with, or choose its file."),
     "password": ("username", "Give the user's name."),
 }
 
@@ -50,6 +58,7 @@ class InvokeForm(forms.Form):
         choices=[
             ("certificate", "a certificate on file"),
             ("keystore", "a keystore's certificate"),
+            ("pem", "a certificate that I paste"),
             ("password", "a user with password"),
             ("none", "nobody: no credential"),
         ],
@@ -65,6 +74,11 @@ class InvokeForm(forms.Form):
         required=False,
         empty_label="choose one",
         help_text="Its certificate goes with its intermediates, like one on file: its key is not used.",
+    )
+    pem = PemField(
+        required=False,
+        label="Certificate and what comes with it",
+        help_text="It need not be on file. A private key is not needed, and not kept.",
     )
     username = forms.CharField(
         label="User", required=False, max_length=255, widget=forms.TextInput(attrs={"autocomplete": "off"})
@@ -104,6 +118,10 @@ class InvokeForm(forms.Form):
             raise ValidationError("A path has no blanks and no letters beyond ASCII; write %20 for a blank.")
         return path
 
+    def clean_pem(self) -> tuple[Parsed, ...]:
+        data = self.cleaned_data["pem"]
+        return files.in_order(read_certificates(data).certificates) if data else ()
+
     def clean_headers(self) -> tuple[tuple[str, str], ...]:
         found: list[tuple[str, str]] = []
         # Not splitlines: it ends lines at characters that a header must not be split by.
@@ -120,7 +138,7 @@ class InvokeForm(forms.Form):
             if not data.get(field) and field not in self.errors:
                 self.add_error(field, words)
         port = data.get("port")
-        if port and credential in ("certificate", "keystore") and port.client_auth == ClientAuth.PASSWORD:
+        if port and credential in ("certificate", "keystore", "pem") and port.client_auth == ClientAuth.PASSWORD:
             self.add_error(
                 "credential",
                 f"Port {port} never asks for a certificate (client_auth: password), so no caller can show one. "
@@ -139,9 +157,85 @@ class InvokeForm(forms.Form):
             credential=data["credential"],
             certificate=data["certificate"],
             keystore=data["keystore"],
+            pem=data["pem"],
             username=data["username"],
             password=data["password"],
         )
+
+
+SECRET_HEADERS = ("authorization", "proxy-authorization", "cookie")
+
+
+class SavedTestForm(InvokeForm):
+    """A test invoke that is kept: with its name, and what is expected to come of it."""
+
+    name = forms.CharField(max_length=255, validators=[name_validator], help_text="What it is for: partner-one-orders")
+    expected_status = forms.IntegerField(min_value=100, max_value=599, initial=200, label="Status")
+    expected_user = forms.CharField(
+        required=False, max_length=255, label="Runs as", help_text="On the last node. Empty: whoever it is."
+    )
+    expected_reason = forms.ChoiceField(
+        required=False,
+        label="Reason",
+        choices=[("", "whichever, or none"), *((code, code) for code in sorted(BY_CODE) if code != "client_gone")],
+    )
+
+    def __init__(self, *args: Any, instance: SavedTest | None = None, **kwargs: Any) -> None:
+        self.instance = instance or SavedTest()
+        self.is_new = instance is None
+        kwargs["initial"] = (_stored(instance) if instance else {}) | (kwargs.get("initial") or {})
+        super().__init__(*args, **kwargs)
+        self.fields["password"].help_text = "Sealed as it is stored, and shown to nobody." + (
+            " Empty keeps what is stored." if instance and instance.password else ""
+        )
+
+    def clean_name(self) -> str:
+        name: str = self.cleaned_data["name"]
+        if SavedTest.objects.filter(name=name).exclude(pk=self.instance.pk).exists():
+            raise ValidationError("There is a test of this name already.")
+        return name
+
+    def clean_headers(self) -> tuple[tuple[str, str], ...]:
+        found = super().clean_headers()
+        for name, _ in found:
+            if name.lower() in SECRET_HEADERS:
+                raise ValidationError(f"{name} is a credential, and would be kept for everybody to read; leave it out.")
+        return found
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean()
+        if data.get("credential") == "password" and not data.get("password") and not self.instance.password:
+            self.add_error("password", "Give the password that goes with it.")
+        return data
+
+    def fill(self) -> SavedTest:
+        """The test as it is to be stored; what belongs to another kind of credential is let go."""
+        data, row = self.cleaned_data, self.instance
+        row.name, row.port, row.method, row.path = data["name"], data["port"].name, data["method"], data["path"]
+        row.headers, row.body = [list(each) for each in data["headers"]], data["body"]
+        row.credential = data["credential"]
+        chosen = data["certificate"] if row.credential == "certificate" else data["keystore"]
+        row.certificate = chosen.name if chosen and row.credential in ("certificate", "keystore") else ""
+        row.pem = pem_of(data["pem"]) if row.credential == "pem" else ""
+        by_password = row.credential == "password"
+        row.username = data["username"] if by_password else ""
+        if not by_password or data["password"]:
+            row.set_password(data["password"] if by_password else "")
+        row.expected_status, row.expected_user = data["expected_status"], data["expected_user"]
+        row.expected_reason = data["expected_reason"]
+        return row
+
+
+def _stored(row: SavedTest) -> dict[str, Any]:
+    return {
+        "name": row.name, "port": row.port, "method": row.method, "path": row.path, "body": row.body,
+        "headers": "\n".join(f"{name}: {value}" for name, value in row.headers), "credential": row.credential,
+        "certificate": Certificate.objects.filter(name=row.certificate).first()
+        if row.credential == "certificate" else None,
+        "keystore": Keystore.objects.filter(name=row.certificate).first() if row.credential == "keystore" else None,
+        "pem": row.pem, "username": row.username, "expected_status": row.expected_status,
+        "expected_user": row.expected_user, "expected_reason": row.expected_reason,
+    }  # fmt: skip
 
 
 def _by_node(ports: list[Port]) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -83,3 +83,8 @@ def reason_words(reason: Any) -> str:
 def meant(who: Any) -> str:
     """Whom a certificate means: a user's name, or nobody and why."""
     return f"nobody, {reason_words(who)}" if who in REASONS else f"user {who}"
+
+
+@register.filter
+def split(text: str) -> list[str]:
+    return text.split()

@@ -1,35 +1,25 @@
-"""Block and unblock with one click; and whom nodes refused lately, to map or to block."""
+"""Block and unblock with one click."""
 
-import base64
-import binascii
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import get_object_or_404, redirect
 from django.urls import path
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST
 
-from console.blocking import SWITCHES, is_blocked, throw
+from console.blocking import SWITCHES, throw
 from console.certificate_preview import proposed_name
-from console.nodes import ask, enrolled
 from console.nouns import label_of, permission_of, url_of
 from console.permissions import permission_required, require
 from console.sign_in import ask_again, is_fresh
 from console.views.pages import address_of, operator_of
 from gateway.audit import change_set
-from gateway.core.reasons import BY_CODE, REASONS, ReasonInfo
-from gateway.models import Node
-from gateway.relay.control import ControlError
 from gateway.topology.entries import KIND_OF, SECTIONS
 from identity.core import files
-from identity.core.certificates import Certificate as Parsed
-from identity.core.certificates import CertificateError, from_der
-from identity.models import Certificate, Usage
+from identity.core.certificates import CertificateError
+from identity.models import Certificate
 
 ASK_SECONDS = 1.5  # for a node to tell whom it refused
 ASKED_AT_ONCE = 16
@@ -79,80 +69,7 @@ def block_pem(request: HttpRequest) -> HttpResponse:
     return redirect("certificates-edit", row.pk)
 
 
-# --- whom nodes refused ---
-
-
-@dataclass(slots=True)
-class Refused:
-    """A certificate that was refused, the last time and how often. `on_file`: as what it is stored."""
-
-    certificate: Parsed
-    node: str
-    port: str
-    peer: str
-    reason: ReasonInfo | None
-    words: str
-    at: datetime
-    count: int
-    on_file: Certificate | None = None
-    chain: list[Parsed] = field(default_factory=list)
-
-    @property
-    def pem(self) -> str:
-        return "".join(each.pem() for each in (self.certificate, *self.chain))
-
-    @property
-    def blocked(self) -> bool:
-        return self.on_file is not None and is_blocked(self.on_file)
-
-
-@require_GET
-@permission_required("view")
-def refused(request: HttpRequest) -> HttpResponse:
-    """Certificates that nodes refused since they started, the last ones first."""
-    nodes, elsewhere = list(Node.objects.all()), enrolled()
-    rows: list[Refused] = []
-    silent: list[str] = []
-    with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
-        for node, answer in zip(nodes, pool.map(lambda node: _ask(node, elsewhere), nodes), strict=True):
-            if answer is None:
-                silent.append(node.name)
-            else:
-                rows += [row for each in answer if (row := _read(node.name, each)) is not None]
-    rows = sorted(rows, key=lambda row: row.at, reverse=True)[:SHOWN]
-    stored = Certificate.objects.filter(sha256__in=[row.certificate.sha256 for row in rows]).select_related("user")
-    # Of one that is there for several usages, the entry that logs in.
-    by_sha256 = {row.sha256: row for row in sorted(stored, key=lambda row: row.usage == Usage.SSL_AUTHENTICATION)}
-    for row in rows:
-        row.on_file = by_sha256.get(row.certificate.sha256)
-    return render(request, "certificates/refused.html", {"rows": rows, "silent": silent, "nodes": nodes})
-
-
-def _ask(node: Node, elsewhere: set[str]) -> list[dict[str, Any]] | None:
-    """None where it does not tell."""
-    try:
-        answer = ask(node.name, {"op": "refusals"}, timeout=ASK_SECONDS, elsewhere=elsewhere)
-    except ControlError:
-        return None
-    found: list[dict[str, Any]] = answer["refused"]
-    return found
-
-
-def _read(node: str, told: dict[str, Any]) -> Refused | None:
-    """None for what cannot be read: it came from outside."""
-    try:
-        leaf, *above = [from_der(base64.b64decode(der)) for der in told["chain"]]
-    except (CertificateError, binascii.Error, ValueError):
-        return None
-    reason = BY_CODE.get(told["reason"])
-    return Refused(
-        leaf, node, told["port"], told["peer"], REASONS[reason] if reason else None, told["words"],
-        datetime.fromtimestamp(told["at"], UTC), told["count"], chain=above,
-    )  # fmt: skip
-
-
 urls = [
-    path("certificates/refused/", refused, name="certificates-refused"),
     path("certificates/block/", block_pem, name="certificates-block-pem"),
     *(
         path(f"{kind}/<uuid:pk>/{word}/", switch, {"kind": kind, "block": block}, name=f"{kind}-{word}")

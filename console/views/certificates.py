@@ -56,7 +56,7 @@ def _runs_as(row: Certificate) -> Cell:
 CERTIFICATES = Noun(
     kind="certificates",
     form=CertificateForm,
-    more=lambda: [("Refused lately", reverse("certificates-refused"))],
+    more=lambda: [("Refused certificates", reverse("certificates-refused"))],
     lede="Partners' certificates on file, and whom each runs as. Their private keys stay with the partners.",
     columns=[
         Column("Name", name_cell, "name"),

@@ -21,6 +21,7 @@ KINDS = {
     "operators": "Operators",
     "enrolments": "Machines of nodes",
     "test_invoke": "Test invokes",
+    "saved_tests": "Saved tests",
     "unconfirmed": "Confirmations",
     "backup": "Backups",
 }

@@ -7,14 +7,17 @@ from django.shortcuts import render
 from django.urls import path
 from django.views.decorators.http import require_http_methods
 
+from console.curl import curl
 from console.forms.invoke import InvokeForm
-from console.invocation import Invocation, InvocationError, body_text, details, send, simulated
+from console.invocation import Invocation, InvocationError, body_text, details, ran_as, send, simulated
 from console.permissions import permission_required
 from console.report import report
 from console.views.pages import address_of, operator_of
 from gateway.audit import record_test
+from identity.core.certificates import pem_of
 from identity.models import Certificate
 
+KEPT = ("port", "method", "path", "credential", "certificate", "keystore", "username", "headers", "body")
 PREFILLED = ("port", "method", "path", "credential", "certificate", "keystore", "username")
 
 
@@ -24,7 +27,7 @@ def invoke(request: HttpRequest) -> HttpResponse:
     if request.method != "POST":
         form = InvokeForm(initial=_initial(request))
         return render(request, "invoke/page.html", {"form": form, "ports": _has_ports(form)})
-    form = InvokeForm(request.POST)
+    form = InvokeForm(request.POST, request.FILES)
     context: dict[str, Any] = {"form": form, "ports": _has_ports(form), "simulated": "simulate" in request.POST}
     if not form.is_valid():
         return render(request, "invoke/page.html", context, status=422)
@@ -32,11 +35,12 @@ def invoke(request: HttpRequest) -> HttpResponse:
     try:
         answer = simulated(invocation) if context["simulated"] else send(invocation)
     except InvocationError as error:
-        _record(request, invocation, error, context["simulated"])
+        record(request, invocation, error, context["simulated"])
         return render(request, "invoke/page.html", context | {"problem": str(error)}, status=503)
-    _record(request, invocation, answer, context["simulated"])
-    context |= {"answer": answer, "report": report(invocation, answer)}
+    record(request, invocation, answer, context["simulated"])
+    context |= {"answer": answer, "report": report(invocation, answer), "curl": curl(invocation)}
     if not context["simulated"]:
+        context["kept"] = _kept(form, invocation, answer)
         context["body"] = body_text(answer)
     return render(request, "invoke/page.html", context)
 
@@ -50,11 +54,22 @@ def _initial(request: HttpRequest) -> dict[str, Any]:
     return found
 
 
+def _kept(form: InvokeForm, invocation: Invocation, answer: dict[str, Any]) -> list[tuple[str, Any]]:
+    """What a test that is saved from this is filled in with; the password is not among it."""
+    sent = [(name, form.data.get(name, "")) for name in KEPT]
+    expected = {
+        "expected_status": answer["status"],
+        "expected_reason": answer.get("reason") or "",
+        "expected_user": ran_as(answer),
+    }
+    return [*sent, ("pem", pem_of(invocation.pem)), *expected.items()]
+
+
 def _has_ports(form: InvokeForm) -> bool:
     return bool(form.fields["port"].choices)  # type: ignore[attr-defined]
 
 
-def _record(
+def record(
     request: HttpRequest, invocation: Invocation, outcome: dict[str, Any] | InvocationError, simulated: bool
 ) -> None:
     what = "simulated" if simulated else "test invoke"

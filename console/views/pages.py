@@ -23,6 +23,7 @@ from console.permissions import require
 from console.references import Reference, references
 from console.renames import follow, stored_name
 from console.sign_in import ask_again, is_fresh
+from console.suggestions import suggested
 from console.templatetags.console import with_article
 from gateway import unconfirmed
 from gateway.access.changes import outlook
@@ -210,6 +211,9 @@ def edit_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
     if not may_change:
         for each in form.fields.values():
             each.disabled = True
+    suggestion = suggested(row, request.GET.dict()) if row is not None and may_change and not bound else None
+    if suggestion is not None:
+        form.initial |= suggestion.initial
     would_change, foreseen = None, None
     if bound and "would_change" in request.POST:
         would_change = look_ahead(request, noun, form) if form.is_valid() else None
@@ -240,6 +244,7 @@ def edit_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
             "notes": noun.notes(row) if row else [],
             "foresees": noun.foresee is not None,
             "touches_access": noun.kind in TOUCHING,
+            "suggestion": suggestion,
             "would_change": would_change,
             "foreseen": foreseen,
             "access": access_of(row) if answers and (request.GET.get("access") or is_quick()) else None,

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gateway.relay import frames
+from gateway.relay import frames, refusals
 from gateway.relay.frames import FrameError, Message
 from gateway.relay.invoke import Invoke, invoke
 from gateway.relay.metrics import Metrics, exposition
@@ -148,13 +148,9 @@ class ControlServer(Door):
                 own = {"lanes": self.node.traces.get(str(message.get("trace_id")))}
                 found = [own, *await self._ask_others(message)]
                 return next((answer for answer in found if answer["lanes"]), own)
-            case "handshakes":
-                answers = [{"failed": list(self.node.failed_handshakes)}, *await self._ask_others(message)]
-                failed = [each for answer in answers for each in answer["failed"]]
-                return {"failed": sorted(failed, key=lambda each: float(each["at"]))}
-            case "refusals":
-                answers = [{"refused": list(self.node.refused.values())}, *await self._ask_others(message)]
-                return {"refused": [each for answer in answers for each in answer["refused"]]}
+            case "refused_since":
+                answers = [refusals.answer(self.node.refused, message), *await self._ask_others(message)]
+                return {"sources": [each for answer in answers for each in answer["sources"]]}
             case "metrics":
                 return {"metrics": self.node.metrics.as_document(), "state": self.node.state()}
             case "invoke":

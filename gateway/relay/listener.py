@@ -154,18 +154,19 @@ class Listener:
             if layer.refused_certificate:
                 self._proven.put(layer.peer_address, asyncio.get_running_loop().time() + WATCHED)
             chain = layer.refused_chain()
-            self.node.handshake_failed(self.port.name, layer.peer_address, self._told(words, chain), chain)
+            told, reason = self._told(words, chain)
+            self.node.handshake_failed(self.port.name, layer.peer_address, told, chain, reason)
 
-    def _told(self, words: str, chain: list[bytes]) -> str:
-        """OpenSSL's words, with our own for what it refused, which tell more."""
+    def _told(self, words: str, chain: list[bytes]) -> tuple[str, Reason | None]:
+        """OpenSSL's words, with our own for what it refused, which tell more, and the reason that we would give."""
         if not chain or self.port.truststore is None:
-            return words
+            return words, None
         try:
             leaf, *above = map(from_der, chain[: chains.MAX_INTERMEDIATES + 1])
         except CertificateError as error:
-            return f"{words}: {error}"
+            return f"{words}: {error}", None
         verdict = chains.judge(leaf, tuple(above), self.port.truststore, time.time())
-        return words if verdict.reason is None else f"{words}: {verdict.words}"
+        return (words if verdict.reason is None else f"{words}: {verdict.words}"), verdict.reason
 
     def _ready(self, layer: TLSLayer) -> Application:
         since = self._handshakes.pop(layer, 0.0)

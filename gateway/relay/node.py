@@ -1,12 +1,10 @@
 """One relay process: builds ports, tunnels and pools from a snapshot, swaps snapshots, drains."""
 
 import asyncio
-import base64
-import contextlib
 import gc
 import logging
 import ssl
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Sequence
 from email.utils import formatdate
 from time import perf_counter, time
@@ -16,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from gateway.core.decision import Identity
 from gateway.core.difference import Difference, Document
-from gateway.core.explain import lane
+from gateway.core.reasons import GatewayReason, Reason
 from gateway.core.snapshot import (
     Dial,
     Endpoint,
@@ -29,6 +27,7 @@ from gateway.core.snapshot import (
     amended,
     from_document,
 )
+from gateway.relay import refusals
 from gateway.relay.access_log import AccessLog
 from gateway.relay.blocking import blocked_between, cut
 from gateway.relay.connection import ServerConnection
@@ -43,10 +42,6 @@ from gateway.relay.tls import client_context
 from gateway.relay.tunnel import TunnelPool
 from gateway.relay.upstream import BackendPool
 from identity.core import jwt
-from identity.core.assertions import Proof
-from identity.core.certificates import Certificate, CertificateError, from_der
-from identity.core.reasons import IdentityReason
-from identity.core.trace import words
 
 if TYPE_CHECKING:
     from gateway.relay.agent import Agent
@@ -57,8 +52,6 @@ SWEEP_SECONDS = 0.25  # how exact every timeout is
 SLOW_SWEEP = 4  # sweeps of connections that are idle: every so many
 GOODBYE = 0.1  # of the time to drain, which a node that stops leaves its callers to ask once more
 TRACES = 1000  # refusals kept for looking up
-FAILED_HANDSHAKES = 200  # kept likewise
-REFUSED = 200  # certificates that were refused, kept to be mapped or blocked
 MEMORY = 8192  # requests whose decision is remembered, per generation
 
 
@@ -84,8 +77,7 @@ class RelayNode:
         self.draining = False
         self.requests = 0
         self.traces: OrderedDict[str, list[dict[str, Any]]] = OrderedDict()
-        self.refused: OrderedDict[str, dict[str, Any]] = OrderedDict()  # by SHA-256 of the certificate
-        self.failed_handshakes: deque[dict[str, Any]] = deque(maxlen=FAILED_HANDSHAKES)
+        self.refused = {"request": refusals.Ring(), "handshake": refusals.Ring()}
         self._backends: dict[tuple[str, str, int], BackendPool] = {}
         self._endpoints: dict[str, tuple[Endpoint, BackendPool]] = {}
         self._keys: dict[bytes, Any] = {}
@@ -300,47 +292,23 @@ class RelayNode:
             metrics.sent[port] += exchange.sent
         if self.access_log is not None:
             self.access_log.note(self.snapshot.node, exchange)
-        if exchange.reason is not None and exchange.decision is not None:
-            self._keep_trace(exchange)
-            certificate, proof = exchange.connection.certificate, exchange.connection.proof
-            if certificate is not None and proof is Proof.TLS and isinstance(exchange.reason, IdentityReason):
-                self._note_refused(exchange, certificate)
+        # Who is gone was not refused.
+        if exchange.reason is not None and exchange.reason is not GatewayReason.CLIENT_GONE:
+            told, chain = refusals.of_request(self.snapshot.node, exchange, time())
+            self.refused["request"].note(told, chain)
+            self.traces[exchange.trace_id] = told["lanes"]
+            while len(self.traces) > TRACES:
+                self.traces.popitem(last=False)
 
-    def _keep_trace(self, exchange: Exchange) -> None:
-        decision = exchange.decision
-        assert decision is not None
-        own = lane(self.snapshot.node, exchange.connection.port.name, decision)
-        self.traces[exchange.trace_id] = [own, *exchange.lanes]
-        while len(self.traces) > TRACES:
-            self.traces.popitem(last=False)
-
-    def _note_refused(self, exchange: Exchange, certificate: Certificate) -> None:
-        """Of whom there is something to decide: a caller who proved that he holds the certificate's key."""
-        known = self.refused.pop(certificate.sha256, None)
-        chain = (certificate, *exchange.connection.intermediates)
-        self.refused[certificate.sha256] = {
-            "at": time(), "port": exchange.connection.port.name, "peer": exchange.connection.peer,
-            "reason": str(exchange.reason), "words": words(exchange.decision.detail) if exchange.decision else "",
-            "count": 1 + (known["count"] if known else 0),
-            "chain": known["chain"] if known else [base64.b64encode(each.der).decode() for each in chain],
-        }  # fmt: skip
-        if len(self.refused) > REFUSED:
-            self.refused.popitem(last=False)
-
-    def handshake_failed(self, port: str, peer: str, words: str, chain: Sequence[bytes] = ()) -> None:
-        """`chain`: DER of what the peer showed, leaf first, as far as that was seen."""
-        shown: dict[str, str] = {}
-        if chain:
-            with contextlib.suppress(CertificateError):
-                certificate = from_der(chain[0])
-                shown = {"subject": certificate.subject.text, "issuer": certificate.issuer.text,
-                         "sha256": certificate.sha256}  # fmt: skip
-        log.info("port %s: handshake with %s failed: %s %s", port, peer, words, shown.get("subject", ""))
+    def handshake_failed(
+        self, port: str, peer: str, words: str, chain: Sequence[bytes] = (), reason: Reason | None = None
+    ) -> None:
+        """`chain`: DER of what the peer showed, leaf first, as far as that was seen. `reason`: why that is refused."""
+        code = reason.value if reason is not None else ""
+        told = refusals.of_handshake(self.snapshot.node, port, peer, words, code, chain, time())
+        log.info("port %s: handshake with %s failed: %s %s", port, peer, words, told["subject"])
         self.metrics.handshakes[port, "failed"] += 1
-        self.failed_handshakes.append(
-            {"at": time(), "port": port, "peer": peer, "words": words, "certificate": shown or None,
-             "chain": [base64.b64encode(der).decode() for der in chain]}
-        )  # fmt: skip
+        self.refused["handshake"].note(told, chain)
 
     def missing(self) -> list[str]:
         """Why the node is not ready to serve, in words; [] when it is."""

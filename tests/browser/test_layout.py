@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import log_in
+from tests.console.refused import refused_request, saved_test
 from tests.factories import ACLFactory, GroupFactory, UserFactory
 
 PAGES = [
@@ -17,12 +18,19 @@ PAGES = [
     "/ports/add/pair/",
     "/changes/",
     "/account/",
+    "/refusals/",
+    "/certificates/refused/",
+    "/tests/",
+    "/tests/add/",
+    "/start/",
 ]
 
 
 @pytest.mark.parametrize("width", [390, 1440, 2560])
 def test_no_page_is_wider_than_its_window(console: Page, live_server: Any, width: int) -> None:
     UserFactory(name="a" * 120)
+    refused_request(path="/orders/" + "a" * 200, subject="CN=" + "a" * 200, user="a" * 120)
+    saved_test(path="/orders/" + "a" * 200)
     console.set_viewport_size({"width": width, "height": 900})
     for path in PAGES:
         console.goto(live_server.url + path)

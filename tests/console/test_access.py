@@ -8,11 +8,12 @@ from django.db.models import Model
 from django.test import Client
 from django.urls import URLPattern, get_resolver, reverse
 
-from console.models import PERMISSIONS, Job, JobState, Role
+from console.models import PERMISSIONS, Job, JobState, Role, TestRun
 from console.nouns import permission_of
 from gateway.models import Change, ChangeSet
 from gateway.topology.entries import SECTIONS
 from tests.console.conftest import PASSWORD
+from tests.console.refused import refused_request, saved_test
 
 PUBLIC = {"login", "login-second", "login-passkey", "oidc-begin", "oidc-callback", "healthz", "jwks", "metrics"}
 # What it takes to look at a page; None: a login alone. Pages of nouns follow the rule in `needed`.
@@ -35,6 +36,13 @@ PAGES = {
     "imports-refused": "change_identity",
     "certificates-pem": "view",
     "certificates-refused": "view",
+    "refusals": "view",
+    "refusals-detail": "view",
+    "start": "change_identity",
+    "tests": "view",
+    "tests-add": "test_invoke",
+    "tests-edit": "test_invoke",
+    "tests-run": "view",
     "ports-pair": "change_gateway",
     "nodes-enrol": "change_identity",
     "keystores-generate": "change_identity",
@@ -45,6 +53,8 @@ PAGES = {
 # Answer POST alone.
 ACTIONS = {
     "logout": None,
+    "tests-run-all": "test_invoke",
+    "tests-delete": "test_invoke",
     "nodes-disown": "change_identity",
     "changes-keep": "change_gateway",
     "changes-take-back": "change_gateway",
@@ -73,6 +83,10 @@ READ_ALONE = {
     "imports-detail",
     "imports-refused",
     "certificates-refused",
+    "refusals",
+    "refusals-detail",
+    "tests",
+    "tests-run",
     "keystores-pem",
     "keystores-request",
     "overview",
@@ -86,7 +100,7 @@ ASKING = {
     "account-authenticator", "account-passkey", "account-recovery-codes", "account-authenticator-remove",
     "account-passkey-remove", "operators-add", "operators-edit", "operators-remove-factors", "keystores-add",
     "keystores-edit", "keystores-delete", "keystores-generate", "keystores-renew",
-    "keystores-swap", "keystores-drop", "certificates-unblock", "users-unblock", "registrations-unblock",
+    "start", "keystores-swap", "keystores-drop", "certificates-unblock", "users-unblock", "registrations-unblock",
 }  # fmt: skip
 
 
@@ -124,6 +138,12 @@ def address(name: str, world: dict[str, Model], operator: int = 1) -> str:
             return reverse(name, args=[ChangeSet.objects.latest("id").pk])
         case "operators-edit" | "operators-remove-factors" | "operators-end-sessions" | "account-passkey-remove":
             return reverse(name, args=[operator])
+        case "tests-edit" | "tests-delete":
+            return reverse(name, args=[saved_test().pk])
+        case "tests-run":
+            return reverse(name, args=[TestRun.objects.create(actor="tests", revision=1).pk])
+        case "refusals-detail":
+            return reverse(name, args=[refused_request(trace_id="ab" * 16, port="ext", node="edge").trace_id])
         case "ports-add":
             return reverse(name, args=["external"])
     if kind == "imports":

@@ -17,6 +17,7 @@ from django.db import connection
 from django.test import Client
 from django.urls import URLPattern, get_resolver, reverse
 
+from console.models import Job, SavedTest
 from gateway.audit import change_set
 from gateway.models import ChangeSet
 from identity.core import issuing
@@ -27,6 +28,7 @@ from tests.minting import Minted, mint
 
 pytestmark = pytest.mark.django_db
 PHRASE, PASSWORD = "the phrase of a key", "correct horse battery staple"
+OTHERS = {"changes": ChangeSet, "imports": Job, "tests": SavedTest}  # what has pages, and is no configuration
 
 
 def traces(minted: Minted) -> set[str]:
@@ -66,6 +68,12 @@ def planted(
         waiting.ask(key, issuing.request(key, "CN=x", []))
         waiting.save()
         factories.EndpointFactory(name="batch", identity="basic", username="b", password=PASSWORD)
+    told = {"name": "kept", "port": world["ports"].name, "method": "GET", "path": "/", "credential": "password",
+            "username": "b", "password": PASSWORD, "expected_status": "200"}  # fmt: skip
+    assert owner.post("/tests/add/", told).status_code in (302, 422)
+    kept = SavedTest(name="kept too", port="ext", method="GET", path="/", credential="password", expected_status=200)
+    kept.set_password(PASSWORD)
+    kept.save()
     made = Minted(waiting.certificate.parsed, key)
     secrets = {PHRASE, PASSWORD}.union(*(traces(each) for each in (now, following, encrypted, made)))
     assert not found_in(answers[2].content.decode(), secrets), "what was refused is not shown again"
@@ -86,7 +94,8 @@ def pages(kinds: dict[str, Any]) -> Iterator[str]:
         kind = pattern.name.rpartition("-")[0]
         if "pk" in pattern.pattern.converters:
             rows = [1] if kind not in kinds else [row.pk for row in type(kinds[kind])._default_manager.all()]
-            rows = list(ChangeSet.objects.values_list("pk", flat=True)) if kind == "changes" else rows
+            if kind in OTHERS:
+                rows = list(OTHERS[kind]._default_manager.values_list("pk", flat=True))
             yield from (reverse(pattern.name, args=[pk]) for pk in rows)
         elif not pattern.pattern.converters:
             yield reverse(pattern.name)

@@ -115,7 +115,8 @@ def test_metrics_health_and_readiness(make: Callable[[], Installation]) -> None:
 def test_a_certificate_that_fails_the_handshake_is_seen(forum: Installation, version: ssl.TLSVersion) -> None:
 
     def failed() -> list[dict[str, Any]]:
-        return call(forum.state_dir, "edge", {"op": "handshakes"})["failed"]
+        sources = call(forum.state_dir, "edge", {"op": "refused_since"})["sources"]
+        return [each for source in sources if source["kind"] == "handshake" for each in source["entries"]]
 
     before = len(failed())
     for _ in range(2):  # an address is watched anew, or still, once a handshake from it has failed
@@ -134,8 +135,8 @@ def test_a_certificate_that_fails_the_handshake_is_seen(forum: Installation, ver
     forum.until(lambda: len(failed()) == before + 2, "both are noted")
     last = failed()[-1]
     assert last["port"] == "ext" and "certificate verify failed" in last["words"] and last["peer"] == "127.0.0.1"
-    assert last["certificate"]["subject"] == "CN=alice, O=Partner One"
-    assert last["certificate"]["sha256"] == forum.pki["rogue"].x509.fingerprint(SHA256()).hex()
+    assert last["subject"] == "CN=alice, O=Partner One" and last["reason"] == "certificate_untrusted"
+    assert last["certificate"] == forum.pki["rogue"].x509.fingerprint(SHA256()).hex()
 
 
 def test_the_access_log_tells_who_and_what_and_no_secret(make: Callable[[], Installation]) -> None:

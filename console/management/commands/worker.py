@@ -12,8 +12,10 @@ from django.core.management.base import BaseCommand
 from django.db import DatabaseError, close_old_connections, connections
 from django.utils import timezone
 
+from console import saved_tests
 from console.jobs import work
 from console.notices import notify
+from console.refusals import Collector, prune
 from gateway import revocation
 from gateway.unconfirmed import take_back_due
 
@@ -31,7 +33,8 @@ class Task:
 
 class Command(BaseCommand):
     help = (
-        "Work on imports, fetch revocation lists, take back what was not confirmed, tell what ends; until SIGTERM. "
+        "Work on imports and runs of tests, fetch revocation lists and refusals, take back what was not confirmed, "
+        "tell what ends; until SIGTERM. "
         "Several may run: nothing is done twice."
     )
 
@@ -68,6 +71,11 @@ def imports() -> None:
         pass
 
 
+def test_runs() -> None:
+    while saved_tests.work():
+        pass
+
+
 def notices() -> None:
     for channel, outcome in notify(timezone.now()).items():
         if isinstance(outcome, int) and outcome:
@@ -84,9 +92,24 @@ def unconfirmed() -> None:
         log.info("%s", line)
 
 
+_collector = Collector()
+
+
+def refusals() -> None:
+    _collector.turn()
+
+
+def old_refusals() -> None:
+    if gone := prune(timezone.now()):
+        log.info("%d refusals were kept for long enough", gone)
+
+
 TASKS = (
     Task("imports", imports, 1.0),
     Task("notices", notices, 3600.0),
     Task("revocation lists", revocation_lists, 15.0),
     Task("unconfirmed changes", unconfirmed, 1.0),
+    Task("saved tests", test_runs, 1.0),
+    Task("refusals", refusals, 2.0),
+    Task("old refusals", old_refusals, 300.0),
 )
