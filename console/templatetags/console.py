@@ -73,6 +73,12 @@ def colons(fingerprint: str) -> str:
 
 
 @register.filter
+def unlocalized(number: float) -> str:
+    """As SVG wants it, whatever the reader's language writes for a decimal point."""
+    return f"{number:g}"
+
+
+@register.filter
 def reason_words(reason: Any) -> str:
     """`acl_denied (the ACL denies one of the user's groups, …)`; what is no reason of ours is told as it is."""
     info = REASONS.get(reason)

@@ -18,6 +18,7 @@ PUBLIC = {"login", "login-second", "login-passkey", "oidc-begin", "oidc-callback
 # What it takes to look at a page; None: a login alone. Pages of nouns follow the rule in `needed`.
 PAGES = {
     "overview": "view",
+    "overview-live": "view",
     "invoke": "test_invoke",
     "changes": "view",
     "changes-detail": "view",
@@ -76,6 +77,7 @@ READ_ALONE = {
     "keystores-pem",
     "keystores-request",
     "overview",
+    "overview-live",
     "changes",
     "changes-detail",
     "operators",
