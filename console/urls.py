@@ -18,6 +18,7 @@ from console.views import (
     oidc,
     operators,
     overview,
+    search,
     trust,
     undo,
     where,
@@ -26,6 +27,7 @@ from console.views import (
 
 urlpatterns: list[URLPattern] = [
     *overview.urls,
+    *search.urls,
     *invoke.urls,
     *who.urls,
     *block.urls,

@@ -69,7 +69,7 @@ def troubles(page: Page) -> Iterator[list[str]]:
 
 
 @pytest.fixture
-def owner(transactional_db: None, django_db_serialized_rollback: None) -> Operator:
+def owner(transactional_db: None) -> Operator:
     """Before an installation with its predefined rows and one operator."""
     return Operator.objects.create_operator("olivia", PASSWORD, Role.OWNER)
 

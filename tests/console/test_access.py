@@ -19,6 +19,7 @@ PUBLIC = {"login", "login-second", "login-passkey", "oidc-begin", "oidc-callback
 PAGES = {
     "overview": "view",
     "overview-live": "view",
+    "search": "view",
     "invoke": "test_invoke",
     "changes": "view",
     "changes-detail": "view",
@@ -78,6 +79,7 @@ READ_ALONE = {
     "keystores-request",
     "overview",
     "overview-live",
+    "search",
     "changes",
     "changes-detail",
     "operators",
