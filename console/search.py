@@ -16,7 +16,8 @@ from identity.models import TrustedCertificate
 
 SHOWN = 8  # of one kind; the kind's own list has the rest
 SHORTEST = 2  # letters
-_SHA256 = 64  # hex digits
+LONG = 16  # hex digits
+_SHA256 = 64
 # A trace id is a W3C trace-id.
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
 # A fingerprint or serial number as programs print it: pairs of hex digits with colons, blanks or nothing between.
@@ -91,7 +92,9 @@ def _of_kind(kind: str, text: str, digits: str) -> Hits:
     fields = (*FIELDS[kind], *by_digits)
     if by_digits and len(digits) == _SHA256 and (whole := list(rows.filter(sha256=digits)[: SHOWN + 1])):
         return _told(kind, whole, fields, text, digits)
-    condition = _any(FIELDS[kind], text) | _any(by_digits, digits)
+    # So many digits are hardly a part of a subject: three columns are read in place of six.
+    names = ("name",) if by_digits and len(digits) >= LONG else FIELDS[kind]
+    condition = _any(names, text) | _any(by_digits, digits)
     if kind == "truststores":
         anchors = _any(("subject",), text) | _any(("sha256",) if digits else (), digits)
         condition |= Q(pk__in=TrustedCertificate.objects.filter(anchors).values("truststore"))

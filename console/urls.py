@@ -5,6 +5,7 @@ from django.urls import URLPattern, path
 from console.views import (
     account,
     block,
+    bulk,
     certificates,
     changes,
     confirm,
@@ -31,6 +32,7 @@ urlpatterns: list[URLPattern] = [
     *invoke.urls,
     *who.urls,
     *block.urls,
+    *bulk.urls,
     *certificates.urls,
     *where.urls,
     *machines.urls,

@@ -35,6 +35,9 @@ PAGES = {
     "imports": "change_identity",
     "imports-detail": "change_identity",
     "imports-refused": "change_identity",
+    "certificates-bulk": "change_identity",
+    "users-bulk": "change_identity",
+    "registrations-bulk": "change_gateway",
     "certificates-pem": "view",
     "certificates-refused": "view",
     "ports-pair": "change_gateway",
@@ -90,6 +93,7 @@ ASKING = {
     "account-authenticator", "account-passkey", "account-recovery-codes", "account-authenticator-remove",
     "account-passkey-remove", "operators-add", "operators-edit", "operators-remove-factors", "keystores-add",
     "keystores-edit", "keystores-delete", "keystores-generate", "keystores-renew",
+    "certificates-bulk", "users-bulk", "registrations-bulk",
     "keystores-swap", "keystores-drop", "certificates-unblock", "users-unblock", "registrations-unblock",
 }  # fmt: skip
 
@@ -134,7 +138,7 @@ def address(name: str, world: dict[str, Model], operator: int = 1) -> str:
         job, _ = Job.objects.get_or_create(kind="users", filename="users.csv", actor="tests", state=JobState.CHECKED)
         return reverse(name, args=[job.pk])
     row = world.get(kind)
-    alone = ("-list", "-add", "-pair", "-refused", "-generate")
+    alone = ("-list", "-bulk", "-add", "-pair", "-refused", "-generate")
     return reverse(name, args=[row.pk]) if row and not name.endswith(alone) else reverse(name)
 
 
