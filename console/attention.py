@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from console.nodes import ask, enrolled
 from console.nouns import url_of
-from gateway.expiry import Ending, Endings, Kind, Wanted
+from gateway.expiry import Ending, Endings, Kind, Wanted, recent_few
 from gateway.models import Node, Port, PortType, Registration, Unconfirmed
 from gateway.models.unconfirmed import State
 from gateway.relay.control import ControlError
@@ -57,13 +57,21 @@ class NodeState:
         return list(self.told.get("tunnels", [])) if self.told else []
 
     @property
+    def left(self) -> list[dict[str, Any]]:
+        """Registrations that were there and are not; a node of an older version does not tell."""
+        return list(self.told.get("left", [])) if self.told else []
+
+    @property
     def ports(self) -> dict[str, dict[str, Any]]:
         return {port["name"]: port for port in self.told.get("ports", [])} if self.told else {}
 
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
-    """A registration and its connections, as its edge sees them; `problem` as the internal node does."""
+    """A registration and its connections, as its edge sees them; `problem` as the internal node does.
+
+    `status`: healthy, degraded, down, never connected (since its edge started), unknown or disabled.
+    """
 
     registration: Registration
     kind: str
@@ -111,27 +119,30 @@ def _tunnel(row: Registration, edge: NodeState | None, internal: NodeState | Non
         return Tunnel(row, "soft", "disabled")
     if edge is None or edge.told is None:
         return Tunnel(row, "warn", "unknown", problem=f"{row.port.node} does not answer.")
-    seen = next(
-        (each for each in edge.tunnels if (each["registration"], each["port"]) == (row.name, row.port.name)), None
-    )
+    seen = [each for each in edge.tunnels if (each["registration"], each["port"]) == (row.name, row.port.name)]
+    idle, busy = (sum(each[name] for each in seen) for name in ("idle", "busy"))
+    last_seen = _moment(max((each["last_seen"] for each in seen if each["last_seen"]), default=None))
     dialled = [each for each in internal.tunnels if each["registration"] == row.name] if internal else []
     problem = next((each["problem"] for each in dialled if each.get("problem")), "")
-    if seen is None or seen["idle"] + seen["busy"] == 0:
+    if idle + busy == 0:
         if not problem and (internal is None or internal.told is None):
             problem = f"{row.node} does not answer."
         if not problem and not dialled:
             problem = f"No internal port of {row.node} dials as {row}."
-        return Tunnel(row, "bad", "down", problem=problem)
-    last_seen = (
-        datetime.fromtimestamp(seen["last_seen"], timezone.get_current_timezone()) if seen["last_seen"] else None
-    )
-    kind, status = ("warn", "all busy") if seen["idle"] == 0 else ("ok", "up")
-    return Tunnel(row, kind, status, seen["idle"], seen["busy"], last_seen, problem)
+        left = [each for each in edge.left if (each["registration"], each["port"]) == (row.name, row.port.name)]
+        last_seen = _moment(max((each["last_seen"] for each in left), default=None))
+        return Tunnel(row, "bad", "down" if left else "never connected", last_seen=last_seen, problem=problem)
+    kind, status = ("warn", "degraded") if idle == 0 or problem else ("ok", "healthy")
+    return Tunnel(row, kind, status, idle, busy, last_seen, problem)
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return datetime.fromtimestamp(seconds, timezone.get_current_timezone()) if seconds else None
 
 
 def ports_of(states: list[NodeState]) -> list[PortState]:
     by_node = {state.node.name: state for state in states}
-    rows = Port.objects.select_related("node").order_by("node__name", "name")
+    rows = Port.objects.select_related("node", "registration_port").order_by("node__name", "name")
     return [_port(row, by_node.get(row.node.name)) for row in rows]
 
 
@@ -151,14 +162,19 @@ def _port(row: Port, state: NodeState | None) -> PortState:
 
 
 def concerns(
-    states: list[NodeState], tunnels: list[Tunnel], ports: list[PortState], revision: int, now: datetime
+    states: list[NodeState],
+    tunnels: list[Tunnel],
+    ports: list[PortState],
+    mark: tuple[int, datetime] | None,
+    now: datetime,
 ) -> list[Concern]:
-    """What needs somebody, worst first."""
+    """What needs somebody, worst first. `mark`: what is in force, as `gateway.audit.in_force` tells."""
+    revision = mark[0] if mark else 0
     found = [
         *_nodes(states, revision),
         *_tunnels(tunnels),
         *_ports(ports),
-        *expiries(now),
+        *expiries(now, recent_few(mark, now)),
         *_lists(now),
         *_unmapped(now),
         *_unconfirmed(now),
@@ -198,9 +214,13 @@ def _nodes(states: list[NodeState], revision: int) -> Iterable[Concern]:
 def _tunnels(tunnels: list[Tunnel]) -> Iterable[Concern]:
     for tunnel in tunnels:
         row = tunnel.registration
-        if tunnel.status == "down":
+        if tunnel.kind == "bad":
             yield Concern("bad", f"No tunnel from {row.node} to port {row.port} ({row})", url_of(row), tunnel.problem)
-        elif tunnel.status == "all busy":
+        elif tunnel.status == "degraded" and tunnel.idle:
+            yield Concern(
+                "warn", f"The tunnel from {row.node} to port {row.port} is degraded", url_of(row), tunnel.problem
+            )
+        elif tunnel.status == "degraded":
             hint = f"{tunnel.busy} busy, none idle: requests wait. Raise max of its internal port's connections."
             yield Concern("warn", f"Every tunnel from {row.node} to port {row.port} is busy", url_of(row), hint)
 
@@ -212,11 +232,11 @@ def _ports(ports: list[PortState]) -> Iterable[Concern]:
             yield Concern("bad", f"Port {state.port} does not listen", url_of(state.port), hint)
 
 
-def expiries(now: datetime) -> Iterable[Concern]:
-    """Whatever has an end, and it is over or near; the nearest first."""
+def expiries(now: datetime, known: Iterable[Ending] | None = None) -> Iterable[Concern]:
+    """Whatever has an end, and it is over or near; the nearest first. `known`: see `gateway.expiry.Endings`."""
     # Of clients, who may be 100,000, the first are looked at, and the others counted.
     clients = Endings(Wanted(frozenset({Kind.CLIENT}), until=now + SOON, refusing=True), ())
-    others = Endings(Wanted(frozenset(Kind) - {Kind.CLIENT}, until=now + SOON, refusing=True))
+    others = Endings(Wanted(frozenset(Kind) - {Kind.CLIENT}, until=now + SOON, refusing=True), known)
     near = [each for each in others if _concerns(each, now)]
     found = sorted([*clients[:EXPIRIES_SHOWN], *near], key=lambda each: (each.ends, each.name))[:EXPIRIES_SHOWN]
     more = len(clients) + len(near) - len(found)
@@ -296,7 +316,7 @@ def _unmapped(now: datetime) -> Iterable[Concern]:
     names = list(rows[:4])
     if not names:
         return
-    count = rows.count()
+    count = len(names) if len(names) < 4 else rows.count()
     listed = ", ".join(names[:3]) + (", …" if count > 3 else "")
     words = "1 certificate is mapped to nobody" if count == 1 else f"{count} certificates are mapped to nobody"
     url = f"{reverse('certificates-list')}?show=unmapped"

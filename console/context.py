@@ -5,6 +5,7 @@ from typing import Any
 from django.db.models import Count, Value
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.functional import SimpleLazyObject
 
 from console.nouns import GROUPS, PERMISSION_OF_LINK
 from gateway.audit import current_revision
@@ -36,7 +37,8 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
     shown = [group for group in groups if group["links"]]
     return {
         "navigation": shown,
-        "revision": current_revision() if request.user.may("view") else 0,
+        # Asked only where the view has not told it.
+        "revision": SimpleLazyObject(current_revision) if request.user.may("view") else 0,
         "unconfirmed": list(Unconfirmed.objects.waiting().select_related("change_set"))
         if request.user.may("change_gateway")
         else [],

@@ -5,6 +5,7 @@ from django.urls import URLPattern, path
 from console.views import (
     account,
     block,
+    bulk,
     certificates,
     changes,
     choices,
@@ -21,6 +22,7 @@ from console.views import (
     overview,
     refusals,
     saved_tests,
+    search,
     start,
     trust,
     undo,
@@ -30,12 +32,14 @@ from console.views import (
 
 urlpatterns: list[URLPattern] = [
     *overview.urls,
+    *search.urls,
     *invoke.urls,
     *saved_tests.urls,
     *start.urls,
     *who.urls,
     *block.urls,
     *refusals.urls,
+    *bulk.urls,
     *certificates.urls,
     *where.urls,
     *machines.urls,

@@ -8,6 +8,7 @@ object is refused too.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -317,6 +318,14 @@ def current_revision() -> int:
     """The number of the last change to the configuration; 0 before the first."""
     # `__in`: SQLite's index is used for a comparison, and Django writes a bare condition for `configures=True`.
     return ChangeSet.objects.filter(configures__in=[True]).aggregate(last=Max("id"))["last"] or 0
+
+
+def in_force() -> tuple[int, datetime] | None:
+    """Number and time of the last change to the configuration.
+
+    The number alone may be had again by who restores a backup: what is kept until something changes is kept for both.
+    """
+    return ChangeSet.objects.filter(configures__in=[True]).order_by("-id").values_list("id", "at").first()
 
 
 def changes_between(known: int, revision: int) -> Iterator[Change]:

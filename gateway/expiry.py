@@ -203,6 +203,17 @@ def few(kinds: Iterable[Kind] = Kind) -> Iterator[Ending]:
                          enrolment.certificate_ends, node.name, node.description, enrolment.serial)  # fmt: skip
 
 
+HOLD = timedelta(seconds=60)
+_kept_few: list[tuple[object, datetime, list[Ending]]] = []  # one at most: of which mark, until when
+
+
+def recent_few(mark: object, now: datetime) -> list[Ending]:
+    """What `few` tells, a minute old at most and never older than the configuration that `mark` stands for."""
+    if not _kept_few or _kept_few[0][0] != mark or not now < _kept_few[0][1]:
+        _kept_few[:] = [(mark, now + HOLD, list(few()))]
+    return _kept_few[0][2]
+
+
 def _of_keystore(row: Keystore) -> Iterator[Ending]:
     """The certificate, and each issuer that is sent with it: callers refuse the chain when one of them is over."""
     owner = ", ".join(sorted(each.name for each in (*row.ports.all(), *row.endpoints.all())))

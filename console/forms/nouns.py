@@ -12,7 +12,6 @@ from gateway.models import API, Endpoint, EndpointIdentity, Node, Service
 from gateway.models.services import IDENTITY_HEADERS, METHODS, Builtin
 from identity.core.names import from_text
 from identity.models import ACL, Group, MappingRule, TrustedCertificate, User
-from identity.models.groups import ANONYMOUS, EVERYBODY
 from identity.models.users import DEFAULT
 
 
@@ -56,7 +55,7 @@ class UserForm(NounForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["groups"].queryset = Group.objects.exclude(name__in=[EVERYBODY, ANONYMOUS])  # type: ignore[attr-defined]
+        self.fields["groups"].queryset = Group.objects.assignable()  # type: ignore[attr-defined]
         self.fields["groups"].help_text = "Every user is a member of Everybody besides."
         if not self.instance.password_hash:
             del self.fields["remove_password"]

@@ -1,9 +1,11 @@
 """Template tags of the console."""
 
+from datetime import datetime
 from typing import Any
 
 from django import template
 from django.utils import timezone
+from django.utils.html import format_html
 
 from gateway.core.reasons import REASONS
 
@@ -28,6 +30,15 @@ def expiry_words(moment: Any) -> str:
     if moment < timezone.now():
         return "expired"
     return "ends today" if left == 0 else f"{left} day{'' if left == 1 else 's'} left"
+
+
+@register.filter
+def moment(when: datetime | None) -> str:
+    """A time as the server's zone has it; a script tells it in the reader's. Nothing for None."""
+    if when is None:
+        return ""
+    here = timezone.localtime(when)
+    return format_html('<time datetime="{}">{}</time>', here.isoformat(timespec="seconds"), f"{here:%Y-%m-%d %H:%M %Z}")
 
 
 @register.filter
@@ -70,6 +81,12 @@ def colons(fingerprint: str) -> str:
     """A fingerprint as people compare it: 9F:4A:…"""
     upper = fingerprint.upper()
     return ":".join(upper[i : i + 2] for i in range(0, len(upper), 2))
+
+
+@register.filter
+def unlocalized(number: float) -> str:
+    """As SVG wants it, whatever the reader's language writes for a decimal point."""
+    return f"{number:g}"
 
 
 @register.filter

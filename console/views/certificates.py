@@ -12,6 +12,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path, reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from console.bulk import BLOCKING, DELETE
 from console.certificate_preview import examine, preview, proposed_name
 from console.forms.certificates import CertificateForm, NewCertificateForm, UploadForm, overlap_end
 from console.forms.fields import KEY_LEFT_OUT
@@ -74,6 +75,7 @@ CERTIFICATES = Noun(
     },
     rows=lambda rows: rows.select_related("user"),
     template="certificates/edit.html",
+    bulk=(*BLOCKING, DELETE),
     context=lambda row: {"preview": examine(row)},
 )
 

@@ -1,69 +1,127 @@
-"""What needs attention, first; then the whole."""
+"""What needs attention, first; then the whole, drawn, with the way that a request would take."""
 
+import hashlib
+import time
+from typing import Any
+
+from django.db.models import Exists
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.urls import path, reverse
+from django.template.loader import render_to_string
+from django.urls import NoReverseMatch, path, reverse
 from django.utils import timezone
+from django.utils.cache import get_conditional_response
 from django.views.decorators.http import require_GET
 
+from console import chart
 from console.attention import ask_nodes, concerns, ports_of, tunnels_of
+from console.forms.ways import WayForm
+from console.models import Operator
 from console.permissions import permission_required
-from gateway.audit import current_revision
+from console.refused_lately import refused_lately
+from console.topology import draw
+from console.ways import Ways, ways
+from gateway.audit import in_force
 from gateway.models import Change, ChangeSet, Node, Port, PortType, Registration, Service
 from identity.models import Certificate, Keystore, Truststore, User
 
 CHANGES_SHOWN = 6
+ASKING = ("certificate", "user", "port", "path")  # any of them in the address asks for a way
 
 
 @require_GET
 @permission_required("view")
 def overview(request: HttpRequest) -> HttpResponse:
-    revision = current_revision()
-    states = ask_nodes(Node.objects.all())
-    tunnels, ports = tunnels_of(states), ports_of(states)
     steps = first_steps()
-    context = {
-        "concerns": concerns(states, tunnels, ports, revision, timezone.now()),
-        "steps": [] if all(done for _, _, done in steps) else steps,
-        "nodes": states,
-        "tunnels": tunnels,
-        "ports": ports,
-        "current": revision,
+    done = sum(each for _, _, each in steps)
+    context = _live(request) | {
+        "steps": [] if done == len(steps) else steps,
+        "done": done,
+        "few_done": done * 2 < len(steps),
         "changes": ChangeSet.objects.filter(configures=True)[:CHANGES_SHOWN],
     }
     return render(request, "overview/page.html", context)
 
 
+@require_GET
+@permission_required("view")
+def live(request: HttpRequest) -> HttpResponse:
+    """The part of the page that changes by itself; 304 where it has not."""
+    body = render_to_string("overview/live.html", _live(request))
+    etag = f'"{hashlib.sha256(body.encode()).hexdigest()[:32]}"'
+    response = get_conditional_response(request, etag=etag) or HttpResponse(body)
+    response["ETag"] = etag
+    return response
+
+
+def _live(request: HttpRequest) -> dict[str, Any]:
+    mark = in_force()
+    revision = mark[0] if mark else 0
+    states = ask_nodes(Node.objects.all())
+    tunnels, ports = tunnels_of(states), ports_of(states)
+    asks = any(request.GET.get(name) for name in ASKING) or "way" in request.GET
+    form = WayForm(request.GET if asks else None, ports=[state.port for state in ports])
+    found: Ways | None = None
+    if asks and form.is_valid():
+        down = {
+            each.registration.name: each.problem or f"The tunnel is {each.status}."
+            for each in tunnels
+            if each.kind in ("bad", "soft")
+        }
+        found = ways(form.asked(), time.time(), down)
+    charted = chart.nodes_of(states, ports, revision)
+    drawing = draw(charted, chart.tunnels_of(tunnels), found.lit if found is not None else None)
+    return {
+        "concerns": concerns(states, tunnels, ports, mark, timezone.now()),
+        "refused": refused_lately(states),
+        "nodes": list(zip(states, charted, strict=True)),
+        "tunnels": tunnels,
+        "ports": ports,
+        "drawing": drawing,
+        "form": form,
+        "ways": found,
+        "asked": form.asked() if found is not None else None,
+        "may_invoke": request.user.may("test_invoke"),  # type: ignore[union-attr]
+        "query": request.GET.urlencode(),
+        "refusals": _refusals(),
+        "revision": revision,
+    }
+
+
+def _refusals() -> tuple[str, str]:
+    """Where refusals are told one by one: words and address."""
+    try:
+        return "each of them", reverse("refusals")
+    except NoReverseMatch:
+        return "certificates that were refused", reverse("certificates-refused")
+
+
 def first_steps() -> list[tuple[str, str, bool]]:
     """From nothing to the first answer: what to do, where, and whether it is done."""
-    return [
-        ("Add an edge node and an internal node", reverse("nodes-add"), Node.objects.count() > 1),
-        ("Add keystores: what the ports show", reverse("keystores-add"), Keystore.objects.exists()),
-        ("Add truststores: whose certificates are believed", reverse("truststores-add"), Truststore.objects.exists()),
-        ("Add the edge's pair of ports", reverse("ports-pair"), Port.objects.of_type(PortType.EXTERNAL).exists()),
-        (
-            "Add a registration for the internal node",
-            reverse("registrations-add"),
-            Registration.objects.exists(),
-        ),
+    steps = [
+        ("Add an edge node and an internal node", reverse("nodes-add"), Node.objects.order_by("pk")[1:2]),
+        ("Add keystores: what the ports show", reverse("keystores-add"), Keystore.objects.all()),
+        ("Add truststores: whose certificates are believed", reverse("truststores-add"), Truststore.objects.all()),
+        ("Add the edge's pair of ports", reverse("ports-pair"), Port.objects.of_type(PortType.EXTERNAL)),
+        ("Add a registration for the internal node", reverse("registrations-add"), Registration.objects.all()),
         (
             "Add the internal node's port, which dials the edge",
             reverse("ports-add", args=["internal"]),
-            Port.objects.of_type(PortType.INTERNAL).exists(),
+            Port.objects.of_type(PortType.INTERNAL),
         ),
-        ("Add a service on the internal node", reverse("services-add"), Service.objects.exists()),
-        ("Add a user", reverse("users-add"), User.objects.mappable().exists()),
+        ("Add a service on the internal node", reverse("services-add"), Service.objects.all()),
+        ("Add a user", reverse("users-add"), User.objects.mappable()),
         (
             "Upload the partner's certificate and map it",
             reverse("certificates-add"),
-            Certificate.objects.filter(user__isnull=False).exists(),
+            Certificate.objects.filter(user__isnull=False),
         ),
-        (
-            "Test invoke, and see whom it runs as",
-            reverse("invoke"),
-            Change.objects.filter(kind="test_invoke").exists(),
-        ),
+        ("Test invoke, and see whom it runs as", reverse("invoke"), Change.objects.filter(kind="test_invoke")),
     ]
+    # All in one query, beside an operator's row: whoever looks is one.
+    asked = {f"step_{number}": Exists(rows) for number, (_, _, rows) in enumerate(steps)}
+    done = Operator.objects.order_by().annotate(**asked).values(*asked).first() or dict.fromkeys(asked, False)
+    return [(label, url, bool(done[f"step_{number}"])) for number, (label, url, _) in enumerate(steps)]
 
 
-urls = [path("", overview, name="overview")]
+urls = [path("", overview, name="overview"), path("live/", live, name="overview-live")]

@@ -9,13 +9,14 @@ from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.db import IntegrityError, transaction
 from django.db.models import Model, ProtectedError, Q, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import URLPattern, path, reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
 from console.access import TOUCHING, WouldChange, access_of, answers_about, is_quick
 from console.blocking import blocking_of
+from console.bulk import Action
 from console.forms.fields import NounForm
 from console.models import PERMISSIONS, Role
 from console.nouns import TITLES, label_of, permission_of, url_of
@@ -76,6 +77,7 @@ class Noun:
         foresee: what a valid, unsaved row would do: asked for with a button, and before what is `grave` is saved.
         more: (label, URL) of further pages that its list leads to.
         notes: what is lawful but odd about a row, shown above its form.
+        bulk: what may be done to several at once.
         secret: whether it is asked again who somebody is, before he adds, changes or deletes one.
     """
 
@@ -94,6 +96,7 @@ class Noun:
     notes: Callable[[Any], list[Note]] = lambda row: []
     foresee: Callable[[Any], Any] | None = None
     secret: bool = False
+    bulk: tuple[Action, ...] = ()
 
     @property
     def model(self) -> type[Model]:
@@ -154,16 +157,7 @@ def urlpatterns(noun: Noun, *, with_add: bool = True) -> list[URLPattern]:
 @require_safe
 def list_page(request: HttpRequest, noun: Noun) -> HttpResponse:
     require(request, "view")
-    rows = noun.rows(noun.model._default_manager.all())
-    text = request.GET.get("q", "").strip()
-    if text:
-        condition = Q()
-        for name in noun.search:
-            condition |= Q(**{f"{name}__icontains": text})
-        rows = rows.filter(condition)
-    show = request.GET.get("show", "")
-    if show in noun.filters:
-        rows = rows.filter(noun.filters[show][1])
+    rows, text, show = selected(noun, request.GET)
     order = request.GET.get("sort", "")
     if order.removeprefix("-") not in {column.order for column in noun.columns if column.order}:
         order = ""
@@ -181,12 +175,28 @@ def list_page(request: HttpRequest, noun: Noun) -> HttpResponse:
             "sort": order,
             "table": [[(column.title, _cells(column.cell(row))) for column in noun.columns] for row in page],
             "may_change": request.user.may(noun.permission),  # type: ignore[union-attr]
+            "bulk": noun.bulk if request.user.may(noun.permission) else (),  # type: ignore[union-attr]
             "adds": noun.adds() if noun.adds else [],
             "more": noun.more(),
             "add_url": "" if noun.adds else reverse(f"{noun.kind}-add"),
             "total": page.paginator.count if not text and not show else noun.model._default_manager.count(),
         },
     )
+
+
+def selected(noun: Noun, asked: QueryDict) -> tuple[QuerySet[Any], str, str]:
+    """The rows that ?q= and ?show= leave, and these two."""
+    rows = noun.rows(noun.model._default_manager.all())
+    text = asked.get("q", "").strip()
+    if text:
+        condition = Q()
+        for name in noun.search:
+            condition |= Q(**{f"{name}__icontains": text})
+        rows = rows.filter(condition)
+    show = asked.get("show", "")
+    if show in noun.filters:
+        rows = rows.filter(noun.filters[show][1])
+    return rows, text, show
 
 
 def _cells(cell: Cell | list[Cell]) -> list[Cell]:

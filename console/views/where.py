@@ -10,6 +10,7 @@ from django.shortcuts import redirect, render
 from django.urls import path, reverse
 from django.views.decorators.http import require_http_methods
 
+from console.bulk import DELETE, SWITCHING
 from console.forms.nouns import APIForm, EndpointForm, NodeForm, ServiceForm
 from console.forms.ports import PairForm, PortForm
 from console.forms.stores import RegistrationForm
@@ -186,6 +187,7 @@ REGISTRATIONS = Noun(
     form=RegistrationForm,
     template="registrations/edit.html",
     notes=_unlimited,
+    bulk=(*SWITCHING, DELETE),
     lede="Which node may dial in at which registration port, and what its channel may carry.",
     columns=[
         NAME,

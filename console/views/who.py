@@ -6,6 +6,7 @@ from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 
 from console.admission import admission
+from console.bulk import DELETE, MEMBERSHIP, SWITCHING
 from console.foresight import foresee
 from console.forms.nouns import ACLForm, GroupForm, MappingRuleForm, UserForm
 from console.views.pages import DESCRIPTION, NAME, Cell, Column, Note, Noun, urlpatterns, who
@@ -75,6 +76,7 @@ USERS = Noun(
     kind="users",
     form=UserForm,
     notes=_of_default,
+    bulk=(*SWITCHING, *MEMBERSHIP, DELETE),
     lede="Whom requests run as. Who logs in to this console is an operator, and somebody else.",
     columns=[NAME, Column("State", _enabled, "enabled"), Column("Groups", _groups),
              Column("Credentials", _credentials), DESCRIPTION],

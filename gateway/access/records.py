@@ -7,10 +7,10 @@ from threading import Lock
 
 from django.db.models import Count, Min, Q
 
+from gateway import audit
 from gateway.access.crowd import Credential, Held, stand_in
 from gateway.compile import Drafts, certificates_on_file, documents
 from gateway.core.snapshot import from_document
-from gateway.models import Change, ChangeSet
 from gateway.world import World
 from identity.core.certificates import Certificate as Parsed
 from identity.core.certificates import from_der
@@ -75,8 +75,7 @@ _last: list[_Kept] = []
 
 def _kept(now: datetime | None) -> tuple[World, dict[str, dict[Credential, Held]] | None]:
     with _lock:
-        # A revision's time besides its number: the number may be had again by who restores a backup.
-        mark = ChangeSet.objects.filter(configures__in=[True]).order_by("-id").values_list("id", "at").first()
+        mark = audit.in_force()
         if not _last or _last[0].mark != mark:
             # What was changed since is followed, unless this is another database by now.
             before = _last[0] if _last and _is_recorded(_last[0].mark) else None

@@ -127,6 +127,7 @@ class TunnelPool:
     def __init__(self, port: str, cork: Cork) -> None:
         self.port, self._cork = port, cork
         self.members: dict[tuple[str, str], Member] = {}
+        self._left: dict[str, float] = {}  # registration → loop time at which its last tunnel went
         self._heads = new_memo()
         self._waiters: deque[_Waiter] = deque()
         self._pings: dict[Tunnel, float] = {}
@@ -155,6 +156,7 @@ class TunnelPool:
 
     def keep_only(self, registrations: dict[str, Registration]) -> None:
         """Close the tunnels of every registration that is changed, disabled or gone."""
+        self._left = {name: at for name, at in self._left.items() if name in registrations}
         for member in list(self.members.values()):
             registration = registrations.get(member.registration.name)
             if registration is not None and registration.enabled and registration.same_terms(member.registration):
@@ -229,6 +231,7 @@ class TunnelPool:
             member.idle.remove(upstream)
         if not member.tunnels:
             self.members.pop((member.registration.name, member.nonce), None)
+            self._left[member.registration.name] = asyncio.get_running_loop().time()
             log.info("registration %s: the last tunnel of %s is gone", member.registration.name, member.peer)
 
     # --- keeping ---
@@ -275,6 +278,16 @@ class TunnelPool:
         for member in list(self.members.values()):
             for tunnel in list(member.tunnels):
                 self._end(tunnel, "the node stops")
+
+    def gone(self) -> list[dict[str, Any]]:
+        """Registrations that were there since the node started, and are not now; with when they left."""
+        since = time.time() - asyncio.get_running_loop().time()
+        here = {member.registration.name for member in self.members.values()}
+        return [
+            {"registration": name, "port": self.port, "last_seen": since + at}
+            for name, at in self._left.items()
+            if name not in here
+        ]
 
     def state(self) -> list[dict[str, Any]]:
         since = time.time() - asyncio.get_running_loop().time()  # to tell a loop's time as the wall's

@@ -51,14 +51,21 @@ for (const time of document.querySelectorAll("time[data-due]")) {
   tell();
 }
 
-// Times are shown where the reader is.
-for (const time of document.querySelectorAll("time[datetime]:not([data-due])")) {
-  const moment = new Date(time.dateTime);
-  if (!Number.isNaN(moment.valueOf())) {
-    time.title = time.textContent;
-    time.textContent = moment.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+// Times are shown where the reader is, with the zone named; what the server wrote is the title.
+const local = new Intl.DateTimeFormat(undefined, {
+  year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", timeZoneName: "short",
+});
+const tellTimes = () => {
+  for (const time of document.querySelectorAll("time[datetime]:not([data-due], [title])")) {
+    const moment = new Date(time.dateTime);
+    if (!Number.isNaN(moment.valueOf())) {
+      time.title = time.textContent;
+      time.textContent = local.format(moment);
+    }
   }
-}
+};
+tellTimes();
+document.addEventListener("refreshed", tellTimes);
 
 // Of many names those that fit what is typed; only the last answer counts.
 for (const input of document.querySelectorAll("input[data-choices]")) {

@@ -34,6 +34,10 @@ def owner(as_role: Callable[[str], Client]) -> Client:
 @pytest.fixture
 def world(db: None) -> dict[str, Model]:
     """Kind → one object of it, all of them connected where they can be."""
+    return one_of_each()
+
+
+def one_of_each() -> dict[str, Model]:
     partners = factories.GroupFactory(name="Partners")
     alice = factories.UserFactory(name="alice", groups=[partners])
     acl = factories.ACLFactory(name="PartnerApi", allowed=[partners])

@@ -19,6 +19,8 @@ PUBLIC = {"login", "login-second", "login-passkey", "oidc-begin", "oidc-callback
 # What it takes to look at a page; None: a login alone. Pages of nouns follow the rule in `needed`.
 PAGES = {
     "overview": "view",
+    "overview-live": "view",
+    "search": "view",
     "invoke": "test_invoke",
     "changes": "view",
     "changes-detail": "view",
@@ -34,6 +36,9 @@ PAGES = {
     "imports": "change_identity",
     "imports-detail": "change_identity",
     "imports-refused": "change_identity",
+    "certificates-bulk": "change_identity",
+    "users-bulk": "change_identity",
+    "registrations-bulk": "change_gateway",
     "certificates-pem": "view",
     "certificates-refused": "view",
     "refusals": "view",
@@ -90,6 +95,8 @@ READ_ALONE = {
     "keystores-pem",
     "keystores-request",
     "overview",
+    "overview-live",
+    "search",
     "changes",
     "changes-detail",
     "operators",
@@ -100,7 +107,8 @@ ASKING = {
     "account-authenticator", "account-passkey", "account-recovery-codes", "account-authenticator-remove",
     "account-passkey-remove", "operators-add", "operators-edit", "operators-remove-factors", "keystores-add",
     "keystores-edit", "keystores-delete", "keystores-generate", "keystores-renew",
-    "start", "keystores-swap", "keystores-drop", "certificates-unblock", "users-unblock", "registrations-unblock",
+    "certificates-bulk", "users-bulk", "registrations-bulk", "start",
+    "keystores-swap", "keystores-drop", "certificates-unblock", "users-unblock", "registrations-unblock",
 }  # fmt: skip
 
 
@@ -150,7 +158,7 @@ def address(name: str, world: dict[str, Model], operator: int = 1) -> str:
         job, _ = Job.objects.get_or_create(kind="users", filename="users.csv", actor="tests", state=JobState.CHECKED)
         return reverse(name, args=[job.pk])
     row = world.get(kind)
-    alone = ("-list", "-add", "-pair", "-refused", "-generate")
+    alone = ("-list", "-bulk", "-add", "-pair", "-refused", "-generate")
     return reverse(name, args=[row.pk]) if row and not name.endswith(alone) else reverse(name)
 
 

@@ -105,7 +105,7 @@ class TestWhenAllIsWell:
             ("ext", "listening", 2), ("reg", "listening", 2), ("dial", "connected", 3),
         }  # fmt: skip
         (tunnel,) = context["tunnels"]
-        assert (tunnel.status, tunnel.idle, tunnel.busy) == ("up", 2, 1)
+        assert (tunnel.status, tunnel.idle, tunnel.busy) == ("healthy", 2, 1)
 
 
 class TestNodes:
@@ -156,6 +156,33 @@ class TestTunnels:
         assert context["tunnels"][0].problem == "127.0.0.1:8444: Connection refused"
         assert ("dial", "not connected") in {(state.port.name, state.status) for state in context["ports"]}
 
+    def test_one_that_never_came_and_one_that_left_are_told_apart(
+        self, viewer: Client, pair: dict[str, Any], nodes: dict[str, Any]
+    ) -> None:
+        edge = nodes[pair["edge"]] | {"tunnels": []}
+        nodes[pair["edge"]] = edge
+        (tunnel,) = viewer.get("/").context["tunnels"]
+        assert (tunnel.status, tunnel.last_seen) == ("never connected", None)
+        nodes[pair["edge"]] = edge | {"left": [{"registration": "inside-at-reg", "port": "reg", "last_seen": 1.0}]}
+        (tunnel,) = viewer.get("/").context["tunnels"]
+        assert tunnel.status == "down"
+        assert tunnel.last_seen.timestamp() == 1.0
+
+    def test_the_tunnels_of_all_its_processes_count(
+        self, viewer: Client, pair: dict[str, Any], nodes: dict[str, Any]
+    ) -> None:
+        (row,) = nodes[pair["edge"]]["tunnels"]
+        nodes[pair["edge"]] = nodes[pair["edge"]] | {"tunnels": [row | {"idle": 0}, row | {"idle": 3, "busy": 4}]}
+        (tunnel,) = viewer.get("/").context["tunnels"]
+        assert (tunnel.status, tunnel.idle, tunnel.busy) == ("healthy", 3, 5)
+
+    def test_one_that_cannot_dial_again_is_degraded(
+        self, viewer: Client, pair: dict[str, Any], nodes: dict[str, Any]
+    ) -> None:
+        (row,) = nodes[pair["inside"]]["tunnels"]
+        nodes[pair["inside"]] = nodes[pair["inside"]] | {"tunnels": [row | {"problem": "Connection refused"}]}
+        assert concerns(viewer)[f"The tunnel from {pair['inside']} to port reg is degraded"] == "warn"
+
     def test_one_whose_connections_are_all_busy_is_told(
         self, viewer: Client, pair: dict[str, Any], nodes: dict[str, Any]
     ) -> None:
@@ -170,6 +197,49 @@ class TestTunnels:
         context = viewer.get("/").context
         assert context["tunnels"][0].status == "unknown"
         assert list(concerns(viewer)) == [f"Node {pair['edge']} does not answer"], "one cause is told once"
+
+
+class TestRefusals:
+    def test_they_are_told_by_reason_with_their_trend(
+        self, viewer: Client, pair: dict[str, Any], nodes: dict[str, Any]
+    ) -> None:
+        nodes[pair["edge"]]["refused"] = {"acl_denied": [4, 6], "certificate_unmapped": [1, 0]}
+        nodes[pair["inside"]]["refused"] = {"acl_denied": [5, 0]}
+        found = viewer.get("/").context["refused"]
+        assert [(each.reason, each.hour, each.trend) for each in found] == [
+            ("acl_denied", 9, "up from 6 in the hour before"),
+            ("certificate_unmapped", 1, "new in this hour"),
+        ]
+
+    def test_a_code_of_a_newer_node_is_told_as_it_is(
+        self, viewer: Client, pair: dict[str, Any], nodes: dict[str, Any]
+    ) -> None:
+        nodes[pair["edge"]]["refused"] = {"reason_of_tomorrow": [1, 3]}
+        assert "reason_of_tomorrow" in viewer.get("/").content.decode()
+
+
+class TestTheLivePart:
+    def test_is_the_page_s_own_and_is_not_sent_again_while_nothing_changes(
+        self, viewer: Client, pair: dict[str, Any], nodes: dict[str, Any]
+    ) -> None:
+        first = viewer.get("/live/")
+        page = viewer.get("/").content.decode()
+        assert all(part.strip() in page for part in first.content.decode().split("<div data-part=")[2:3])
+        again = viewer.get("/live/", headers={"if-none-match": first["ETag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        nodes[pair["edge"]] = nodes[pair["edge"]] | {"in_flight": 5}
+        changed = viewer.get("/live/", headers={"if-none-match": first["ETag"]})
+        assert changed.status_code == 200
+        assert "5 in flight" in changed.content.decode()
+
+    def test_page_and_part_take_few_queries(
+        self, viewer: Client, pair: dict[str, Any], django_assert_max_num_queries: Any
+    ) -> None:
+        UserFactory(name="alice", password="some long password")
+        for url in ("/", "/live/", "/?user=alice&path=/orders"):
+            viewer.get(url)  # what is kept until the next change is read once
+            with django_assert_max_num_queries(20):
+                assert viewer.get(url).status_code == 200
 
 
 def test_a_port_that_does_not_listen_is_told(viewer: Client, pair: dict[str, Any], nodes: dict[str, Any]) -> None:
