@@ -2,6 +2,7 @@
 
 from django.urls import URLPattern, path
 
+from console.api import urls as api
 from console.views import (
     account,
     block,
@@ -18,6 +19,7 @@ from console.views import (
     oidc,
     operators,
     overview,
+    tokens,
     trust,
     undo,
     where,
@@ -43,6 +45,8 @@ urlpatterns: list[URLPattern] = [
     *imports.urls,
     *account.urls,
     *operators.urls,
+    *tokens.urls,
+    *api.urls,
     path(".well-known/jwks.json", jwks.jwks, name="jwks"),
 ]
 

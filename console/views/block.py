@@ -110,7 +110,14 @@ class Refused:
 @permission_required("view")
 def refused(request: HttpRequest) -> HttpResponse:
     """Certificates that nodes refused since they started, the last ones first."""
-    nodes, elsewhere = list(Node.objects.all()), enrolled()
+    nodes = list(Node.objects.all())
+    rows, silent = refusals(nodes)
+    return render(request, "certificates/refused.html", {"rows": rows, "silent": silent, "nodes": nodes})
+
+
+def refusals(nodes: list[Node]) -> tuple[list[Refused], list[str]]:
+    """What the nodes tell, and which of them do not."""
+    elsewhere = enrolled()
     rows: list[Refused] = []
     silent: list[str] = []
     with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
@@ -125,7 +132,7 @@ def refused(request: HttpRequest) -> HttpResponse:
     by_sha256 = {row.sha256: row for row in sorted(stored, key=lambda row: row.usage == Usage.SSL_AUTHENTICATION)}
     for row in rows:
         row.on_file = by_sha256.get(row.certificate.sha256)
-    return render(request, "certificates/refused.html", {"rows": rows, "silent": silent, "nodes": nodes})
+    return rows, silent
 
 
 def _ask(node: Node, elsewhere: set[str]) -> list[dict[str, Any]] | None:

@@ -8,11 +8,10 @@ from django.urls import path
 from django.views.decorators.http import require_http_methods
 
 from console.forms.invoke import InvokeForm
-from console.invocation import Invocation, InvocationError, body_text, details, send, simulated
+from console.invocation import InvocationError, body_text, record, send, simulated
 from console.permissions import permission_required
 from console.report import report
 from console.views.pages import address_of, operator_of
-from gateway.audit import record_test
 from identity.models import Certificate
 
 PREFILLED = ("port", "method", "path", "credential", "certificate", "keystore", "username")
@@ -32,9 +31,9 @@ def invoke(request: HttpRequest) -> HttpResponse:
     try:
         answer = simulated(invocation) if context["simulated"] else send(invocation)
     except InvocationError as error:
-        _record(request, invocation, error, context["simulated"])
+        record(operator_of(request), address_of(request), invocation, error, simulated=context["simulated"])
         return render(request, "invoke/page.html", context | {"problem": str(error)}, status=503)
-    _record(request, invocation, answer, context["simulated"])
+    record(operator_of(request), address_of(request), invocation, answer, simulated=context["simulated"])
     context |= {"answer": answer, "report": report(invocation, answer)}
     if not context["simulated"]:
         context["body"] = body_text(answer)
@@ -52,20 +51,6 @@ def _initial(request: HttpRequest) -> dict[str, Any]:
 
 def _has_ports(form: InvokeForm) -> bool:
     return bool(form.fields["port"].choices)  # type: ignore[attr-defined]
-
-
-def _record(
-    request: HttpRequest, invocation: Invocation, outcome: dict[str, Any] | InvocationError, simulated: bool
-) -> None:
-    what = "simulated" if simulated else "test invoke"
-    where = f"{invocation.method} {invocation.target.partition('?')[0][:200]} at {invocation.port}"
-    record_test(
-        operator_of(request),
-        f"{what}: {where}",
-        address_of(request),
-        invocation.port.name,
-        {"simulated": simulated} | details(invocation, outcome),
-    )
 
 
 urls = [path("invoke/", invoke, name="invoke")]
