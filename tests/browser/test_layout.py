@@ -17,6 +17,7 @@ PAGES = [
     "/ports/add/pair/",
     "/changes/",
     "/account/",
+    "/account/tokens/",
 ]
 
 
