@@ -9,11 +9,10 @@ from django.views.decorators.http import require_http_methods
 
 from console.curl import curl
 from console.forms.invoke import InvokeForm
-from console.invocation import Invocation, InvocationError, body_text, details, ran_as, send, simulated
+from console.invocation import Invocation, InvocationError, body_text, ran_as, record, send, simulated
 from console.permissions import permission_required
 from console.report import report
 from console.views.pages import address_of, operator_of
-from gateway.audit import record_test
 from identity.core.certificates import pem_of
 from identity.models import Certificate
 
@@ -35,9 +34,9 @@ def invoke(request: HttpRequest) -> HttpResponse:
     try:
         answer = simulated(invocation) if context["simulated"] else send(invocation)
     except InvocationError as error:
-        record(request, invocation, error, context["simulated"])
+        record(operator_of(request), address_of(request), invocation, error, simulated=context["simulated"])
         return render(request, "invoke/page.html", context | {"problem": str(error)}, status=503)
-    record(request, invocation, answer, context["simulated"])
+    record(operator_of(request), address_of(request), invocation, answer, simulated=context["simulated"])
     context |= {"answer": answer, "report": report(invocation, answer), "curl": curl(invocation)}
     if not context["simulated"]:
         context["kept"] = _kept(form, invocation, answer)
@@ -67,20 +66,6 @@ def _kept(form: InvokeForm, invocation: Invocation, answer: dict[str, Any]) -> l
 
 def _has_ports(form: InvokeForm) -> bool:
     return bool(form.fields["port"].choices)  # type: ignore[attr-defined]
-
-
-def record(
-    request: HttpRequest, invocation: Invocation, outcome: dict[str, Any] | InvocationError, simulated: bool
-) -> None:
-    what = "simulated" if simulated else "test invoke"
-    where = f"{invocation.method} {invocation.target.partition('?')[0][:200]} at {invocation.port}"
-    record_test(
-        operator_of(request),
-        f"{what}: {where}",
-        address_of(request),
-        invocation.port.name,
-        {"simulated": simulated} | details(invocation, outcome),
-    )
 
 
 urls = [path("invoke/", invoke, name="invoke")]

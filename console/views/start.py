@@ -12,11 +12,10 @@ from django.views.decorators.http import require_http_methods
 
 from console.attention import ask_nodes
 from console.first_run import Step, carry_out, commands, everything, steps
-from console.invocation import Invocation, InvocationError, send
+from console.invocation import Invocation, InvocationError, record, send
 from console.permissions import permission_required
 from console.report import report
 from console.sign_in import confirmed
-from console.views.invoke import record
 from console.views.pages import address_of, operator_of
 from gateway.audit import change_set, current_revision
 from gateway.models import Node, Port, PortType, Service
@@ -98,9 +97,9 @@ def _try(request: HttpRequest) -> HttpResponse:
     try:
         answer = send(invocation)
     except InvocationError as error:
-        record(request, invocation, error, simulated=False)
+        record(operator_of(request), address_of(request), invocation, error, simulated=False)
         return _page(request, _steps(), problems=[str(error)], status=503)
-    record(request, invocation, answer, simulated=False)
+    record(operator_of(request), address_of(request), invocation, answer, simulated=False)
     return _page(request, _steps(), report=report(invocation, answer))
 
 

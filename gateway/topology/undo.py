@@ -7,7 +7,6 @@ back as the same object, with its secrets, and at the end everything is compared
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from django.db import transaction
@@ -44,8 +43,8 @@ class _Restoring(Step):
     change: Change = field(kw_only=True)
 
 
-def undo(made: ChangeSet, actor: str, address: str | None = None, *, dry_run: bool = False) -> Recorder:
-    """Undo a change set by a new one.
+def undo(made: ChangeSet, actor: str, address: str | None = None, *, dry_run: bool = False, note: str = "") -> Recorder:
+    """Undo a change set by a new one. `note`: goes to the audit log, behind which change was undone.
 
     Raises:
         CannotUndo
@@ -53,7 +52,7 @@ def undo(made: ChangeSet, actor: str, address: str | None = None, *, dry_run: bo
     if not made.configures:
         raise CannotUndo([f"Change {made.pk} changed nothing of the configuration; there is nothing to undo."])
     steps = [_step(change) for change in made.changes.all()]
-    message = f"undo of change {made.pk}: {made.message}"
+    message = f"undo of change {made.pk}: {note or made.message}"
     try:
         with change_set(actor, message, address, dry_run=dry_run) as recorder:
             if reasons := _later(made, steps):
@@ -86,7 +85,7 @@ class _Undoing(Application):
     """Finds rows by what they are and not by what they are called, and gives them their secrets back."""
 
     def __init__(self, recorder: Recorder) -> None:
-        super().__init__(Topology({}, Path("/nowhere")), recorder)  # entries of the log hold no paths
+        super().__init__(Topology({}, None), recorder)  # entries of the log hold no paths
 
     def _find(self, step: Step) -> Any:
         assert isinstance(step, _Restoring)
