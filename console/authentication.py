@@ -79,18 +79,25 @@ def locked_until(username: str, address: str) -> datetime | None:
 
 def note_failure(username: str, address: str) -> None:
     """Count a wrong proof: a password, a code, a passkey."""
+    with transaction.atomic():
+        for key, until in _count(_limits(username, address)):
+            _tell(key, username, address, until)
+
+
+def _count(limits: dict[str, int]) -> list[tuple[str, datetime]]:
+    """One more of each; those that have reached their limit by it, and until when they are refused."""
     now = timezone.now()
     lock = timedelta(seconds=settings.CONSOLE_LOGIN_LOCK_SECONDS)
-    with transaction.atomic():
-        over = Q(locked_until__lt=now) | Q(locked_until=None, first_at__lt=now - lock)
-        LoginFailure.objects.filter(over).delete()
-        for key, limit in _limits(username, address).items():
-            row, _ = LoginFailure.objects.select_for_update().get_or_create(key=key, defaults={"first_at": now})
-            row.count += 1
-            row.locked_until = now + lock if row.count >= limit else None
-            row.save()
-            if row.count == limit:
-                _tell(key, username, address, row.locked_until)
+    LoginFailure.objects.filter(Q(locked_until__lt=now) | Q(locked_until=None, first_at__lt=now - lock)).delete()
+    reached = []
+    for key, limit in limits.items():
+        row, _ = LoginFailure.objects.select_for_update().get_or_create(key=key, defaults={"first_at": now})
+        row.count += 1
+        row.locked_until = now + lock if row.count >= limit else None
+        row.save()
+        if row.count == limit and row.locked_until is not None:
+            reached.append((key, row.locked_until))
+    return reached
 
 
 def _tell(key: str, username: str, address: str, until: Any) -> None:
@@ -116,3 +123,26 @@ def forget_failures(username: str) -> None:
     """Of one account, everywhere: it has a new password."""
     name = username[:150]
     LoginFailure.objects.filter(Q(key=f"account:{name}") | Q(key__startswith=f"pair:{name}|")).delete()
+
+
+# --- wrong tokens ---
+#
+# They are too long to be guessed; who sends many keeps the console busy, and is refused unheard for a while. It is
+# counted apart from passwords: a program that has lost its token locks no operator out.
+
+
+def _of_tokens(address: str) -> dict[str, int]:
+    return {f"token:{_network(address)}": settings.CONSOLE_LOGIN_FAILURES * _ADDRESS_TIMES}
+
+
+def tokens_locked_until(address: str) -> datetime | None:
+    """Until when no token is taken from this address; None when they are."""
+    rows = LoginFailure.objects.filter(key__in=_of_tokens(address), locked_until__gt=timezone.now())
+    return max((row.locked_until for row in rows if row.locked_until), default=None)
+
+
+def note_wrong_token(address: str) -> None:
+    """Count one that nobody was ever given."""
+    with transaction.atomic():
+        for _ in _count(_of_tokens(address)):
+            log.warning("too many wrong tokens from %s", address)

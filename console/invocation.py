@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from console.nodes import ask, enrolled
+from gateway.audit import record_test
 from gateway.core.snapshot import SnapshotError
 from gateway.models import Port
 from gateway.relay.control import ControlError
@@ -153,6 +154,21 @@ def details(invocation: Invocation, outcome: dict[str, Any] | InvocationError) -
         "users": {lane["node"]: lane["user"] for lane in outcome["lanes"]},
         "trace_id": outcome.get("trace_id"),
     }
+
+
+def record(
+    actor: str,
+    address: str | None,
+    invocation: Invocation,
+    outcome: dict[str, Any] | InvocationError,
+    *,
+    simulated: bool,
+) -> None:
+    """In the audit log, whoever asked for it."""
+    what = "simulated" if simulated else "test invoke"
+    where = f"{invocation.method} {invocation.target.partition('?')[0][:200]} at {invocation.port}"
+    told = {"simulated": simulated} | details(invocation, outcome)
+    record_test(actor, f"{what}: {where}", address, invocation.port.name, told)
 
 
 def body_text(answer: dict[str, Any]) -> str | None:

@@ -93,7 +93,7 @@ class Operator(AbstractBaseUser):
 class LoginFailure(models.Model):
     """Wrong proofs, counted per account and address, per address, per account; a row is gone once its time is over."""
 
-    key = models.CharField(max_length=255, unique=True, help_text="pair:…, address:… or account:…")
+    key = models.CharField(max_length=255, unique=True, help_text="pair:…, address:…, account:… or token:…")
     count = models.PositiveIntegerField(default=0)
     first_at = models.DateTimeField()
     locked_until = models.DateTimeField(null=True)
@@ -174,6 +174,49 @@ class RecoveryCode(models.Model):
 
     def __str__(self) -> str:
         return f"recovery code of {self.operator}"
+
+
+class TokenQuerySet(models.QuerySet["Token"]):
+    def standing(self, now: datetime) -> Self:
+        """Those that are neither revoked nor over."""
+        return self.filter(revoked_at=None, expires_at__gt=now)
+
+
+class Token(models.Model):
+    """What a program shows at the API in place of an operator. Only its digest is stored: it is shown once."""
+
+    LONGEST = timedelta(days=366)
+
+    operator = models.ForeignKey(Operator, on_delete=models.CASCADE, related_name="tokens")
+    name = models.CharField(max_length=100, validators=[name_validator], help_text="What it is for.")
+    scopes = models.JSONField(help_text="Permissions, of which it has those that its operator has too")
+    digest = models.CharField(max_length=64, unique=True, help_text="SHA-256, hex")
+    made_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField()
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    used_at = models.DateTimeField(null=True, blank=True)
+    used_from = models.GenericIPAddressField(null=True, blank=True)
+
+    objects = TokenQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-made_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["operator", "name"], condition=Q(revoked_at=None), name="token_once_by_name",
+                violation_error_message="You have a token of this name; revoke it, or choose another name.",
+            )
+        ]  # fmt: skip
+
+    def __str__(self) -> str:
+        return self.name
+
+    def may(self, permission: str) -> bool:
+        """What it was made for, as long as its operator may do it."""
+        return self.operator.may(permission) and permission in self.scopes
+
+    def is_over(self, now: datetime) -> bool:
+        return self.expires_at <= now
 
 
 class ExpiryNotice(models.Model):

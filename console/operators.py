@@ -5,7 +5,7 @@ from typing import Any
 
 from django.db import transaction
 
-from console import sessions
+from console import sessions, tokens
 from console.authentication import forget_failures
 from console.models import Authenticator, Operator, Role
 from gateway.audit import record_operators
@@ -30,6 +30,7 @@ def renew_password(operator: Operator, actor: str) -> str:
         operator.set_password(password)
         operator.save(update_fields=["password"])
         sessions.end_all(operator)
+        tokens.revoke_all(operator, actor, None)
         record_operators(actor, None, operator.username, before, before | {"password": "set anew"})
         forget_failures(operator.username)
     return password

@@ -2,6 +2,7 @@
 
 from django.urls import URLPattern, path
 
+from console.api import urls as api
 from console.views import (
     account,
     block,
@@ -24,6 +25,7 @@ from console.views import (
     saved_tests,
     search,
     start,
+    tokens,
     trust,
     undo,
     where,
@@ -55,6 +57,8 @@ urlpatterns: list[URLPattern] = [
     *choices.urls,
     *account.urls,
     *operators.urls,
+    *tokens.urls,
+    *api.urls,
     path(".well-known/jwks.json", jwks.jwks, name="jwks"),
 ]
 

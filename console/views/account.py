@@ -64,6 +64,8 @@ def account(request: HttpRequest) -> HttpResponse:
         "has_factor": operator.has_second_factor,
         "required": factors.is_required(),
         "sessions": sessions_of(operator, request),
+        "tokens": operator.tokens.standing(timezone.now()).count(),
+        "may_tokens": operator.may("view"),
     }
     return render(request, "account/account.html", context, status=422 if form.is_bound else 200)
 

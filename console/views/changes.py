@@ -19,6 +19,7 @@ _TONES = {Action.ADDED: "ok", Action.CHANGED: "warn", Action.REMOVED: "bad"}
 KINDS = {
     **TITLES,
     "operators": "Operators",
+    "tokens": "API tokens",
     "enrolments": "Machines of nodes",
     "test_invoke": "Test invokes",
     "saved_tests": "Saved tests",

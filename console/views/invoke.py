@@ -9,11 +9,11 @@ from django.views.decorators.http import require_http_methods
 
 from console.curl import curl
 from console.forms.invoke import InvokeForm
-from console.invocation import Invocation, InvocationError, body_text, details, ran_as, send, simulated
+from console.invocation import Invocation, InvocationError, body_text, ran_as, send, simulated
+from console.invocation import record as recorded
 from console.permissions import permission_required
 from console.report import report
 from console.views.pages import address_of, operator_of
-from gateway.audit import record_test
 from identity.core.certificates import pem_of
 from identity.models import Certificate
 
@@ -72,15 +72,7 @@ def _has_ports(form: InvokeForm) -> bool:
 def record(
     request: HttpRequest, invocation: Invocation, outcome: dict[str, Any] | InvocationError, simulated: bool
 ) -> None:
-    what = "simulated" if simulated else "test invoke"
-    where = f"{invocation.method} {invocation.target.partition('?')[0][:200]} at {invocation.port}"
-    record_test(
-        operator_of(request),
-        f"{what}: {where}",
-        address_of(request),
-        invocation.port.name,
-        {"simulated": simulated} | details(invocation, outcome),
-    )
+    recorded(operator_of(request), address_of(request), invocation, outcome, simulated=simulated)
 
 
 urls = [path("invoke/", invoke, name="invoke")]

@@ -8,10 +8,11 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path
+from django.utils import timezone
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from console import factors, sessions
+from console import factors, sessions, tokens
 from console.forms.operators import OperatorForm
 from console.models import Operator
 from console.operators import entry_of
@@ -53,13 +54,19 @@ def _operator(request: HttpRequest, pk: int | None) -> HttpResponse:
             own = request.session.session_key if saved.pk == request.user.pk else None
             sessions.end_all(saved, but=own)
         record_operators(operator_of(request), address_of(request), saved.username, before, after)
+        if before is not None and (form.cleaned_data.get("new_password") or not saved.is_active):
+            tokens.revoke_all(saved, operator_of(request), address_of(request))
         if saved.pk == request.user.pk and form.cleaned_data.get("new_password"):
             update_session_auth_hash(request, saved)
         messages.success(request, f"Operator {saved} is saved.")
         return redirect("operators")
     context: dict[str, Any] = {"form": form, "row": row}
     if row is not None:
-        context |= {"sessions": sessions_of(row, request), "factors": entry_of(row).get("second_factors", [])}
+        context |= {
+            "sessions": sessions_of(row, request),
+            "factors": entry_of(row).get("second_factors", []),
+            "tokens": row.tokens.standing(timezone.now()),
+        }
     return render(request, "account/operator.html", context, status=422 if form.is_bound else 200)
 
 
@@ -76,6 +83,7 @@ def remove_factors(request: HttpRequest, pk: int) -> HttpResponse:
     before = entry_of(row)
     factors.remove_all(row)
     sessions.end_all(row)
+    tokens.revoke_all(row, operator_of(request), address_of(request))
     record_operators(operator_of(request), address_of(request), row.username, before, entry_of(row))
     messages.success(request, f"{row} has no second factor any more, and is logged out.")
     return redirect("operators-edit", pk)
@@ -95,10 +103,21 @@ def end_sessions(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("operators-edit", pk)
 
 
+@require_POST
+@permission_required("change_operators")
+@transaction.atomic
+def revoke_tokens(request: HttpRequest, pk: int) -> HttpResponse:
+    row = get_object_or_404(Operator, pk=pk)
+    count = tokens.revoke_all(row, operator_of(request), address_of(request))
+    messages.success(request, f"{count} token{'' if count == 1 else 's'} of {row} revoked.")
+    return redirect("operators-edit", pk)
+
+
 urls = [
     path("operators/", operators, name="operators"),
     path("operators/add/", operator, name="operators-add"),
     path("operators/<int:pk>/", operator, name="operators-edit"),
     path("operators/<int:pk>/remove-factors/", remove_factors, name="operators-remove-factors"),
     path("operators/<int:pk>/end-sessions/", end_sessions, name="operators-end-sessions"),
+    path("operators/<int:pk>/revoke-tokens/", revoke_tokens, name="operators-revoke-tokens"),
 ]

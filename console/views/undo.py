@@ -26,8 +26,8 @@ def undo_page(request: HttpRequest, pk: int) -> HttpResponse:
     """It takes what the change itself took."""
     require(request, "view")
     made = get_object_or_404(ChangeSet, pk=pk)
-    for kind in made.changes.values_list("kind", flat=True).distinct():
-        require(request, permission_of(kind) if kind in SECTIONS else "change_gateway")
+    for permission in permissions_of(made):
+        require(request, permission)
     context: dict[str, Any] = {"row": made, "reasons": [], "changes": []}
     if made.changes.filter(kind="keystores").exists() and not is_fresh(request):
         return ask_again(request)
@@ -44,6 +44,12 @@ def undo_page(request: HttpRequest, pk: int) -> HttpResponse:
         return render(request, "changes/undo.html", context | {"changes": described(recorder.changes)})
     messages.success(request, f"Change {made.pk} is undone.")
     return redirect("changes-detail", recorder.revision) if recorder.revision else redirect("changes")
+
+
+def permissions_of(made: ChangeSet) -> set[str]:
+    """What undoing it takes: what it took itself."""
+    kinds = made.changes.order_by().values_list("kind", flat=True).distinct()
+    return {permission_of(kind) if kind in SECTIONS else "change_gateway" for kind in kinds}
 
 
 @require_POST

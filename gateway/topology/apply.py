@@ -1,7 +1,8 @@
 """File → rows: all of it, or nothing."""
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from typing import Any
@@ -60,17 +61,37 @@ def apply(
     Raises:
         TopologyError: nothing was changed.
     """
+    with telling_problems(), change_set(actor, message, dry_run=dry_run) as recorder:
+        write(topology, recorder, prune=prune)
+        warnings = oddities()
+    return Applied(in_order(recorder.changes), warnings, recorder.revision)
+
+
+def write(topology: Topology, recorder: Recorder, *, prune: bool = False) -> None:
+    """The same inside somebody else's change set. Raises TopologyError: nothing may be kept of it."""
+    Application(topology, recorder).carry_out(_steps(topology, prune))
+
+
+def remove(section: str, name: str, recorder: Recorder) -> None:
+    """Delete one object inside a change set. Raises TopologyError, which tells what still uses it."""
+    Application(Topology({}, None), recorder).carry_out([Step(section, name, None)])
+
+
+@contextmanager
+def telling_problems() -> Iterator[None]:
+    """Around a change set: what would become invalid by it is told as what is wrong with entries."""
     try:
-        with change_set(actor, message, dry_run=dry_run) as recorder:
-            Application(topology, recorder).carry_out(_steps(topology, prune))
-            warnings = oddities()
+        yield
     except Inconsistent as error:
         found = [each for row, reason in error.found for each in _of_validation(*_place(row), reason)]
         raise TopologyError(found) from error
+
+
+def in_order(changes: Iterable[Change]) -> list[Change]:
+    """Removals first, then by section and name."""
     rank = {Action.REMOVED: 0, Action.ADDED: 1, Action.CHANGED: 2}
     kinds = list(SECTIONS)
-    changes = sorted(recorder.changes, key=lambda c: (rank[Action(c.action)], kinds.index(c.kind), c.name))
-    return Applied(changes, warnings, recorder.revision)
+    return sorted(changes, key=lambda c: (rank[Action(c.action)], kinds.index(c.kind), c.name))
 
 
 def _steps(topology: Topology, prune: bool) -> list[Step]:

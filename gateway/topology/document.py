@@ -50,10 +50,10 @@ class TopologyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """`sections`: section → entries in the file's order. `folder`: where relative paths start."""
+    """`sections`: section → entries in the file's order. `folder`: where relative paths start; None: no paths."""
 
     sections: dict[str, list[dict[str, Any]]]
-    folder: Path
+    folder: Path | None
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -83,11 +83,15 @@ def load(text: str, folder: Path) -> Topology:
     Raises:
         TopologyError: no YAML, another version, unknown sections, entries without a name or with one twice.
     """
-    content = _parse(text)
+    return of_content(_parse(text), folder)
+
+
+def of_content(content: Any, folder: Path | None) -> Topology:
+    """What was parsed already, from a file or from elsewhere. Raises TopologyError, as `load`."""
     if not isinstance(content, dict):
         raise TopologyError([Problem("", "", "", "The file holds no sections; it begins with version: 1.")])
     problems: list[Problem] = []
-    if content.get("version") != VERSION:
+    if content.get("version") != VERSION or isinstance(content["version"], bool):  # True is 1 too
         problems.append(Problem("version", "", "", f"is {content.get('version')!r}; version: {VERSION} is understood"))
     sections: dict[str, list[dict[str, Any]]] = {}
     for section, entries in content.items():

@@ -21,10 +21,15 @@ _Dumper.add_representer(str, _text)
 
 def export() -> str:
     """The whole configuration but for what is predefined, in a stable order."""
-    content: dict[str, Any] = {"version": VERSION}
+    return yaml.dump(content(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def content() -> dict[str, Any]:
+    """The same before it is written down."""
+    found: dict[str, Any] = {"version": VERSION}
     for section, model in SECTIONS.items():
         rows = stored(model).order_by("name")
         entries = [entry_of(row) for row in rows if not getattr(row, "predefined", False)]
         if entries:
-            content[section] = entries
-    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+            found[section] = entries
+    return found

@@ -18,7 +18,7 @@ from identity.core.files import Contents
 
 M = TypeVar("M", bound=Model)
 
-_DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,20})?)(ms|s|m|h|d)")
+DURATION = r"(\d{1,12}(?:\.\d{1,20})?)(ms|s|m|h|d)"
 _UNITS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86400)}
 _LONGEST_PATH = 1024  # characters; what is longer is some other text in a path's place
 
@@ -36,8 +36,11 @@ class Fields:
     A field that is wrong is noted in `problems`, and its default returned in its place.
     """
 
-    def __init__(self, section: str, entry: dict[str, Any], folder: Path, rows: Rows) -> None:
-        """`folder`: where relative paths start. `rows`: where references are looked up."""
+    def __init__(self, section: str, entry: dict[str, Any], folder: Path | None, rows: Rows) -> None:
+        """`folder`: where relative paths start; None: who wrote the entry has no files here, and names none.
+
+        `rows`: where references are looked up.
+        """
         self.problems: list[Problem] = []
         self._section, self._name = section, entry["name"]
         self._folder, self._rows = folder, rows
@@ -141,7 +144,7 @@ class Fields:
             return default
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0:
             return float(value)
-        match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+        match = re.fullmatch(DURATION, value, re.ASCII) if isinstance(value, str) else None
         if match is None:
             self.complain(name, "must be a duration, like 500ms, 5s or 2m")
             return default
@@ -318,6 +321,9 @@ class Fields:
             return None
         if value.lstrip().startswith("-----BEGIN"):
             return value.encode()
+        if self._folder is None:
+            self.complain(name, "must be PEM, which begins with -----BEGIN; files of this machine are not read")
+            return None
         if len(value) > _LONGEST_PATH or not value.isprintable() or not value:
             self.complain(name, "is neither a path nor PEM, which begins with -----BEGIN")
             return None

@@ -7,7 +7,6 @@ back as the same object, with its secrets, and at the end everything is compared
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from django.db import transaction
@@ -86,7 +85,7 @@ class _Undoing(Application):
     """Finds rows by what they are and not by what they are called, and gives them their secrets back."""
 
     def __init__(self, recorder: Recorder) -> None:
-        super().__init__(Topology({}, Path("/nowhere")), recorder)  # entries of the log hold no paths
+        super().__init__(Topology({}, None), recorder)  # entries of the log hold no paths
 
     def _find(self, step: Step) -> Any:
         assert isinstance(step, _Restoring)

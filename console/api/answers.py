@@ -1,0 +1,177 @@
+"""Who reaches what; and what would come, or comes, of a request."""
+
+from typing import Any
+
+from console.access import Answer as Found
+from console.access import access_of
+from console.api.changing import code
+from console.api.operations import Answer, Call, Operation
+from console.api.problems import FieldError, Refused, malformed, not_found, of_form
+from console.api.schemas import INVOCATION, INVOKED, MEANING, REACH, SIMULATED, TEXT, WHO, several, shape
+from console.forms.invoke import InvokeForm
+from console.invocation import InvocationError, record, send, simulated
+from gateway.access.answers import Identified, Who
+from gateway.topology.entries import SECTIONS, stored
+from identity.models import Certificate, Keystore
+
+# --- answers about access ---
+
+
+def _access(section: str) -> Any:
+    def run(call: Call) -> Answer:
+        row = stored(SECTIONS[section]).filter(name=call.args["name"]).first()
+        if row is None:
+            raise not_found(f"There is no {SECTIONS[section]._meta.verbose_name} of this name.")
+        found = access_of(row)
+        assert found is not None
+        if found.problem:
+            raise Refused(409, "not_in_force", f"The configuration cannot be put in force: {found.problem}")
+        return Answer(_told(found))
+
+    return run
+
+
+def _told(found: Found) -> dict[str, Any]:
+    return {
+        "reaches": [
+            {
+                "by": reach.by,
+                "ports": [
+                    {
+                        "port": port.name,
+                        "count": port.count,
+                        "reached": [
+                            {
+                                "path": each.place.path,
+                                "method": each.place.method,
+                                "label": each.label,
+                                "user": each.user,
+                            }
+                            for each in port.places
+                        ],
+                        "refused": [
+                            {"reason": words.partition(" ")[0], "places": count} for words, count in port.refused
+                        ],
+                    }
+                    for port in reach.ports
+                ],
+            }
+            for reach in found.reaches or []
+        ],
+        "means": [_meaning(each) for each in found.meanings or []],
+        "reached_by": [_who(each) for each in found.who or []],
+    }
+
+
+def _meaning(each: Identified) -> dict[str, Any]:
+    return {
+        "node": each.node,
+        "port": each.port,
+        "user": each.user,
+        "reason": code(each.reason),
+        "words": each.words,
+        "rules": [
+            {
+                "rule": trial.rule.name,
+                "matches": trial.matches,
+                "conditions": [
+                    {"name": one.name, "wanted": one.wanted, "found": one.found, "holds": one.holds}
+                    for one in trial.conditions
+                ],
+            }
+            for trial in each.rules
+        ],
+    }
+
+
+def _who(each: Who) -> dict[str, Any]:
+    return {
+        "port": each.place.port,
+        "path": each.place.path,
+        "method": each.place.method,
+        "label": each.label,
+        "strangers": each.strangers,
+        "without": each.without,
+        "callers": [
+            {"count": one.count, "names": list(one.names), "credentials": [str(way) for way in one.credentials]}
+            for one in each.callers
+        ],
+        "refused": [{"reason": code(reason), "users": count} for reason, count in each.refused],
+    }
+
+
+# --- test invokes ---
+
+
+def _invoke(call: Call, *, simulate: bool) -> Answer:
+    form = InvokeForm(_form_data(call.body))
+    if not form.is_valid():
+        raise of_form(form)
+    invocation = form.invocation()
+    try:
+        answer = simulated(invocation) if simulate else send(invocation)
+    except InvocationError as error:
+        record(call.actor, call.address, invocation, error, simulated=simulate)
+        raise Refused(503, "no_answer", str(error)) from error
+    record(call.actor, call.address, invocation, answer, simulated=simulate)
+    return Answer(answer)
+
+
+_TEXTS = ("port", "method", "path", "credential", "username", "password", "body")
+_BY_NAME = {"certificate": Certificate, "keystore": Keystore}
+
+
+def _form_data(body: dict[str, Any]) -> dict[str, Any]:
+    """As the page's form has it: certificates and keystores by key, headers as lines. Raises Refused."""
+    if unknown := sorted(body.keys() - INVOCATION["properties"].keys()):
+        raise malformed(f"There is no field {unknown[0][:100]} here.", unknown[0][:100])
+    for name in (*_TEXTS, *_BY_NAME):
+        if not isinstance(body.get(name, ""), str):
+            raise malformed(f"{name} has to be a text.", name)
+    data: dict[str, Any] = {name: body[name] for name in _TEXTS if name in body}
+    for name, model in _BY_NAME.items():
+        if name in body:
+            row = model.objects.filter(name=body[name]).first()
+            if row is None:
+                told = FieldError(name, f'there is no {model._meta.verbose_name} "{body[name][:255]}"')
+                raise Refused(422, "invalid", "It cannot be done; nothing was sent.", [told])
+            data[name] = row.pk
+    data["headers"] = "\n".join(_header(each) for each in _headers(body.get("headers", [])))
+    return data
+
+
+def _headers(given: Any) -> list[dict[str, str]]:
+    if not isinstance(given, list) or not all(
+        isinstance(each, dict) and set(each) == {"name", "value"} and all(isinstance(v, str) for v in each.values())
+        for each in given
+    ):
+        raise malformed("headers is a list of objects, each with name and value.", "headers")
+    return given
+
+
+def _header(given: dict[str, str]) -> str:
+    if any(c in "\r\n" for c in given["name"] + given["value"]):
+        raise malformed("A header has no line breaks.", "headers")
+    return f"{given['name']}: {given['value']}"
+
+
+_ACCESS = shape(reaches=several(shape(by=TEXT, ports=REACH)), means=several(MEANING), reached_by=several(WHO))
+_INVOKING = ("test_invoke",)
+OPERATIONS = [
+    *(
+        Operation(f"{section}_access", "GET", f"/{section}/{{name}}/access", words, _access(section), ("view",),
+                  {200: _ACCESS}, section, refusals=(404, 409))
+        for section, words in {
+            "certificates": "Whom it means, and what whoever proves it reaches",
+            "users": "What the user reaches, by each of his credentials",
+            "services": "Who reaches it, and from where",
+            "apis": "Who reaches it, and from where",
+        }.items()
+    ),
+    Operation("invoke", "POST", "/invoke", "Test invoke: a real request through the running nodes, and why it ended so",
+              lambda call: _invoke(call, simulate=False), _INVOKING, {200: INVOKED}, "tests", body=INVOCATION,
+              refusals=(422, 503)),
+    Operation("simulate", "POST", "/simulate", "What the nodes would decide; nothing is sent",
+              lambda call: _invoke(call, simulate=True), _INVOKING, {200: SIMULATED}, "tests", body=INVOCATION,
+              refusals=(422, 503)),
+]  # fmt: skip

@@ -1,0 +1,225 @@
+"""Nouns of the configuration by name, and the whole of it: each represented as the configuration file has it."""
+
+import hashlib
+import json
+from typing import Any
+
+from django.db.models import Model
+
+from console.api.changing import DRY_RUN, carry_out
+from console.api.operations import BASE, Answer, Call, Operation
+from console.api.paging import PAGING, TEXT, matching, page
+from console.api.problems import FieldError, Refused, not_found, of_topology
+from console.api.reading import Query
+from console.api.schemas import component, entry, page_of
+from console.blocking import SWITCHES, throw
+from console.nouns import TITLES, label_of, permission_of
+from console.views import certificates, keystores, trust, where, who
+from gateway import unconfirmed
+from gateway.audit import Recorder
+from gateway.models import Port
+from gateway.topology.apply import remove, write
+from gateway.topology.document import TopologyError, of_content
+from gateway.topology.entries import SECTIONS, entry_of, stored
+from gateway.topology.export import content
+from gateway.topology.oddities import oddities
+
+_NOUNS = (
+    who.USERS, who.GROUPS, who.ACLS, who.MAPPING_RULES, certificates.CERTIFICATES, keystores.KEYSTORES,
+    trust.TRUSTSTORES, where.NODES, where.PORTS, where.SERVICES, where.APIS, where.ENDPOINTS, where.REGISTRATIONS,
+)  # fmt: skip
+_SEARCHED = {noun.kind: noun.search for noun in _NOUNS}
+PRUNE = Query("prune", {"type": "boolean"}, "Delete what the document lacks, but for what is predefined.")
+GOES_BACK = Query(
+    "goes_back",
+    {"type": "boolean"},
+    f"Let the change go back by itself unless it is kept within {unconfirmed.SECONDS} seconds.",
+)
+_OUTCOME = component("outcome")
+
+
+def etag(row: Model) -> str:
+    """Of what the entry says: the same entry has the same one, whoever wrote it."""
+    text = json.dumps(entry_of(row), sort_keys=True, ensure_ascii=True)
+    return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
+
+
+# --- one noun ---
+
+
+class _Noun:
+    """The operations of one section."""
+
+    def __init__(self, section: str) -> None:
+        self.section, self.model = section, SECTIONS[section]
+        self.noun = str(self.model._meta.verbose_name)
+
+    def operations(self) -> list[Operation]:
+        section, one = self.section, f"/{self.section}/{{name}}"
+        changing = ("view", permission_of(section))
+        article = "an" if self.noun[0] in "aeiouA" else "a"
+        found = [
+            Operation(f"{section}_list", "GET", f"/{section}/", f"{TITLES[section]}, in the order of their names",
+                      self.listed, ("view",), {200: page_of(entry(section))}, section, (TEXT, *PAGING)),
+            Operation(f"{section}_get", "GET", one, f"One {self.noun}", self.get, ("view",), {200: entry(section)},
+                      section, headers=("If-None-Match",), refusals=(404,)),
+            Operation(f"{section}_put", "PUT", one, f"Add {article} {self.noun}, or make it equal to this",
+                      self.put, changing, {200: _OUTCOME, 201: _OUTCOME}, section,
+                      (DRY_RUN, *((GOES_BACK,) if self.model is Port else ())),
+                      ("If-Match", "If-None-Match", "Change-Message"), entry(section), (409, 412, 422)),
+            Operation(f"{section}_delete", "DELETE", one, f"Delete {article} {self.noun} that nothing uses",
+                      self.delete, changing, {200: _OUTCOME}, section, (DRY_RUN,), ("If-Match", "Change-Message"),
+                      refusals=(404, 409, 412)),
+        ]  # fmt: skip
+        if self.model in SWITCHES:
+            found += [
+                Operation(f"{section}_{word}", "POST", f"{one}/{word}", f"{word.capitalize()} {article} {self.noun}",
+                          self.switch(block=word == "block"), changing, {200: _OUTCOME}, section, (DRY_RUN,),
+                          ("Change-Message",), refusals=(404, 409))
+                for word in ("block", "unblock")
+            ]  # fmt: skip
+        return found
+
+    def listed(self, call: Call) -> Answer:
+        rows = stored(self.model)
+        if text := call.query.get("q", "").strip():
+            rows = matching(rows, text, _SEARCHED[self.section])
+        return Answer(page(rows, call.query, "name", entry_of))
+
+    def get(self, call: Call) -> Answer:
+        row = self._row(call)
+        tag = etag(row)
+        if _names(call.request.headers.get("If-None-Match", ""), tag, weakly=True):
+            return Answer(None, 304, {"ETag": tag})
+        return Answer(entry_of(row), headers={"ETag": tag})
+
+    def put(self, call: Call) -> Answer:
+        name = call.args["name"]
+        if call.body.get("name", name) != name:
+            told = FieldError("name", "is another than the address has", "write the same, or leave it out")
+            raise Refused(422, "invalid", "It cannot be stored; nothing was changed.", [told])
+        document = of_content({"version": 1, self.section: [call.body | {"name": name}]}, None)
+        added: list[bool] = []
+
+        def act(recorder: Recorder) -> None:
+            row = stored(self.model).filter(name=name).first()
+            added.append(row is None)
+            _check_conditions(call, row)
+            _check_waits(self.section, row)
+            write(document, recorder)
+
+        def warnings() -> list[str]:
+            return [each for each in oddities() if each.startswith(f"{self.section}[{name}]")] if call.dry_run else []
+
+        done = "added" if not self._exists(name) else "changed"
+        told = carry_out(
+            call, f"{self.noun} {name} {done}", act, [self.section], section=self.section, name=name, warnings=warnings,
+            goes_back=bool(call.query.get("goes_back")),
+        )  # fmt: skip
+        if call.dry_run:
+            return Answer(told)
+        headers = {"ETag": etag(self._row(call))}
+        if added[-1]:
+            return Answer(told, 201, headers | {"Location": f"/{BASE}/{self.section}/{name}"})
+        return Answer(told, headers=headers)
+
+    def delete(self, call: Call) -> Answer:
+        name = call.args["name"]
+
+        def act(recorder: Recorder) -> None:
+            row = self._row(call)
+            _check_conditions(call, row)
+            _check_waits(self.section, row)
+            remove(self.section, name, recorder)
+
+        told = carry_out(
+            call, f"{self.noun} {name} deleted", act, [self.section], section=self.section, name=name, status=409
+        )
+        return Answer(told)
+
+    def switch(self, *, block: bool) -> Any:
+        def run(call: Call) -> Answer:
+            def act(recorder: Recorder) -> None:
+                throw(self._row(call), block=block)
+
+            what = label_of(self._row(call))
+            message = f"{what[0].upper()}{what[1:]} is {'blocked' if block else 'no longer blocked'}"
+            return Answer(carry_out(call, message, act, [self.section], section=self.section, status=409))
+
+        return run
+
+    def _row(self, call: Call) -> Any:
+        row = stored(self.model).filter(name=call.args["name"]).first()
+        if row is None:
+            raise not_found(f"There is no {self.noun} of this name.")
+        return row
+
+    def _exists(self, name: str) -> bool:
+        return self.model._default_manager.filter(name=name).exists()
+
+
+def _check_conditions(call: Call, row: Model | None) -> None:
+    """What the client takes for granted (RFC 9110, section 13). Raises Refused."""
+    tag = etag(row) if row is not None else ""
+    wanted = call.request.headers.get("If-Match")
+    if wanted is not None and not (row is not None and _names(wanted, tag)):
+        was = "It has been changed since" if row is not None else "There is none"
+        raise Refused(
+            412, "changed_meanwhile", f"{was}; get it again, and repeat.", headers={"ETag": tag} if tag else {}
+        )
+    unwanted = call.request.headers.get("If-None-Match")
+    if unwanted is not None and row is not None and _names(unwanted, tag, weakly=True):
+        raise Refused(412, "is_there", "There is one already.", headers={"ETag": tag})
+
+
+def _names(header: str, tag: str, *, weakly: bool = False) -> bool:
+    """Whether a list of entity tags, or `*`, names this one. `weakly`: W/ makes no difference."""
+    listed = [each.strip() for each in header.split(",")]
+    if weakly:
+        listed = [each.removeprefix("W/") for each in listed]
+    return "*" in listed or tag in listed
+
+
+def _check_waits(section: str, row: Model | None) -> None:
+    """While a change of it waits to be confirmed, another would stand in its way back. Raises Refused."""
+    waits = unconfirmed.waiting_for(section, row.pk) if row is not None else None
+    if waits is not None:
+        words = f"Change {waits.pk} of it waits to be confirmed: keep it, or take it back, first."
+        raise Refused(409, "change_waits", words)
+
+
+# --- the whole ---
+
+
+def apply(call: Call) -> Answer:
+    prune = bool(call.query.get("prune"))
+    try:
+        document = of_content(call.body, None)
+    except TopologyError as error:
+        raise of_topology(error.problems, "", "") from error
+    sections = list(SECTIONS) if prune else list(document.sections)
+    for permission in dict.fromkeys(permission_of(section) for section in sections):
+        call.require(permission)
+    return Answer(
+        carry_out(
+            call,
+            f"configuration applied{', what it lacks deleted' if prune else ''}",
+            lambda recorder: write(document, recorder, prune=prune),
+            sections,
+            warnings=oddities,
+        )
+    )
+
+
+def export(call: Call) -> Answer:
+    return Answer(content())
+
+
+OPERATIONS = [
+    *(operation for section in SECTIONS for operation in _Noun(section).operations()),
+    Operation("apply", "POST", "/apply", "Make what is stored equal to this; all of it, or nothing",
+              apply, ("view",), {200: _OUTCOME}, "configuration", (PRUNE, DRY_RUN), ("Change-Message",),
+              component("document"), (422,)),
+    Operation("export", "GET", "/export", "The whole configuration but for what is predefined, without secrets",
+              export, ("view",), {200: component("document")}, "configuration"),
+]  # fmt: skip

@@ -1,0 +1,111 @@
+"""The audit log: change sets, the last ones first; undoing one; keeping or taking back one that waits."""
+
+from typing import Any
+
+from django.db.models import Q
+
+from console.api.changing import DRY_RUN, SHOWN, change_of, outcome
+from console.api.operations import Answer, Call, Operation
+from console.api.paging import PAGING, TEXT, page
+from console.api.problems import FieldError, Refused, not_found
+from console.api.reading import Query
+from console.api.schemas import component, page_of
+from console.views.changes import KINDS
+from console.views.undo import MOST, permissions_of
+from gateway import unconfirmed
+from gateway.models import Change, ChangeSet
+from gateway.topology.undo import CannotUndo, undo
+
+KIND = Query("kind", {"enum": list(KINDS)}, "Only what touches objects of this kind.")
+ACTOR = Query("actor", {"type": "string", "maxLength": 255}, "Only what this operator or command did.")
+
+
+def listed(call: Call) -> Answer:
+    rows = ChangeSet.objects.prefetch_related("changes")
+    if text := call.query.get("q", "").strip():
+        named = Change.objects.filter(name__icontains=text).values("change_set")
+        rows = rows.filter(Q(message__icontains=text) | Q(pk__in=named))
+    if "kind" in call.query:
+        rows = rows.filter(pk__in=Change.objects.filter(kind=call.query["kind"]).values("change_set"))
+    if "actor" in call.query:
+        rows = rows.filter(actor=call.query["actor"])
+    return Answer(page(rows, call.query, "-id", lambda row: _told(row, list(row.changes.all()), shown=0)))
+
+
+def one(call: Call) -> Answer:
+    row = _row(call)
+    return Answer(_told(row, list(row.changes.all()), shown=SHOWN))
+
+
+def undone(call: Call) -> Answer:
+    row = _row(call)
+    for permission in sorted(permissions_of(row)):
+        call.require(permission)
+    if row.changes.count() > MOST:
+        raise Refused(409, "too_many", f"This many objects are undone on the host: manage.py undo {row.pk}")
+    try:
+        recorder = undo(row, call.actor, call.address, dry_run=call.dry_run)
+    except CannotUndo as error:
+        raise _in_the_way(error) from error
+    return Answer(outcome(recorder.changes, recorder.revision, dry_run=call.dry_run))
+
+
+def kept(call: Call) -> Answer:
+    row = _row(call)
+    if not unconfirmed.keep(row.pk, call.actor, call.address):
+        raise _waits_no_more(row)
+    return Answer(_told(row, list(row.changes.all()), shown=SHOWN))
+
+
+def taken_back(call: Call) -> Answer:
+    row = _row(call)
+    try:
+        if not unconfirmed.take_back(row.pk, call.actor, call.address):
+            raise _waits_no_more(row)
+    except CannotUndo as error:
+        raise _in_the_way(error) from error
+    return Answer(_told(row, list(row.changes.all()), shown=SHOWN))
+
+
+def _row(call: Call) -> ChangeSet:
+    row = ChangeSet.objects.filter(pk=call.args["number"]).first()
+    if row is None:
+        raise not_found("There is no change of this number.")
+    return row
+
+
+def _told(row: ChangeSet, changes: list[Change], *, shown: int) -> dict[str, Any]:
+    return {
+        "number": row.pk,
+        "at": row.at.isoformat(),
+        "actor": row.actor,
+        "address": row.address,
+        "message": row.message,
+        "configures": row.configures,
+        "changes": [change_of(each) for each in changes[:shown]],
+        "more": max(0, len(changes) - shown),
+    }
+
+
+def _in_the_way(error: CannotUndo) -> Refused:
+    errors = [FieldError("", reason) for reason in error.reasons]
+    return Refused(409, "in_the_way", "Something stands in the way; nothing was changed.", errors)
+
+
+def _waits_no_more(row: ChangeSet) -> Refused:
+    return Refused(409, "waits_no_more", f"Change {row.pk} does not wait to be confirmed.")
+
+
+_SET, _GATEWAY = component("change_set"), ("view", "change_gateway")
+OPERATIONS = [
+    Operation("changes_list", "GET", "/changes/", "The audit log, without what each change set changed",
+              listed, ("view",), {200: page_of(_SET)}, "changes", (TEXT, KIND, ACTOR, *PAGING)),
+    Operation("changes_get", "GET", "/changes/{number}", "One change set: each object before and after",
+              one, ("view",), {200: _SET}, "changes", refusals=(404,)),
+    Operation("changes_undo", "POST", "/changes/{number}/undo", "Undo it by a new one; takes what it took itself",
+              undone, ("view",), {200: component("outcome")}, "changes", (DRY_RUN,), refusals=(404, 409)),
+    Operation("changes_keep", "POST", "/changes/{number}/keep", "Confirm a change that would go back by itself",
+              kept, _GATEWAY, {200: _SET}, "changes", refusals=(404, 409)),
+    Operation("changes_take_back", "POST", "/changes/{number}/take-back", "Let it go back now",
+              taken_back, _GATEWAY, {200: _SET}, "changes", refusals=(404, 409)),
+]  # fmt: skip

@@ -1,0 +1,209 @@
+"""An operation: what it is called, what it takes, who may, and what it does. Routes and the OpenAPI document are made
+of these declarations, so that neither can say what the other does not.
+
+Nobody is known here by a cookie: a bearer token alone speaks, and so no page elsewhere can make a browser ask.
+"""
+
+import logging
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import OperationalError
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import URLPattern, path, register_converter
+from django.utils import timezone
+from django.views.decorators.csrf import csrf_exempt
+
+from console import tokens
+from console.api import problems
+from console.api.problems import Refused
+from console.api.reading import Query, body_of, message_of, query_of
+from console.authentication import note_wrong_token, tokens_locked_until
+from console.models import Token
+from console.permissions import public
+from console.views.pages import address_of
+from identity.core.names import NAME_PATTERN
+
+log = logging.getLogger("postern.api")
+
+Schema = dict[str, Any]
+BASE = "api/v1"
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{1,512}=*")  # RFC 6750, section 2.1
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`content`: None where there is no body."""
+
+    content: Any
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Call:
+    """One request, read and let in. `args`: of the address; `body`: where the operation takes one."""
+
+    request: HttpRequest
+    token: Token
+    args: dict[str, Any]
+    query: dict[str, Any]
+    body: dict[str, Any]
+
+    @property
+    def actor(self) -> str:
+        return self.token.operator.username
+
+    @property
+    def address(self) -> str | None:
+        return address_of(self.request)
+
+    @property
+    def dry_run(self) -> bool:
+        return bool(self.query.get("dry_run"))
+
+    def message(self, usual: str) -> str:
+        """For the audit log: what the client says that it is for, and by which token it was done."""
+        return f"{message_of(self.request) or usual} (token {self.token})"
+
+    def require(self, permission: str) -> None:
+        """Raises Refused: the token, or its operator, may not."""
+        if self.token.may(permission):
+            return
+        whose = "token" if self.token.operator.may(permission) else "token's operator"
+        raise Refused(
+            403, "forbidden", f"The {whose} may not: this takes {permission}.",
+            headers={"WWW-Authenticate": f'Bearer realm="postern", error="insufficient_scope", scope="{permission}"'},
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """`path`: below the base, its arguments in braces. `answers`: schema of each status that is no refusal.
+
+    `refusals`: further statuses than those that every operation may answer with.
+    """
+
+    id: str
+    method: str
+    path: str
+    summary: str
+    run: Callable[[Call], Answer]
+    permissions: tuple[str, ...]
+    answers: dict[int, Schema]
+    tag: str
+    queries: tuple[Query, ...] = ()
+    headers: tuple[str, ...] = ()
+    body: Schema | None = None
+    refusals: tuple[int, ...] = ()
+
+
+class _Name:
+    regex = NAME_PATTERN
+
+    def to_python(self, value: str) -> str:
+        return value
+
+    def to_url(self, value: str) -> str:
+        return value
+
+
+class _Number(_Name):
+    regex = "[0-9]{1,18}"  # what a column can hold
+
+    def to_python(self, value: str) -> int:  # type: ignore[override]
+        return int(value)
+
+
+register_converter(_Name, "name")
+register_converter(_Number, "number")
+
+
+def routes(operations: Iterable[Operation]) -> list[URLPattern]:
+    by_path: dict[str, dict[str, Operation]] = {}
+    for each in operations:
+        by_path.setdefault(each.path, {})[each.method] = each
+    return [path(BASE + _route(where), _view(found), name=_name(found)) for where, found in by_path.items()]
+
+
+def _route(template: str) -> str:
+    return re.sub(r"\{(\w+)\}", lambda match: f"<{'number' if match[1] == 'number' else 'name'}:{match[1]}>", template)
+
+
+def _name(operations: dict[str, Operation]) -> str:
+    return f"api-{next(iter(operations.values())).id}"
+
+
+def _view(operations: dict[str, Operation]) -> Callable[..., HttpResponse]:
+    @csrf_exempt
+    @public
+    def view(request: HttpRequest, **args: Any) -> HttpResponse:
+        return guarded(lambda: _answer(request, operations, args))
+
+    return view
+
+
+def guarded(act: Callable[[], HttpResponse]) -> HttpResponse:
+    """Whatever goes wrong is told as a problem; of what is wrong in here, no more than that."""
+    try:
+        return act()
+    except Refused as refused:
+        return problems.response(refused)
+    except OperationalError:
+        log.exception("the database does not answer")
+        busy = Refused(503, "unavailable", "The database is busy; try again.", headers={"Retry-After": "5"})
+        return problems.response(busy)
+    except Exception:  # a program that reads JSON is told in JSON
+        log.exception("an operation failed")
+        return problems.response(Refused(500, "failed", "Something went wrong here; the console's log tells what."))
+
+
+def _answer(request: HttpRequest, operations: dict[str, Operation], args: dict[str, Any]) -> HttpResponse:
+    operation = operations.get("GET" if request.method == "HEAD" else str(request.method))
+    if operation is None:
+        allowed = ", ".join(sorted({*operations, *(["HEAD"] if "GET" in operations else [])}))
+        raise Refused(405, "method_not_allowed", f"Here there is {allowed}.", headers={"Allow": allowed})
+    call = Call(request, _authenticated(request), args, {}, {})
+    for permission in operation.permissions:
+        call.require(permission)
+    call.query = query_of(request, operation.queries)
+    if operation.body is not None:
+        call.body = body_of(request)
+    answer = operation.run(call)
+    if answer.content is None:
+        return HttpResponse(status=answer.status, headers=answer.headers)
+    return JsonResponse(answer.content, status=answer.status, headers=answer.headers, safe=False)
+
+
+def _authenticated(request: HttpRequest) -> Token:
+    """The token that speaks. Raises Refused."""
+    address = address_of(request) or ""
+    now = timezone.now()
+    if (until := tokens_locked_until(address)) is not None:
+        seconds = max(1, round((until - now).total_seconds()))
+        raise Refused(
+            429, "too_many_wrong_tokens", "Too many wrong tokens came from this address; wait.",
+            headers={"Retry-After": str(seconds)},
+        )  # fmt: skip
+    scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        raise _unknown("A token is needed: Authorization: Bearer …", error="")
+    text = text.strip()
+    token = tokens.known(text) if _TOKEN.fullmatch(text) else None
+    if token is None:
+        note_wrong_token(address)
+        raise _unknown("There is no such token.")
+    if token.revoked_at is not None:
+        raise _unknown("This token was revoked.")
+    if token.is_over(now):
+        raise _unknown(f"This token is over since {token.expires_at:%Y-%m-%d %H:%M} UTC.")
+    if not token.operator.is_active:
+        raise _unknown("The token's operator is disabled.")
+    tokens.note_use(token, address or None, now)
+    return token
+
+
+def _unknown(detail: str, *, error: str = ', error="invalid_token"') -> Refused:
+    return Refused(401, "unauthenticated", detail, headers={"WWW-Authenticate": f'Bearer realm="postern"{error}'})
