@@ -44,7 +44,7 @@ def undone(call: Call) -> Answer:
     if row.changes.count() > MOST:
         raise Refused(409, "too_many", f"This many objects are undone on the host: manage.py undo {row.pk}")
     try:
-        recorder = undo(row, call.actor, call.address, dry_run=call.dry_run)
+        recorder = undo(row, call.actor, call.address, dry_run=call.dry_run, note=call.message(row.message))
     except CannotUndo as error:
         raise _in_the_way(error) from error
     return Answer(outcome(recorder.changes, recorder.revision, dry_run=call.dry_run))
@@ -96,6 +96,7 @@ def _waits_no_more(row: ChangeSet) -> Refused:
     return Refused(409, "waits_no_more", f"Change {row.pk} does not wait to be confirmed.")
 
 
+_MESSAGE = ("Change-Message",)
 _SET, _GATEWAY = component("change_set"), ("view", "change_gateway")
 OPERATIONS = [
     Operation("changes_list", "GET", "/changes/", "The audit log, without what each change set changed",
@@ -103,7 +104,8 @@ OPERATIONS = [
     Operation("changes_get", "GET", "/changes/{number}", "One change set: each object before and after",
               one, ("view",), {200: _SET}, "changes", refusals=(404,)),
     Operation("changes_undo", "POST", "/changes/{number}/undo", "Undo it by a new one; takes what it took itself",
-              undone, ("view",), {200: component("outcome")}, "changes", (DRY_RUN,), refusals=(404, 409)),
+              undone, ("view",), {200: component("outcome")}, "changes", (DRY_RUN,), _MESSAGE,
+              refusals=(404, 409)),
     Operation("changes_keep", "POST", "/changes/{number}/keep", "Confirm a change that would go back by itself",
               kept, _GATEWAY, {200: _SET}, "changes", refusals=(404, 409)),
     Operation("changes_take_back", "POST", "/changes/{number}/take-back", "Let it go back now",

@@ -7,6 +7,7 @@ from typing import Any
 
 from console.api import schemas
 from console.api.operations import BASE, Operation
+from console.api.paging import PAGING
 from console.api.reading import MAX_MESSAGE, MESSAGE
 from gateway.topology.entries import SECTIONS
 from gateway.topology.schema import NAME, schema_of
@@ -30,7 +31,7 @@ _WORDS = {
     412: "It is not as the request takes for granted",
     413: "The body is too large",
     415: "The body is not JSON",
-    422: "The entry cannot be stored",
+    422: "What was sent can be read, and cannot be done",
     429: "Too many wrong tokens",
     500: "Something went wrong",
     503: "No answer, for now",
@@ -83,6 +84,8 @@ def _components() -> dict[str, Schema]:
 
 def _operation(operation: Operation) -> Schema:
     refusals = {*_ALWAYS, *operation.refusals, *((413, 415) if operation.body else ())}
+    refusals |= {404} if "{" in operation.path else set()  # an argument that no object could be called by
+    refusals |= {422} if PAGING[-1] in operation.queries else set()
     responses: Schema = {}
     for status, schema in operation.answers.items():
         responses[str(status)] = {"description": _DONE[status], "content": {"application/json": {"schema": schema}}}

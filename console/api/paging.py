@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.models import Q, QuerySet
 
-from console.api.problems import malformed
+from console.api.problems import FieldError, Refused
 from console.api.reading import Query
 
 USUAL = 50
@@ -67,4 +67,5 @@ def _opened(cursor: str) -> str:
 
 
 def _broken() -> Exception:
-    return malformed("This is no cursor; give `next` of the page before.", "cursor")
+    told = FieldError("cursor", "is no cursor", "give `next` of the page before")
+    return Refused(422, "invalid", "There is no such page.", [told])

@@ -43,8 +43,8 @@ class _Restoring(Step):
     change: Change = field(kw_only=True)
 
 
-def undo(made: ChangeSet, actor: str, address: str | None = None, *, dry_run: bool = False) -> Recorder:
-    """Undo a change set by a new one.
+def undo(made: ChangeSet, actor: str, address: str | None = None, *, dry_run: bool = False, note: str = "") -> Recorder:
+    """Undo a change set by a new one. `note`: goes to the audit log, behind which change was undone.
 
     Raises:
         CannotUndo
@@ -52,7 +52,7 @@ def undo(made: ChangeSet, actor: str, address: str | None = None, *, dry_run: bo
     if not made.configures:
         raise CannotUndo([f"Change {made.pk} changed nothing of the configuration; there is nothing to undo."])
     steps = [_step(change) for change in made.changes.all()]
-    message = f"undo of change {made.pk}: {made.message}"
+    message = f"undo of change {made.pk}: {note or made.message}"
     try:
         with change_set(actor, message, address, dry_run=dry_run) as recorder:
             if reasons := _later(made, steps):

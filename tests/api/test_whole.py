@@ -67,7 +67,8 @@ def test_the_audit_log_can_be_read_and_a_change_undone(owner: Caller) -> None:
     looked = owner.post(f"/changes/{number}/undo?dry_run=true").json()
     assert (looked["dry_run"], looked["changes"][0]["action"]) == (True, "removed")
     assert Group.objects.filter(name="Fresh").exists()
-    assert owner.post(f"/changes/{number}/undo").json()["revision"] > number
+    undone = owner.post(f"/changes/{number}/undo", Change_Message="too fresh").json()["revision"]
+    assert ChangeSet.objects.get(pk=undone).message == f"undo of change {number}: too fresh (token t1)"
     assert not Group.objects.filter(name="Fresh").exists()
     again = owner.post(f"/changes/{number}/undo")
     assert (again.status_code, again.json()["code"]) == (409, "in_the_way")

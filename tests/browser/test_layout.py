@@ -23,6 +23,7 @@ PAGES = [
     "/tests/",
     "/tests/add/",
     "/start/",
+    "/account/tokens/",
 ]
 
 
