@@ -151,12 +151,10 @@ STATE = shape(
     ports=several(shape(name=TEXT, node=TEXT, status=TEXT, connections={"type": ["integer", "null"]})),
     concerns=several(shape(kind={"enum": ["bad", "warn"]}, text=TEXT, hint=TEXT)),
 )  # fmt: skip
-_STEP: Schema = {"type": "object", "description": "What was looked at, with what it was compared, what came of it"}
-_LANE: Schema = {"type": "object", "properties": {"steps": {"type": "array", "items": _STEP}}}
 REFUSAL = shape(
-    kind={"enum": ["request", "handshake"]}, trace_id=TEXT, node=TEXT, port=TEXT, method=TEXT, path=TEXT, reason=TEXT,
-    words=TEXT, user=TEXT, subject=TEXT, issuer=TEXT, address=TEXT, at=MOMENT, status=COUNT, sha256=TEXT,
-    lanes={"type": "array", "items": _LANE},
+    kind=TEXT, at=MOMENT, trace_id=TEXT, node=TEXT, port=TEXT, address=TEXT, method=TEXT, path=TEXT,
+    status={"type": "integer"}, reason=TEXT, cause=TEXT, words=TEXT, user=TEXT, certificate=TEXT, subject=TEXT,
+    test=FLAG,
 )  # fmt: skip
 ENDING = shape(
     kind=TEXT, section=TEXT, name=TEXT, subject=TEXT, ends=MOMENT, owner=TEXT, fingerprint=TEXT, logs_in=FLAG

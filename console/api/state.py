@@ -1,4 +1,4 @@
-"""What is: nodes and tunnels, what they refused, what ends, who may log in. Looked at, and changed by nothing here."""
+"""What is: nodes and tunnels, what nodes refused, what ends, who may log in. Looked at, and changed by nothing here."""
 
 from datetime import timedelta
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from django.utils import timezone
 
 from console.api.operations import Answer, Call, Operation
-from console.api.paging import PAGING, TEXT, USUAL, offset_of, page, sealed
+from console.api.paging import PAGING, TEXT, USUAL, matching, offset_of, page, sealed
 from console.api.reading import Query
 from console.api.schemas import ENDING, OPERATOR, REFUSAL, STATE, page_of
 from console.attention import ask_nodes, concerns, ports_of, tunnels_of
@@ -19,12 +19,12 @@ from gateway.expiry import Endings, Kind, Wanted
 from gateway.models import Node
 
 KIND = Query("kind", {"enum": [kind.value for kind in Kind]}, "Only what is of this kind.")
-ABOUT = (
-    Query("trace_id", {"type": "string", "maxLength": 32}, "Only the request with this id, as each node tells it."),
-    Query("kind", {"enum": RefusalKind.values}, "Only requests, or only handshakes."),
-    Query("reason", {"enum": sorted(BY_CODE)}, "Only what was refused for this reason."),
-    Query("user", {"type": "string", "maxLength": 255}, "Only what would have run as this user."),
-    Query("certificate", {"type": "string", "maxLength": 64}, "Only of this certificate: SHA-256, hexadecimal."),
+REFUSALS = (
+    Query("kind", {"enum": [kind.value for kind in RefusalKind]}, "Only what is of this kind."),
+    Query("reason", {"enum": sorted(BY_CODE)}, "Only for this reason."),
+    Query("port", {"type": "string", "maxLength": 255}, "Only at this port."),
+    Query("user", {"type": "string", "maxLength": 255}, "Only what ran as this user."),
+    Query("certificate", {"type": "string", "maxLength": 64}, "Only of this certificate, by SHA-256."),
 )
 DAYS = Query("days", {"type": "integer", "minimum": 0, "maximum": 36_500}, "Only what ends within so many days.")
 
@@ -78,22 +78,34 @@ def state(call: Call) -> Answer:
 
 
 def refusals(call: Call) -> Answer:
-    """What nodes told of requests and handshakes that they refused, the last first, with the trace of each."""
-    rows = Refusal.objects.all()
-    for name in ("trace_id", "kind", "reason", "user", "certificate"):
+    """As the nodes told them; of a request that two nodes refused, one."""
+    rows = Refusal.objects.filter(head=True).defer("lanes")
+    for name in ("kind", "reason", "port", "user", "certificate"):
         if name in call.query:
             rows = rows.filter(**{name: call.query[name]})
+    if text := call.query.get("q", "").strip():
+        rows = matching(rows, text, ("trace_id", "path", "subject", "user", "peer"))
     return Answer(page(rows, call.query, "-id", _refusal))
 
 
 def _refusal(row: Refusal) -> dict[str, Any]:
-    texts = ("kind", "trace_id", "node", "port", "method", "path", "reason", "words", "user", "subject", "issuer")
-    return {name: getattr(row, name) for name in texts} | {
-        "address": row.peer,
+    return {
+        "kind": row.kind,
         "at": row.at.isoformat(),
+        "trace_id": row.trace_id,
+        "node": row.node,
+        "port": row.port,
+        "address": row.peer,
+        "method": row.method,
+        "path": row.path,
         "status": row.status,
-        "sha256": row.certificate,
-        "lanes": row.lanes,
+        "reason": row.reason,
+        "cause": row.cause,
+        "words": row.words,
+        "user": row.user,
+        "certificate": row.certificate,
+        "subject": row.subject,
+        "test": row.test,
     }
 
 
@@ -128,8 +140,8 @@ def operators(call: Call) -> Answer:
 OPERATIONS = [
     Operation("state", "GET", "/state", "Nodes, tunnels and ports as they are, and what needs attention",
               state, ("view",), {200: STATE}, "state"),
-    Operation("refusals", "GET", "/refusals/", "Requests and handshakes that nodes refused, the last ones first",
-              refusals, ("view",), {200: page_of(REFUSAL)}, "state", (*ABOUT, *PAGING)),
+    Operation("refusals_list", "GET", "/refusals/", "Requests and handshakes that nodes refused, the last ones first",
+              refusals, ("view",), {200: page_of(REFUSAL)}, "state", (TEXT, *REFUSALS, *PAGING)),
     Operation("expiry", "GET", "/expiry/", "Whatever has an end, the nearest first",
               expiry, ("view",), {200: page_of(ENDING)}, "state", (TEXT, KIND, DAYS, *PAGING)),
     Operation("operators_list", "GET", "/operators/", "Who logs in to the console",

@@ -15,10 +15,10 @@ from console.api.operations import Operation
 from console.api.urls import OPERATIONS
 from console.models import PERMISSIONS, Role
 from gateway.models import ChangeSet
+from gateway.topology.entries import SECTIONS
 from tests.api.conftest import Caller
 
 IDS = [operation.id for operation in OPERATIONS]
-NEEDS_NODES = {"state", "invoke"}  # ask nodes that do not run here, and wait for none
 
 
 def address(operation: Operation, world: dict[str, Model]) -> str:
@@ -175,6 +175,15 @@ def test_what_goes_wrong_in_here_is_told_without_the_inside(
     assert (answer.status_code, answer.json()["code"]) == (500, "failed")
     assert "division" not in answer.content.decode()
     assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize("operation", [each for each in OPERATIONS if each.method == "GET"], ids=lambda each: each.id)
+def test_no_answer_takes_more_than_twenty_queries(
+    operation: Operation, owner: Caller, world: dict[str, Model], django_assert_max_num_queries: Any
+) -> None:
+    asked(owner, operation, world)  # what is in force is read once for all who ask, after each change
+    with django_assert_max_num_queries(20 if operation.id != "export" else 3 * len(SECTIONS)):
+        assert asked(owner, operation, world).status_code == 200
 
 
 # --- what it tells of itself ---

@@ -152,12 +152,13 @@ def test_a_node_that_does_not_answer_is_a_problem(owner: Caller, world: dict[str
     assert state["concerns"]
 
 
-def test_a_refused_request_is_found_by_its_trace_id(owner: Caller) -> None:
-    made = refused_request(trace_id="ab" * 16, port="ext", node="edge", lanes=[{"node": "edge", "steps": []}])
-    refused_request(trace_id="cd" * 16, port="ext", node="edge")
-    (found,) = owner.get(f"/refusals/?trace_id={'ab' * 16}").json()["items"]
-    assert (found["node"], found["reason"], found["lanes"]) == ("edge", made.reason, made.lanes)
-    assert [each["trace_id"] for each in owner.get("/refusals/?limit=1").json()["items"]] == ["cd" * 16]
+def test_refusals_are_found_by_what_they_were(owner: Caller) -> None:
+    refused_request(trace_id="ab" * 16, port="ext", node="edge")
+    refused_request(trace_id="cd" * 16, port="other", node="edge")
+    assert [each["port"] for each in owner.get("/refusals/").json()["items"]] == ["other", "ext"]
+    assert [each["trace_id"] for each in owner.get("/refusals/?port=ext").json()["items"]] == ["ab" * 16]
+    assert [each["port"] for each in owner.get(f"/refusals/?q={'cd' * 16}").json()["items"]] == ["other"]
+    assert owner.get("/refusals/?kind=handshake").json()["items"] == []
 
 
 def test_what_ends_comes_in_pages_the_nearest_first(owner: Caller, world: dict[str, Model]) -> None:
