@@ -40,12 +40,13 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "keystores": ("name", "subject", "description"),
 }
 HEX_FIELDS = ("sha256", "serial")
+TELLING = ("subject", "path", "bind", "url", "description")  # what is told of one that was found by its name
 MANY = ("users", "certificates")
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """`where`: the field by which it was found, and what stands there; "" for the name."""
+    """`where`: the field by which it was found, with what stands there; "" for the name, with what tells it apart."""
 
     name: str
     url: str
@@ -94,7 +95,9 @@ def _of_kind(kind: str, text: str, digits: str) -> Hits:
         return _told(kind, whole, fields, text, digits)
     # So many digits are hardly a part of a subject: three columns are read in place of six.
     names = ("name",) if by_digits and len(digits) >= LONG else FIELDS[kind]
-    condition = _any(names, text) | _any(by_digits, digits)
+    condition = _any(names, text)
+    for name in by_digits:
+        condition |= _any((name,), _as_stored(name, digits))
     if kind == "truststores":
         anchors = _any(("subject",), text) | _any(("sha256",) if digits else (), digits)
         condition |= Q(pk__in=TrustedCertificate.objects.filter(anchors).values("truststore"))
@@ -111,6 +114,11 @@ def _told(kind: str, rows: Iterable[Model], fields: Iterable[str], text: str, di
     return Hits(kind, hits, len(unique) > SHOWN)
 
 
+def _as_stored(field: str, digits: str) -> str:
+    """Serial numbers are stored as numbers are written; printed in pairs, one may begin with a zero."""
+    return (digits.lstrip("0") or "0") if field == "serial" else digits
+
+
 def _any(fields: Iterable[str], text: str) -> Q:
     condition = Q()
     for name in fields:
@@ -121,10 +129,12 @@ def _any(fields: Iterable[str], text: str) -> Q:
 def _hit(row: Model, fields: Iterable[str], text: str, digits: str) -> Hit:
     name, url = str(row), url_of(row) or ""
     if text.casefold() in name.casefold():
-        return Hit(name, url)
+        return Hit(name, url, "", next((told for each in TELLING if (told := str(getattr(row, each, "")))), ""))
     for field in fields:
         value = str(getattr(row, field))
-        if text.casefold() in value.casefold() or (digits and field in HEX_FIELDS and digits in value):
+        if text.casefold() in value.casefold() or (
+            digits and field in HEX_FIELDS and _as_stored(field, digits) in value
+        ):
             label = str(row._meta.get_field(field).verbose_name)  # type: ignore[union-attr]
             # Of several names the one that matches.
             line = next((each for each in value.splitlines() if text.casefold() in each.casefold()), value)

@@ -115,12 +115,13 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """`path`: as SVG writes it. `kind`: of the state of what it stands for."""
+    """`path`: as SVG writes it. `kind`: of the state of what it stands for. `faint`: one of very many."""
 
     path: str
     kind: str = ""
     lit: bool = False
     down: bool = False
+    faint: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,8 @@ class _Drawing:
         self._wire_tunnels()
         titles = ((CALLERS, "Callers"), (EDGES, "Edge"), (INSIDE, "Inside"), (BACKENDS, "Backends"))
         headings = [Label(x, 16, text, "soft") for (x, _), text in titles]
-        return Drawing(WIDTH, bottom, list(self._boxes.values()), self._wires, headings, self._words())
+        wires = sorted(self._wires, key=lambda wire: wire.lit)  # what is drawn last lies on top
+        return Drawing(WIDTH, bottom, list(self._boxes.values()), wires, headings, self._words())
 
     def _words(self) -> str:
         up = sum(tunnel.kind == "ok" for tunnel in self._tunnels)
@@ -316,7 +318,8 @@ class _Drawing:
         else:
             middle = (x + to.x) / 2
             path = f"M{x:g} {y:g}C{middle:g} {y:g} {middle:g} {to.middle:g} {to.x:g} {to.middle:g}"
-        self._wires.append(Wire(path, kind, lit, down))
+        faint = to.what == "backend" and not lit and len(self._inner) > FULL
+        self._wires.append(Wire(path, kind, lit, down, faint))
 
 
 def node_key(name: str) -> str:

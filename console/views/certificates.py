@@ -87,7 +87,7 @@ def certificate_list(request: HttpRequest) -> HttpResponse:
     text = request.GET.get("q", "").strip()
     if _PRINTED_HEX.fullmatch(text):
         request.GET = request.GET.copy()  # type: ignore[assignment]
-        request.GET["q"] = re.sub("[: ]", "", text).lower()  # type: ignore[index]
+        request.GET["q"] = re.sub("[: ]", "", text).lower().lstrip("0")  # type: ignore[index]
     return list_page(request, CERTIFICATES)
 
 

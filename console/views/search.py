@@ -16,7 +16,9 @@ def page(request: HttpRequest) -> HttpResponse:
     if (trace := trace_id(text)) and (url := _refusal(trace)):
         return redirect(url)
     found = search(text)
-    return render(request, "search/page.html", {"text": text, "found": found, "short": 0 < len(text) < SHORTEST})
+    return render(
+        request, "search/page.html", {"text": text, "searched": text, "found": found, "short": 0 < len(text) < SHORTEST}
+    )
 
 
 def _refusal(trace: str) -> str:

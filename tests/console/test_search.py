@@ -94,3 +94,11 @@ def test_a_trace_id_leads_to_its_refusal_where_refusals_have_pages(
     monkeypatch.setattr(search, "_refusal", lambda trace: f"/refusals/{trace}/")
     for text in (trace, trace.upper(), f"00-{trace}-00f067aa0ba902b7-01"):
         assert owner.get("/search/", {"q": text})["Location"] == f"/refusals/{trace}/"
+
+
+def test_a_serial_number_that_was_printed_in_pairs_begins_with_a_zero(owner: Client, world: dict[str, Model]) -> None:
+    Certificate.objects.update(serial="a1b2c3d4e5f60")
+    for text in ("0a:1b:2c:3d:4e:5f:60", "0A1B2C3D4E5F60"):
+        assert found(owner, text)["certificates"] == ["alice"]
+    answer = owner.get("/certificates/", {"q": "0A:1B:2C:3D:4E:5F:60"})
+    assert [row[0][1][0].text for row in answer.context["table"]] == ["alice"]
