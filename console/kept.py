@@ -66,12 +66,12 @@ class Refusal(models.Model):
         ordering = ["-at", "-id"]
         constraints = [models.UniqueConstraint(fields=["node", "source", "number"], name="refusal_once")]
         indexes = [
-            models.Index(fields=["kind", "head", "-at"], name="refusal_by_time"),
+            models.Index(fields=["kind", "head", "test", "-at"], name="refusal_by_time"),
             models.Index(fields=["cause", "-at"], name="refusal_by_cause"),
             models.Index(fields=["user", "-at"], name="refusal_by_user"),
             models.Index(fields=["port", "-at"], name="refusal_by_port"),
             models.Index(fields=["certificate", "-at"], name="refusal_by_certificate"),
-            models.Index(fields=["-at"], condition=Q(proven=True), name="refusal_of_strangers"),
+            models.Index(fields=["certificate", "id"], condition=Q(proven=True), name="refusal_of_strangers"),
         ]
 
     def __str__(self) -> str:

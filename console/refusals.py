@@ -290,7 +290,7 @@ class Stranger:
     on_file: Any = None
 
 
-def strangers(since: datetime) -> Any:
+def strangers() -> Any:
     """Certificates that were refused, the last first: each with its last refusal's key, and how many there were."""
-    rows = Refusal.objects.of_strangers().filter(at__gt=since).order_by()
+    rows = Refusal.objects.of_strangers().order_by()
     return rows.values("certificate").annotate(last=Max("id"), count=Count("id")).order_by("-last")

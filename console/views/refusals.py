@@ -11,6 +11,7 @@ from django.shortcuts import redirect, render
 from django.urls import path
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
+from django.utils.functional import cached_property
 from django.views.decorators.http import require_safe
 
 from console.blocking import is_blocked
@@ -30,6 +31,18 @@ COUNTED = 5000  # rows of a search that are counted: of more, nobody turns the p
 LOOSE = 50  # handshakes without a certificate that are shown
 
 
+class Newest(Paginator):  # type: ignore[type-arg]
+    """The newest first. Counted are keys, and only so many: rows are wide, and nobody turns so many pages."""
+
+    def __init__(self, rows: QuerySet[Refusal], per_page: int) -> None:
+        super().__init__(rows.order_by("-at", "-id").defer("lanes")[:COUNTED], per_page)
+        self._keys = rows.order_by().values("pk")[:COUNTED]
+
+    @cached_property
+    def count(self) -> int:
+        return self._keys.count()
+
+
 @require_safe
 @permission_required("view")
 def refusals(request: HttpRequest) -> HttpResponse:
@@ -41,7 +54,7 @@ def refusals(request: HttpRequest) -> HttpResponse:
     rows, chosen = _filtered(request, text, now)
     counts = refusals_by_reason(now)
     context = {
-        "page": Paginator(rows.order_by("-at", "-id").defer("lanes")[:COUNTED], PAGE).get_page(request.GET.get("page")),
+        "page": Newest(rows, PAGE).get_page(request.GET.get("page")),
         "text": text,
         "chosen": chosen,
         "reasons": sorted(code for code in BY_CODE if code != "client_gone"),
@@ -138,9 +151,7 @@ def _answer(head: Refusal, told: list[Refusal]) -> dict[str, Any]:
 @permission_required("view")
 def refused_certificates(request: HttpRequest) -> HttpResponse:
     """Those that were shown and not let in, in a handshake or in a request; and handshakes that showed none."""
-    now = timezone.now()
-    found = strangers(now - timedelta(days=settings.REFUSALS_DAYS))
-    page = Paginator(found[:COUNTED], PAGE).get_page(request.GET.get("page"))
+    page = Paginator(strangers()[:COUNTED], PAGE).get_page(request.GET.get("page"))
     loose = Refusal.objects.filter(kind=RefusalKind.HANDSHAKE, head=True, proven=False).defer("lanes")[:LOOSE]
     context = {"page": page, "rows": _strangers(list(page.object_list)), "loose": loose, "days": settings.REFUSALS_DAYS}
     return render(request, "certificates/refused.html", context)

@@ -5,6 +5,7 @@ since; how much came in between and is gone again he is told.
 """
 
 import base64
+import json
 import secrets
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,8 +25,11 @@ if TYPE_CHECKING:
     from gateway.relay.exchange import Exchange
 
 KEPT = 1000  # of each kind
-AT_ONCE = 100  # entries in one answer; each has up to some 20 kB
+AT_ONCE = 100  # entries in one answer
+MAX_ANSWER = 512 * 1024  # bytes of one ring's part of it: all workers' parts go through the console's link as one
+MAX_CHAIN = 16 * 1024  # bytes of certificates that are kept of one peer; of more the leaf alone
 MAX_PATH = 2048  # characters
+MAX_WORDS = 1000  # characters of one text: what callers show may be as long as they like
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +57,34 @@ class Ring:
 
     def note(self, told: dict[str, Any], chain: Sequence[bytes] = ()) -> None:
         self._last += 1
-        self._entries.append(Refused(self._last, told, tuple(chain)))
+        self._entries.append(Refused(self._last, told, _kept(chain)))
 
     def since(self, number: int, count: int = AT_ONCE) -> dict[str, Any]:
         """What came after `number`, the oldest first; `missed`: how many came besides, and are gone."""
         gone = self._last - len(self._entries)
-        begin = max(number, gone)
-        found = list(islice(self._entries, max(0, begin - gone), max(0, begin - gone) + count))
+        begin = max(number, gone) - gone
+        found: list[dict[str, Any]] = []
+        size = 0
+        for each in islice(self._entries, begin, begin + count):
+            document = each.document()
+            size += len(json.dumps(document))
+            if found and size > MAX_ANSWER:
+                break
+            found.append(document)
         return {
             "source": self.source,
-            "entries": [each.document() for each in found],
+            "entries": found,
             "missed": max(0, gone - number),
-            "more": bool(found) and found[-1].number < self._last,
+            "more": bool(found) and found[-1]["number"] < self._last,
         }
+
+
+def _kept(chain: Sequence[bytes]) -> tuple[bytes, ...]:
+    """Whoever is refused chooses how much he sends."""
+    for kept in (tuple(chain), tuple(chain[:1])):
+        if sum(map(len, kept)) <= MAX_CHAIN:
+            return kept
+    return ()
 
 
 def answer(rings: Mapping[str, Ring], message: Message) -> Message:
@@ -91,7 +110,7 @@ def of_request(node: str, exchange: "Exchange", at: float) -> tuple[dict[str, An
     decision, connection, head = exchange.decision, exchange.connection, exchange.head
     path = decision.path if decision is not None else ""
     certificate = connection.certificate
-    own = [_without_query(lane(node, connection.port.name, decision))] if decision is not None else []
+    own = [_short(lane(node, connection.port.name, decision))] if decision is not None else []
     proven = connection.proof is Proof.TLS and certificate is not None
     chain = (certificate.der, *(each.der for each in connection.intermediates)) if proven and certificate else ()
     if certificate is None and decision is not None and decision.identity is not None:
@@ -104,14 +123,14 @@ def of_request(node: str, exchange: "Exchange", at: float) -> tuple[dict[str, An
         "test": connection.tracing,
         "trace_id": exchange.trace_id,
         "peer": decision.caller if decision is not None and decision.caller else connection.peer,
-        "method": head.method,
+        "method": head.method[:32],
         "path": (path or head.target.partition("?")[0])[:MAX_PATH],
         "status": exchange.status,
         "reason": exchange.reason.value if exchange.reason is not None else "",
-        "words": words(decision.detail) if decision is not None else "",
+        "words": words(decision.detail)[:MAX_WORDS] if decision is not None else "",
         "user": _user_of(decision) if decision is not None else "",
         **_shown(certificate),
-        "lanes": own + [_without_query(each) for each in exchange.lanes],
+        "lanes": own + [_short(each) for each in exchange.lanes],
     }, chain  # fmt: skip
 
 
@@ -124,7 +143,10 @@ def of_handshake(
             certificate = from_der(chain[0])
         except CertificateError:
             certificate = None  # the words say what is wrong with it
-    return {"at": at, "node": node, "port": port, "peer": peer, "words": words, "reason": reason, **_shown(certificate)}
+    return {
+        "at": at, "node": node, "port": port, "peer": peer, "words": words[:MAX_WORDS], "reason": reason,
+        **_shown(certificate),
+    }  # fmt: skip
 
 
 def _shown(certificate: Certificate | None) -> dict[str, str]:
@@ -132,14 +154,15 @@ def _shown(certificate: Certificate | None) -> dict[str, str]:
         return {"certificate": "", "subject": "", "issuer": ""}
     return {
         "certificate": certificate.sha256,
-        "subject": certificate.subject.text,
-        "issuer": certificate.issuer.text,
+        "subject": certificate.subject.text[:MAX_WORDS],
+        "issuer": certificate.issuer.text[:MAX_WORDS],
     }
 
 
-def _without_query(told: dict[str, Any]) -> dict[str, Any]:
+def _short(told: dict[str, Any]) -> dict[str, Any]:
     """A target that was not taken stands in the trace as it came; its query is nobody's business."""
     for step in told.get("steps", ()):
+        step["found"], step["against"] = step["found"][:MAX_WORDS], step["against"][:MAX_WORDS]
         if step["check"] == "path" and not step["passed"]:
             step["found"] = step["found"].partition("?")[0]
     return told
