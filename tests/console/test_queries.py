@@ -13,8 +13,9 @@ from tests.console.test_access import address, names, operator_of
 from tests.minting import mint
 
 AT_MOST = 20
-# What carries a whole undo out and takes it back is an answer, like what an edit would change, and no mere page.
-ANSWERS = {"changes-undo": 40}
+# One carries a whole undo out and takes it back, which is an answer, like what an edit would change, and no mere page;
+# the other tells of everything at once.
+ANSWERS = {"changes-undo": 40, "overview": 33}
 
 
 def grow(world: dict[str, Any], count: int) -> None:
