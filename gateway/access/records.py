@@ -11,6 +11,7 @@ from gateway import audit
 from gateway.access.crowd import Credential, Held, stand_in
 from gateway.compile import Drafts, certificates_on_file, documents
 from gateway.core.snapshot import from_document
+from gateway.models import Change, ChangeSet
 from gateway.world import World
 from identity.core.certificates import Certificate as Parsed
 from identity.core.certificates import from_der
