@@ -30,6 +30,7 @@ test: lint types imports migrations test-sqlite test-postgresql ## everything: s
 
 test-sqlite: $(VENV)/.test ## all tests, in a real browser too, on SQLite
 	@tools/need-package chromium chromium chromium-browser
+	@tools/need-package postgresql initdb pg_ctlcluster # for the tests of what PostgreSQL alone does
 	@[ "$$(id -u)" != 0 ] || tools/need-package iproute2 ip # without root there is no network to drop packets in
 	@[ "$$(id -u)" != 0 ] || tools/need-package nftables nft
 	@mkdir -p staticfiles # WhiteNoise warns where it is missing, and in tests a warning is an error
@@ -63,7 +64,7 @@ fuzz: $(VENV)/.test ## reading of files: mutate real ones for FUZZ seconds (60)
 
 # --- measuring ---
 
-bench: $(VENV)/.run ## measure all that is asked for, beside nginx, into build/bench.md; about ten minutes
+bench: $(VENV)/.run ## measure all that is asked for, beside nginx, into build/bench.md; about twenty minutes
 	@$(python) -m tools.bench --write build/bench.md
 
 # --- what is installed ---

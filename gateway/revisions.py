@@ -28,10 +28,11 @@ class Watch:
 
     Args:
         poll: seconds between two questions where nobody tells us.
+        database: a Django connection to what is watched; it is copied, and not used itself.
     """
 
-    def __init__(self, poll: float) -> None:
-        self._poll = poll
+    def __init__(self, poll: float, database: Any = connection) -> None:
+        self._poll, self._database = poll, database
         self._listener: Any = None  # a Django connection that nothing else uses
 
     @property
@@ -48,11 +49,11 @@ class Watch:
         Returns:
             A file descriptor that can be read when something changed; None where nobody tells.
         """
-        if connection.vendor != "postgresql":
+        if self._database.vendor != "postgresql":
             return None
         try:
             if self._listener is None:
-                self._listener = _listening()
+                self._listener = self._begin()
             with self._listener.wrap_database_errors:
                 for _ in self._listener.connection.notifies(timeout=0):
                     pass
@@ -63,19 +64,18 @@ class Watch:
         number: int = self._listener.connection.fileno()
         return number
 
+    def _begin(self) -> Any:
+        """Raises DatabaseError."""
+        made = self._database.copy()
+        try:
+            with made.cursor() as cursor:
+                cursor.execute(f"LISTEN {CHANNEL}")
+        except DatabaseError:
+            made.close()
+            raise
+        return made
+
     def close(self) -> None:
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.close()
-
-
-def _listening() -> Any:
-    """Raises DatabaseError."""
-    made = connection.copy()
-    try:
-        with made.cursor() as cursor:
-            cursor.execute(f"LISTEN {CHANNEL}")
-    except DatabaseError:
-        made.close()
-        raise
-    return made

@@ -27,10 +27,16 @@ def new_database(folder: Path, *, migrated: bool = False) -> str:
         if migrated:
             shutil.copyfile(urlsplit(_template()).path, file)
         return f"sqlite:///{file}"
+    return new_on(urlunsplit(server), template=urlsplit(_template()).path[1:] if migrated else "")
+
+
+def new_on(url: str, *, template: str = "") -> str:
+    """The URL of a new database in that PostgreSQL server, empty or a copy of `template`."""
+    server = urlsplit(url)
     name = f"installation_{uuid.uuid4().hex}"
-    template = f'TEMPLATE "{urlsplit(_template()).path[1:]}"' if migrated else ""
+    copied = f'TEMPLATE "{template}"' if template else ""
     with psycopg.connect(urlunsplit(server._replace(path="/postgres")), autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}" {template}')
+        connection.execute(f'CREATE DATABASE "{name}" {copied}')
     return urlunsplit(server._replace(path=f"/{name}"))
 
 

@@ -1,5 +1,6 @@
 """Truststores and registrations: nouns that hold certificates. Keystores have a module of their own."""
 
+from functools import cached_property
 from typing import Any
 
 from django import forms
@@ -98,17 +99,19 @@ class TruststoreForm(NounForm):
             self.fields["remove_crls"].queryset = self.instance.crls.filter(source=None)  # type: ignore[attr-defined]
             self.initial["crl_sources"] = [
                 source.url if source.every == 3600 else f"{source.url} {_duration(source.every)}"
-                for source in self.instance.crl_sources.all()
+                for source in self.sources
             ]
 
     def anchors(self) -> list[tuple[TrustedCertificate, Any]]:
         """For the template: each authority on file with the box that removes it."""
         return list(zip(self._stored, self["remove"], strict=True))
 
+    @cached_property
     def crls(self) -> list[tuple[RevocationList, Any]]:
         stored = [] if self.instance._state.adding else list(self.instance.crls.filter(source=None))
         return list(zip(stored, self["remove_crls"], strict=True))
 
+    @cached_property
     def sources(self) -> list[RevocationSource]:
         """For the template: where lists are fetched from, and how that goes."""
         if self.instance._state.adding:

@@ -8,6 +8,7 @@ from django.db import IntegrityError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import path
+from django.utils.functional import SimpleLazyObject
 from django.views.decorators.http import require_http_methods
 
 from console.attention import ask_nodes
@@ -76,7 +77,7 @@ def _page(request: HttpRequest, known: list[Step], *, status: int = 200, **conte
         "nothing": not any(each.done for each in known[:5]),
         "finished": following is None,
         "refresh": waits and request.method == "GET",
-        "trial": _caller_and_place(),
+        "trial": SimpleLazyObject(_caller_and_place),  # the last step alone asks for it
     }
     return render(request, "start/page.html", context, status=status)
 

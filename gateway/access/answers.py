@@ -144,7 +144,7 @@ def identify(world: World, shown: Shown, now: float) -> list[Identified]:
             continue
         reason = None if user else decision.reason
         step = mapped[-1]
-        rules = tuple(near(lane.snapshot.mappings, shown.certificate, decision.chain))
+        rules = tuple(near(lane.snapshot.mappings, shown.certificate, decision.chain, lane.port.name))
         answer = Identified(lane.snapshot.node, lane.port.name, user, reason, words(step.against or step.found), rules)
         found.setdefault((lane.port.name, user, reason), answer)
     return list(found.values())

@@ -20,6 +20,7 @@ from django.db.models import Model
 
 from gateway.audit import Recorder, change_set
 from gateway.bulk.sheets import Row, SheetError
+from gateway.models import Port
 from identity.core import certificates, files
 from identity.core.certificates import CertificateError
 from identity.models import Certificate, Group, Usage, User
@@ -193,6 +194,31 @@ def boolean(cells: dict[str, str], name: str, default: bool) -> bool:
     return default
 
 
+def moment(cells: dict[str, str], name: str) -> datetime | None:
+    """A point in time; a date alone is its beginning, and what names no zone is UTC, as in the configuration file."""
+    if not cells[name]:
+        return None
+    try:
+        found = datetime.fromisoformat(cells[name])
+    except ValueError as error:
+        raise RowError(
+            f"{name}: {cells[name]!r} is no date and no time, like 2027-03-31 or 2027-03-31T22:00:00Z."
+        ) from error
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC).replace(microsecond=0)
+
+
+def known_ports() -> frozenset[str]:
+    return frozenset(Port.objects.values_list("name", flat=True))
+
+
+def ports(cells: dict[str, str], known: frozenset[str], stored: list[str]) -> list[str]:
+    """Names of ports; those that are stored, where they are the same in another order."""
+    names = [name for name in _LIST.split(cells["ports"]) if name]
+    if unknown := [name for name in names if name not in known]:
+        raise RowError(f"ports: there is no port {unknown[0]}; add it first, or name another.")
+    return stored if set(names) == set(stored) else sorted(names)
+
+
 def set_fields(row: Any, values: dict[str, Any]) -> list[str]:
     """Set them; the names of those that were different."""
     different = [name for name, value in values.items() if getattr(row, name) != value]
@@ -239,12 +265,13 @@ class Groups(Named):
 
 
 class Users(Named):
-    kind, columns, needed = "users", ("name", "enabled", "groups", "description"), ("name",)
+    kind, columns, needed = "users", ("name", "enabled", "groups", "ports", "description"), ("name",)
     model = User
 
     def prepare(self) -> None:
         super().prepare()
         self._groups = {group.name: group for group in Group.objects.all()}
+        self._ports = known_ports()
 
     def rows(self) -> Iterable[Any]:
         return User.objects.prefetch_related("groups")
@@ -254,6 +281,8 @@ class Users(Named):
         values: dict[str, Any] = {"description": cells["description"]} if "description" in cells else {}
         if "enabled" in cells:
             values["enabled"] = boolean(cells, "enabled", row.enabled)
+        if "ports" in cells:
+            values["ports"] = ports(cells, self._ports, row.ports)
         different = set_fields(row, values)
         check(row)
         if "groups" in cells:
@@ -287,23 +316,29 @@ class _Stored:
     user: str | None
     usage: str
     blocked: bool
+    ports: list[str]
+    logs_in_until: datetime | None
     description: str
+
+
+_KEPT = ("name", "user", "usage", "blocked", "ports", "logs_in_until", "description", "der")
 
 
 class Certificates(Importer):
     """Certificates on file are known by themselves: the same one is changed in what is said of it."""
 
     kind, model = "certificates", Certificate
-    columns = ("name", "user", "usage", "certificate", "blocked", "description")
+    columns = ("name", "user", "usage", "certificate", "blocked", "ports", "logs_in_until", "description")
     needed = ("certificate",)
 
     def prepare(self) -> None:
-        columns = ("sha256", "pk", "name", "user__name", "usage", "blocked", "description")
+        columns = ("sha256", "pk", "name", "user__name", "usage", "blocked", "ports", "logs_in_until", "description")
         self._stored: dict[str, list[_Stored]] = {}
         for sha256, *rest in Certificate.objects.order_by("name").values_list(*columns):
             self._stored.setdefault(sha256, []).append(_Stored(*rest))
         self._names = {each.name for found in self._stored.values() for each in found}
         self._users = {user.name: user for user in User.objects.all()}
+        self._ports = known_ports()
         self._seen: set[tuple[str, str]] = set()
 
     def read(self, cells: dict[str, str]) -> tuple[Any, Action, str]:
@@ -330,12 +365,10 @@ class Certificates(Importer):
         return next((each for each in found if each.usage == (usage or Usage.SSL_AUTHENTICATION)), None)
 
     def kept(self, row: Any) -> Any:
-        fields = ("name", "user", "usage", "blocked", "description", "der")
-        return tuple(getattr(row, name) for name in fields)
+        return tuple(getattr(row, name) for name in _KEPT)
 
     def revived(self, kept: Any) -> Any:
-        name, user, usage, blocked, description, der = kept
-        return Certificate(name=name, user=user, usage=usage, blocked=blocked, description=description, der=der)
+        return Certificate(**dict(zip(_KEPT, kept, strict=True)))
 
     def _parse(self, text: str) -> certificates.Certificate:
         if not text:
@@ -362,6 +395,10 @@ class Certificates(Importer):
             values["usage"] = cells["usage"]
         if "blocked" in cells:
             values["blocked"] = boolean(cells, "blocked", stored.blocked if stored else False)
+        if "ports" in cells:
+            values["ports"] = ports(cells, self._ports, stored.ports if stored else [])
+        if "logs_in_until" in cells:
+            values["logs_in_until"] = moment(cells, "logs_in_until")
         if "description" in cells:
             values["description"] = cells["description"]
         return values
@@ -391,8 +428,8 @@ class Certificates(Importer):
     ) -> tuple[Any, Action, str]:
         if cells.get("name") and cells["name"] != stored.name:
             raise RowError(f"certificate: it is on file already, as {stored.name}.")
-        was = {"user": stored.user, "usage": stored.usage, "blocked": stored.blocked,
-               "description": stored.description}  # fmt: skip
+        was = {"user": stored.user, "usage": stored.usage, "blocked": stored.blocked, "ports": stored.ports,
+               "logs_in_until": stored.logs_in_until, "description": stored.description}  # fmt: skip
         now = values | ({"user": values["user"].name if values["user"] else None} if "user" in values else {})
         different = [name for name, value in now.items() if value != was[name]]
         if not different:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from identity.core.certificates import Certificate
-from identity.core.mapping import Mappings, Rule
+from identity.core.mapping import Mappings, Rule, usable_at
 from identity.core.names import folded, san_matches
 
 
@@ -56,15 +56,26 @@ def conditions(rule: Rule, certificate: Certificate, chain: tuple[Certificate, .
     return tuple(found)
 
 
-def near(mappings: Mappings, certificate: Certificate, chain: tuple[Certificate, ...], limit: int = 20) -> list[Trial]:
-    """Rules of which at least one condition holds: those that match first, then those that miss by least."""
+def near(
+    mappings: Mappings, certificate: Certificate, chain: tuple[Certificate, ...], port: str, limit: int = 20
+) -> list[Trial]:
+    """Rules of which at least one condition holds: those that match first, then those that miss by least.
+
+    Being limited to `port` among others brings no rule near; not being is what it may miss by.
+    """
     found = []
     for rule in _rules(mappings):
-        trial = Trial(rule, conditions(rule, certificate, chain))
-        if trial.missing < len(trial.conditions):
-            found.append(trial)
+        own = conditions(rule, certificate, chain)
+        if any(condition.holds for condition in own):
+            found.append(Trial(rule, own + _limit(rule, port)))
     found.sort(key=lambda trial: (trial.missing, trial.rule.priority, trial.rule.name))
     return found[:limit]
+
+
+def _limit(rule: Rule, port: str) -> tuple[Condition, ...]:
+    if not rule.ports:
+        return ()
+    return (Condition("ports", ", ".join(sorted(rule.ports)), port, usable_at(rule.ports, port)),)
 
 
 def _rules(mappings: Mappings) -> Iterable[Rule]:

@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import zipfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -273,3 +274,68 @@ def test_the_command_looks_first_and_tells(tmp_path: Path, capsys: Any) -> None:
         call_command("import-csv", "groups", str(file))
     call_command("import-csv", "groups", str(file), "--good-rows")
     assert Group.objects.filter(name="Good").exists()
+
+
+# --- many that change, and how far it is ---
+
+
+def test_many_that_change_cost_few_queries_and_are_recorded_one_by_one() -> None:
+    one, two = factories.GroupFactory(name="One"), factories.GroupFactory(name="Two")
+    for number in range(40):
+        factories.UserFactory(name=f"u{number}", groups=[one])
+    rows = [[f"u{number}", "no" if number % 2 else "yes", "Two", f"number {number}"] for number in range(40)]
+    data = sheet(["name", "enabled", "groups", "description"], *rows)
+    with CaptureQueriesContext(connection) as queries:
+        revision = carry_out("users", data)
+    assert len(queries) < 30
+    user = User.objects.get(name="u7")
+    assert (user.enabled, list(user.groups.all()), user.description) == (False, [two], "number 7")
+    change = Change.objects.get(change_set=revision, name="u7")
+    assert (change.action, change.before["groups"], change.after["groups"]) == ("changed", ["One"], ["Two"])
+    assert "enabled" not in change.before and change.after["enabled"] is False
+    assert Change.objects.filter(change_set=revision, action="changed").count() == 40
+    assert carry_out("users", data) is None, "the same file again changes nothing"
+
+
+def test_certificates_change_in_what_is_said_of_them_without_a_query_for_each() -> None:
+    alice, bob = factories.UserFactory(name="alice"), factories.UserFactory(name="bob")
+    factories.ExternalPortFactory(name="ext")
+    pems = []
+    for number in range(30):
+        minted = mint(f"CN=c{number}", partner_ca())
+        factories.CertificateFactory(name=f"c{number}", minted=minted, user=alice, description="stays")
+        pems.append(minted.pem)
+    rows = [["bob", "ext", "2027-03-31", pem] for pem in pems]
+    data = sheet(["user", "ports", "logs_in_until", "certificate"], *rows)
+    with CaptureQueriesContext(connection) as queries:
+        carry_out("certificates", data)
+    assert len(queries) < 25
+    row = Certificate.objects.get(name="c7")
+    assert (row.user, row.ports, row.description) == (bob, ["ext"], "stays")
+    assert row.logs_in_until == datetime(2027, 3, 31, tzinfo=UTC)
+    assert carry_out("certificates", data) is None
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "words"),
+    [
+        ("ports", "ext nowhere", "ports: there is no port nowhere; add it first, or name another."),
+        ("logs_in_until", "tomorrow", "logs_in_until: 'tomorrow' is no date and no time, like 2027-03-31"),
+    ],
+)
+def test_limits_that_cannot_be_are_refused(column: str, cell: str, words: str) -> None:
+    factories.ExternalPortFactory(name="ext")
+    plan = plan_of("certificates", sheet(["certificate", column], [mint("CN=one", partner_ca()).pem, cell]))
+    assert told(plan)[0][3].startswith(words)
+
+
+def test_how_far_it_is_only_grows_and_moves_while_it_is_written() -> None:
+    factories.UserFactory(name="u0", description="before")
+    importer = IMPORTERS["users"]()
+    rows = [[f"u{number}", "after"] for number in range(1200)]
+    data = io.BytesIO(sheet(["name", "description"], *rows).encode())
+    plan = importer.plan(sheets.read(data, importer.columns, importer.needed))
+    shares: list[float] = []
+    import_rows(plan, importer, actor="tests", message="many", progress=shares.append)
+    assert shares == sorted(shares) and len(set(shares)) > 4
+    assert shares[0] == 0 and 0.5 < shares[-1] < 1

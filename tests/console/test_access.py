@@ -34,6 +34,7 @@ PAGES = {
     "operators-add": "change_operators",
     "operators-edit": "change_operators",
     "expiry": "view",
+    "choices": "view",
     "imports": "change_identity",
     "imports-detail": "change_identity",
     "imports-refused": "change_identity",
@@ -87,6 +88,7 @@ ACTIONS = {
 }
 # Pages that are looked at and change nothing: they answer no POST, or give the same to one.
 READ_ALONE = {
+    "choices",
     "expiry",
     "imports-detail",
     "imports-refused",
@@ -158,6 +160,8 @@ def address(name: str, world: dict[str, Model], operator: int = 1) -> str:
             return reverse(name, args=[TestRun.objects.create(actor="tests", revision=1).pk])
         case "refusals-detail":
             return reverse(name, args=[refused_request(trace_id="ab" * 16, port="ext", node="edge").trace_id])
+        case "choices":
+            return reverse(name, args=["users"])
         case "ports-add":
             return reverse(name, args=["external"])
     if kind == "imports":

@@ -15,10 +15,12 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.test import Client
 
+from console.attention import expiries
 from console.models import ExpiryNotice
-from console.notices import notify
+from console.notices import due_at, notify
 from gateway.audit import change_set
 from gateway.expiry import Endings, Kind, Wanted
+from identity.models import RevocationList, RevocationSource
 from tests import factories
 from tests.factories import partner_ca
 from tests.minting import authority, mint
@@ -195,3 +197,61 @@ def test_the_command_says_what_it_told(things: None, settings: Any, capsys: Any)
     settings.EXPIRY_MAIL_TO = ["ops@example.org"]
     call_command("notify-expiry")
     assert capsys.readouterr().out == "mail: 5 told\n"
+
+
+# --- revocation lists, which come anew by themselves or live for days ---
+
+
+def a_list(*, hours: float, ends_in: float, fetched: bool) -> None:
+    """One that lasts for so many hours and ends in so many."""
+    store = factories.TruststoreFactory(name="partners")
+    end = NOW + timedelta(hours=ends_in)
+    with change_set("tests", "a list"):
+        source = RevocationSource(truststore=store, url="http://pki.example/ca.crl", every=3600) if fetched else None
+        if source is not None:
+            source.save()
+        RevocationList(truststore=store, source=source, der=b"-", issuer="CN=Partner CA", next_update=end,
+                       last_update=end - timedelta(hours=hours)).save()  # fmt: skip
+
+
+def told_of_lists() -> list[str]:
+    """What the overview says of ends, and what messages would."""
+    said = [each.text for each in expiries(NOW) if "revocation list" in each.text]
+    return said + [
+        f"{ending.kind} at {due.days}" for due in due_at(NOW).values() if (ending := due.ending).kind == "crl"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("hours", "ends_in", "fetched", "told"),
+    [
+        pytest.param(24 * 30, 20, False, 2, id="one-that-somebody-brings-is-told-of-before-its-end"),
+        pytest.param(24, 20, False, 0, id="one-of-a-day-is-not-told-of-every-day"),
+        pytest.param(24, 5, False, 2, id="but-in-its-last-quarter"),
+        pytest.param(24 * 30, 20, True, 0, id="one-that-is-fetched-comes-by-itself"),
+        pytest.param(24, -1, False, 2, id="one-that-is-over-is-told-of"),
+    ],
+)
+def test_lists_are_told_of_when_somebody_has_to_see_to_them(
+    hours: float, ends_in: float, fetched: bool, told: int
+) -> None:
+    a_list(hours=hours, ends_in=ends_in, fetched=fetched)
+    assert len(told_of_lists()) == told
+
+
+def test_a_fetched_list_that_is_over_is_told_of_once_on_the_overview(owner: Client) -> None:
+    a_list(hours=24, ends_in=-1, fetched=True)
+    page = owner.get("/")
+    assert len([each for each in page.context["concerns"] if "revocation list" in each.text.lower()]) == 1
+    assert told_of_lists() == ["crl at 0"], "and once in messages"
+
+
+def test_of_many_who_end_the_first_are_named_and_the_others_counted(django_assert_max_num_queries: Any) -> None:
+    alice = factories.UserFactory(name="alice")
+    for number in range(12):
+        minted = mint(f"CN=c{number}", partner_ca(), days=(-1, 2.5 + number))
+        factories.CertificateFactory(name=f"c{number}", minted=minted, user=alice)
+    with django_assert_max_num_queries(10):
+        said = [each.text for each in expiries(NOW)]
+    assert said[0].startswith("Certificate c0, mapped to alice, ends in 2 days")
+    assert (len(said), said[-1]) == (9, "4 more end within 30 days")

@@ -2,15 +2,19 @@
 
 import zlib
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 
 from console.jobs import go_on, work
 from console.models import Job, JobMode, JobPart, JobState
+from console.progress import told_of
+from gateway.audit import change_set
 from gateway.models import ChangeSet
 from identity.models import Group
 
@@ -118,3 +122,19 @@ def test_imports_are_for_who_may_change_identity(role: str, as_role: Any, owner:
         assert other.get(path).status_code == 403
     for action in ("all", "good", "discard"):
         assert other.post(f"{url}{action}/").status_code == 403
+
+
+@pytest.mark.django_db(transaction=True)
+def test_how_far_the_writing_is_is_seen_before_it_is_committed(owner: Client, settings: Any, tmp_path: Path) -> None:
+    settings.POSTERN_STATE_DIR = tmp_path
+    url = upload(owner, b"name\n" + b"".join(b"G%d\n" % number for number in range(100))).url
+    work()
+    Job.objects.update(state=JobState.RUNNING, phase="writing", mode=JobMode.ALL)
+    job = only_job()
+    with told_of(job) as progress:
+        with transaction.atomic(), change_set("tests", "not committed yet"):
+            Group(name="Written").save()
+            progress(0.42)
+        page = owner.get(url).content.decode()
+        assert "Writing: 42 of 100" in page and '<progress id="progress" value="42" max="100">' in page
+    assert not list(tmp_path.rglob(str(job.pk))), "nothing of it stays behind"

@@ -71,8 +71,8 @@ def test_the_queries_of_a_list_do_not_grow(
     }[kind]
     for _ in range(4):
         make()
-    # Session, operator, counts of the navigation, revision; count and rows; two that are fetched along.
-    with django_assert_max_num_queries(9):
+    # Session, operator, counts of the navigation, revision; count, keys and rows; two that are fetched along.
+    with django_assert_max_num_queries(10):
         assert owner.get(reverse(f"{kind}-list")).status_code == 200
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tools.bench import applying, bulk, crowd, decision, relay, workers
+from tools.bench import applying, bulk, console, crowd, decision, relay, workers
 from tools.bench.memory import MIB
 from tools.bench.table import Row, rendered
 
@@ -23,6 +23,7 @@ MEASUREMENTS: dict[str, Callable[[], list[Row]]] = {
     "crowd": lambda: crowd.measure(5_000, 10_000),
     "applying": lambda: applying.measure(changes=12),
     "workers": lambda: workers.measure(20_000),
+    "console": lambda: console.measure(100_000),
 }
 
 
