@@ -79,6 +79,7 @@ def locked_until(username: str, address: str) -> datetime | None:
 
 def note_failure(username: str, address: str) -> None:
     """Count a wrong proof: a password, a code, a passkey."""
+    log.info("wrong proof for %s from %s", _known_name(username), address)
     with transaction.atomic():
         for key, until in _count(_limits(username, address)):
             _tell(key, username, address, until)
@@ -100,11 +101,16 @@ def _count(limits: dict[str, int]) -> list[tuple[str, datetime]]:
     return reached
 
 
+def _known_name(username: str) -> str:
+    """What was typed as a name is told only where it is one: it may be a password."""
+    return username if Operator.objects.filter(username=username).exists() else "somebody unknown"
+
+
 def _tell(key: str, username: str, address: str, until: Any) -> None:
-    """That somebody is refused for a while. What was typed as a name is told only where it is one: it may be a
-    password. An account that is guessed at from everywhere is recorded; that happens once in its time."""
+    """That somebody is refused for a while. An account that is guessed at from everywhere is recorded; that happens
+    once in its time."""
     known = Operator.objects.filter(username=username).exists()
-    log.warning("too many wrong proofs for %s from %s", username if known else "somebody unknown", address)
+    log.warning("too many wrong proofs for %s from %s", _known_name(username), address)
     if known and key.startswith("account:"):
         after = {"name": username, "refused_where_unknown_until": f"{until:%Y-%m-%d %H:%M:%S} UTC"}
         change = Change(action=Action.CHANGED, kind="operators", name=username, before={"name": username}, after=after)

@@ -77,7 +77,7 @@ def _certificate_requests() -> Iterator[Finding]:
 
 
 def _settings() -> Iterator[Finding]:
-    found = checks.run_checks(include_deployment_checks=True)
+    found = [each for each in checks.run_checks(include_deployment_checks=True) if not each.is_silenced()]
     if not settings.CONSOLE_HTTPS:
         found = [each for each in found if each.id not in _WITHOUT_HTTPS]
         yield Finding("warn", "settings", "the console speaks HTTP, which is for this host alone.",

@@ -90,6 +90,15 @@ def test_logging_out_takes_a_post(client: Client, olivia: Operator) -> None:
     assert client.get("/").status_code == 302
 
 
+def test_every_wrong_proof_is_logged_with_name_and_address(olivia: Operator, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        log_in(Client(REMOTE_ADDR="192.0.2.7"), password="no")
+        log_in(Client(REMOTE_ADDR="192.0.2.8"), username="a-password-typed-as-a-name")
+    assert "wrong proof for olivia from 192.0.2.7" in caplog.text
+    assert "wrong proof for somebody unknown from 192.0.2.8" in caplog.text
+    assert "a-password-typed-as-a-name" not in caplog.text
+
+
 def test_no_password_is_logged(client: Client, olivia: Operator, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         log_in(client, password="a-secret-that-was-mistyped")
