@@ -10,7 +10,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('console', '0006_saved_tests'),
+        ('console', '0007_refusals_indexes'),
     ]
 
     operations = [
