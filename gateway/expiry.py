@@ -208,10 +208,13 @@ _kept_few: list[tuple[object, datetime, list[Ending]]] = []  # one at most: of w
 
 
 def recent_few(mark: object, now: datetime) -> list[Ending]:
-    """What `few` tells, a minute old at most and never older than the configuration that `mark` stands for."""
+    """What `few` tells, a minute old at most and never older than the configuration that `mark` stands for.
+
+    Machines renew without a change to the configuration, and are asked for each time.
+    """
     if not _kept_few or _kept_few[0][0] != mark or not now < _kept_few[0][1]:
-        _kept_few[:] = [(mark, now + HOLD, list(few()))]
-    return _kept_few[0][2]
+        _kept_few[:] = [(mark, now + HOLD, list(few(set(Kind) - {Kind.MACHINE})))]
+    return [*_kept_few[0][2], *few({Kind.MACHINE})]
 
 
 def _of_keystore(row: Keystore) -> Iterator[Ending]:
