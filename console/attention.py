@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db.models import QuerySet
 from django.urls import reverse
 from django.utils import timezone
 
-from console.nodes import ask, enrolled
+from console.nodes import ask
 from console.nouns import url_of
 from gateway.expiry import Ending, Endings, Kind, Wanted, recent_few
 from gateway.models import Node, Port, PortType, Registration, Unconfirmed
@@ -90,12 +91,12 @@ class PortState:
     connections: int | None = None
 
 
-def ask_nodes(nodes: Iterable[Node]) -> list[NodeState]:
+def ask_nodes(rows: QuerySet[Node]) -> list[NodeState]:
     """The state of each, asked all at once; never fails."""
-    nodes = list(nodes)
+    nodes = list(rows.select_related("enrolment"))
     if not nodes:
         return []
-    elsewhere = enrolled()
+    elsewhere = {node.name for node in nodes if (known := getattr(node, "enrolment", None)) and known.serial}
     with ThreadPoolExecutor(min(len(nodes), ASKED_AT_ONCE)) as pool:
         return list(pool.map(lambda node: _ask(node, elsewhere), nodes))
 
