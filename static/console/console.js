@@ -82,3 +82,14 @@ for (const input of document.querySelectorAll("input[data-choices]")) {
     }, 150);
   });
 }
+
+// Work that goes on: the page comes anew, unless somebody is typing or marks text. Without scripts it always does.
+const reload = document.querySelector("meta[name=reload]");
+if (reload) {
+  const again = () => {
+    const busy = document.activeElement?.matches("input, textarea, select") || String(document.getSelection()) !== "";
+    if (busy || document.hidden) setTimeout(again, 1000);
+    else location.reload();
+  };
+  setTimeout(again, Number(reload.content) * 1000);
+}
