@@ -82,3 +82,7 @@ for (const input of document.querySelectorAll("input[data-choices]")) {
     }, 150);
   });
 }
+
+// What is under way is looked at again; without scripts there is a link for it.
+const again = document.querySelector("[data-again]");
+if (again) setTimeout(() => location.reload(), 1000 * Number(again.dataset.again));
