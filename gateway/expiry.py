@@ -210,8 +210,9 @@ _kept_few: list[tuple[object, datetime, list[Ending]]] = []  # one at most: of w
 def recent_few(mark: object, now: datetime) -> list[Ending]:
     """What `few` tells, a minute old at most and never older than the configuration that `mark` stands for."""
     if not _kept_few or _kept_few[0][0] != mark or not now < _kept_few[0][1]:
-        _kept_few[:] = [(mark, now + HOLD, list(few()))]
-    return _kept_few[0][2]
+        _kept_few[:] = [(mark, now + HOLD, list(few(frozenset(Kind) - {Kind.MACHINE})))]
+    # Machines renew, and are enrolled and disowned, without a change to the configuration.
+    return [*_kept_few[0][2], *few({Kind.MACHINE})]
 
 
 def _of_keystore(row: Keystore) -> Iterator[Ending]:
