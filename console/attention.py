@@ -239,8 +239,10 @@ def expiries(now: datetime, known: Iterable[Ending] | None = None) -> Iterable[C
     clients = Endings(Wanted(frozenset({Kind.CLIENT}), until=now + SOON, refusing=True), ())
     others = Endings(Wanted(frozenset(Kind) - {Kind.CLIENT}, until=now + SOON, refusing=True), known)
     near = [each for each in others if _concerns(each, now)]
-    found = sorted([*clients[:EXPIRIES_SHOWN], *near], key=lambda each: (each.ends, each.name))[:EXPIRIES_SHOWN]
-    more = len(clients) + len(near) - len(found)
+    first = clients[: EXPIRIES_SHOWN + 1]
+    count = len(first) if len(first) <= EXPIRIES_SHOWN else len(clients)
+    found = sorted([*first, *near], key=lambda each: (each.ends, each.name))[:EXPIRIES_SHOWN]
+    more = count + len(near) - len(found)
     for each in found:
         kind = "bad" if each.ends < now else "warn"
         url = reverse(f"{each.section}-edit", args=[each.pk])

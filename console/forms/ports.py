@@ -13,6 +13,7 @@ from gateway.core.limits import LimitError, Limits
 from gateway.models import API, ClientAuth, Dial, Node, Port, PortType, Registration, Role, Service
 from gateway.models.ports import ROLE_OF_TYPE
 from gateway.unconfirmed import SECONDS
+from identity.models import Truststore
 
 Rows = list[str | tuple[str, ...]]
 
@@ -223,6 +224,12 @@ class PortForm(NounForm):
             (f"dial_address_{number}", f"dial_registration_{number}")
             for number in range(max(sent, min(len(stored) + 2, MAX_DIALS)))
         ]
+        # Read once for both, and once for all rows.
+        stores = [(row.pk, str(row)) for row in Truststore.objects.all()]
+        for name in ("tls_truststore", "client_truststore"):
+            field: Any = self.fields[name]
+            field.choices = [*([("", field.empty_label)] if field.empty_label is not None else []), *stores]
+        choices = [("", "choose one"), *((row.pk, str(row)) for row in registrations)]
         for number, (address, registration) in enumerate(self.dial_rows):
             dial = stored[number] if number < len(stored) else None
             self.fields[address] = forms.CharField(
@@ -239,6 +246,7 @@ class PortForm(NounForm):
                 initial=dial.registration_id if dial else None,
                 empty_label="choose one",
             )
+            self.fields[registration].choices = choices  # type: ignore[attr-defined]
 
     def _grouping(self) -> list[tuple[str, Rows, bool]]:
         limits: Rows = [tuple(f"limit_{name}" for name in LIMITS[i : i + 3]) for i in range(0, len(LIMITS), 3)]

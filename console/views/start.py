@@ -11,7 +11,7 @@ from django.urls import path
 from django.utils.functional import SimpleLazyObject
 from django.views.decorators.http import require_http_methods
 
-from console.attention import ask_nodes
+from console.attention import NodeState, ask_nodes
 from console.first_run import Step, carry_out, commands, everything, steps
 from console.invocation import Invocation, InvocationError, record, send
 from console.permissions import permission_required
@@ -30,7 +30,7 @@ def start(request: HttpRequest) -> HttpResponse:
     step = request.POST.get("step", "") if request.method == "POST" else ""
     if step == "try":
         return _try(request)
-    known = _steps()
+    known = _steps(request)
     if step == "all":
         return _written(request, known, "everything of the trial made", everything) or redirect("start")
     chosen = next((each for each in known if each.key == step and each.form is not None), None)
@@ -61,8 +61,16 @@ def _written(request: HttpRequest, known: list[Step], what: str, act: Any, form:
     return _page(request, known, form=form, problems=problems, status=422)
 
 
-def _steps() -> list[Step]:
-    return steps(ask_nodes(Node.objects.all()), current_revision())
+def _steps(request: HttpRequest) -> list[Step]:
+    return steps(_states(request), current_revision())
+
+
+def _states(request: HttpRequest) -> list[NodeState]:
+    """Of the nodes, asked once for each request."""
+    found: list[NodeState] | None = getattr(request, "node_states", None)
+    if found is None:
+        found = request.node_states = ask_nodes(Node.objects.all())  # type: ignore[attr-defined]
+    return found
 
 
 def _page(request: HttpRequest, known: list[Step], *, status: int = 200, **context: Any) -> HttpResponse:
@@ -73,7 +81,7 @@ def _page(request: HttpRequest, known: list[Step], *, status: int = 200, **conte
         "steps": known,
         "next": following,
         "form": form,
-        "commands": commands(ask_nodes(Node.objects.all())) if waits else [],
+        "commands": commands(_states(request)) if waits else [],
         "nothing": not any(each.done for each in known[:5]),
         "finished": following is None,
         "refresh": waits and request.method == "GET",
@@ -92,16 +100,16 @@ def _caller_and_place() -> tuple[Certificate, Port, Service] | None:
 def _try(request: HttpRequest) -> HttpResponse:
     found = _caller_and_place()
     if found is None:
-        return _page(request, _steps(), status=422)
+        return _page(request, _steps(request), status=422)
     certificate, port, service = found
     invocation = Invocation(port, "GET", service.path, credential="certificate", certificate=certificate)
     try:
         answer = send(invocation)
     except InvocationError as error:
         record(operator_of(request), address_of(request), invocation, error, simulated=False)
-        return _page(request, _steps(), problems=[str(error)], status=503)
+        return _page(request, _steps(request), problems=[str(error)], status=503)
     record(operator_of(request), address_of(request), invocation, answer, simulated=False)
-    return _page(request, _steps(), report=report(invocation, answer))
+    return _page(request, _steps(request), report=report(invocation, answer))
 
 
 urls = [path("start/", start, name="start")]
