@@ -2,13 +2,12 @@
 
 import os
 from collections.abc import Iterator
-from importlib import import_module
 from typing import Any
 
 import hypothesis
 import pytest
-from django.db import connection
-from django.db.migrations.loader import MigrationLoader
+
+from tests import predefined
 
 # How long an example takes says something of the machine, and nothing of the law that it is an example of.
 hypothesis.settings.register_profile("postern", deadline=None)
@@ -28,9 +27,7 @@ def _predefined_rows_come_back(request: pytest.FixtureRequest, django_db_blocker
     if not (EMPTIES & set(request.fixturenames) or (marker and marker.kwargs.get("transaction"))):
         return
     with django_db_blocker.unblock():
-        apps = MigrationLoader(connection).project_state(("identity", "0002_predefined")).apps
-        if not apps.get_model("identity", "User").objects.filter(predefined=True).exists():
-            import_module("identity.migrations.0002_predefined").make(apps, None)
+        predefined.bring_back()
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Page
 
 from console.models import Operator, Role
+from tests import predefined
 
 ARGUMENTS = [
     "--no-sandbox",  # Chromium refuses its sandbox to root, as which containers run
@@ -71,6 +72,7 @@ def troubles(page: Page) -> Iterator[list[str]]:
 @pytest.fixture
 def owner(transactional_db: None) -> Operator:
     """Before an installation with its predefined rows and one operator."""
+    predefined.bring_back()  # whichever test was the one before
     return Operator.objects.create_operator("olivia", PASSWORD, Role.OWNER)
 
 
