@@ -252,7 +252,7 @@ LOGGING = {
     "formatters": {
         "plain": {
             "format": "{asctime} {levelname} {name}: {message}",
-            "datefmt": "%Y-%m-%dT%H:%M:%S%z",  # the offset with it: logs of several machines are laid side by side
+            "()": "identity.core.log_times.Formatter",
             "style": "{",
         }
     },

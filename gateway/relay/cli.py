@@ -28,6 +28,7 @@ from gateway.relay.control import ControlError, call
 from gateway.relay.node import RelayNode
 from gateway.relay.statefolder import StateError, StateFolder
 from gateway.relay.status import StatusServer
+from identity.core import log_times
 
 log = logging.getLogger("gateway.relay")
 
@@ -53,8 +54,9 @@ def prepare_process() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    form, times = "%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=form, datefmt=times)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(log_times.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def _parser() -> argparse.ArgumentParser:

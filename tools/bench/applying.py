@@ -68,11 +68,11 @@ class Load:
 
 def put_in_force(log: str) -> list[float]:
     """When a node put a revision in force, the first of each node left out."""
-    found = re.findall(r"^(\S+ \S+),(\d+) INFO node (\w+): revision \d+ is in force", log, re.MULTILINE)
+    found = re.findall(r"^(\S+) INFO node (\w+): revision \d+ is in force", log, re.MULTILINE)
     times, seen = [], set()
-    for moment, milliseconds, node in found:
+    for moment, node in found:
         if node in seen:
-            times.append(datetime.fromisoformat(moment).timestamp() + int(milliseconds) / 1000)
+            times.append(datetime.fromisoformat(moment).timestamp())
         seen.add(node)
     return times
 
