@@ -15,7 +15,6 @@ from typing import IO
 
 MAX_FILE = 512 * 1024 * 1024  # bytes of an upload, and of what an archive unpacks to
 MAX_ROWS = 500_000
-MAX_CELL = 128 * 1024  # characters; a certificate in PEM has two thousand
 MAX_ENTRY = 1024 * 1024  # bytes of one file in an archive or folder
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what makes a cell a formula, for who opens the file in a spreadsheet
 _ENDINGS = (".pem", ".crt", ".cer", ".der")

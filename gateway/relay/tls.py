@@ -321,10 +321,6 @@ class TLSLayer(asyncio.Protocol):
             self._failed(self, words)
             self._transport.close()
 
-    @property
-    def in_handshake(self) -> bool:
-        return self._application is None and not self._over
-
     def _pump(self) -> None:
         read, incoming, application = self._object.read, self._incoming, self._application
         try:
