@@ -1,4 +1,4 @@
-"""Before any page: who calls from where, and that every page needs a login unless it says that it is public.
+"""Before any page: who calls from where, with what can be stored, and that he is logged in unless the page is public.
 
 A second factor is needed besides, where one is required.
 """
@@ -16,6 +16,8 @@ from console import factors
 from console.sessions import LOGIN, is_over
 from console.sign_in import SINGLE_SIGN_ON
 from gateway.core.addresses import behind_proxies, parse_address
+
+API = "/api/"
 
 
 class CallersAddress:
@@ -38,6 +40,28 @@ class CallersAddress:
                 return HttpResponseBadRequest("X-Forwarded-For holds what is no address.\n", content_type="text/plain")
             request.META["REMOTE_ADDR"] = str(caller)
         return self.get_response(request)
+
+
+class NoNul:
+    """What holds a NUL is refused: none of our texts has one, and PostgreSQL fails on it wherever it looks for one.
+
+    The API tells that itself, naming the field.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
+        if request.path.startswith(API):
+            return None
+        for sent in (request.GET, request.POST):
+            for name, values in sent.lists():
+                if "\0" in name or any("\0" in value for value in values):
+                    return HttpResponseBadRequest("A field holds a NUL.\n", content_type="text/plain")
+        return None
 
 
 class LoginRequired:

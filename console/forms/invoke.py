@@ -12,7 +12,7 @@ from console.forms.fields import PemField, read_certificates
 from console.invocation import Invocation
 from console.kept import SavedTest
 from gateway.core.reasons import BY_CODE
-from gateway.models import ClientAuth, Port, PortType
+from gateway.models import API, ClientAuth, Port, PortType, Service
 from identity.core import files
 from identity.core.certificates import Certificate as Parsed
 from identity.core.certificates import pem_of
@@ -20,6 +20,7 @@ from identity.models import Certificate, Keystore
 from identity.models.base import name_validator
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
+KNOWN_PATHS = 200
 MAX_BODY = 1024 * 1024  # characters
 MAX_HEADERS = 32 * 1024  # characters
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
@@ -50,7 +51,7 @@ class InvokeForm(forms.Form):
         max_length=8192,
         initial="/",
         help_text="With its query: /orders/7?x=1",
-        widget=forms.TextInput(attrs={"class": "mono", "spellcheck": "false", "autocomplete": "off"}),
+        widget=forms.TextInput({"class": "mono", "spellcheck": "false", "autocomplete": "off", "list": "known-paths"}),
     )
     credential = forms.ChoiceField(
         label="As",
@@ -109,6 +110,11 @@ class InvokeForm(forms.Form):
         port.choices = _by_node(list(port.queryset))  # type: ignore[attr-defined]
         certificate.label_from_instance = _certificate_label  # type: ignore[attr-defined]
         keystore.label_from_instance = lambda row: f"{row.name}: {row.subject}"  # type: ignore[attr-defined]
+
+    def known_paths(self) -> list[str]:
+        """What is offered while a path is typed: those of APIs and services, up to `KNOWN_PATHS`."""
+        rows = API.objects.order_by().values_list("path").union(Service.objects.order_by().values_list("path"))
+        return [path for (path,) in rows.order_by("path")[:KNOWN_PATHS]]
 
     def clean_path(self) -> str:
         path: str = self.cleaned_data["path"]

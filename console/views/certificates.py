@@ -96,7 +96,8 @@ def certificate_list(request: HttpRequest) -> HttpResponse:
 def add(request: HttpRequest) -> HttpResponse:
     """First the file, then the preview with the mapping; nothing is stored before the second is saved."""
     if request.method != "POST":
-        return render(request, "certificates/add.html", {"form": UploadForm()})
+        ends = Certificate.objects.filter(name=request.GET.get("renews", "")).first()
+        return render(request, "certificates/add.html", {"form": UploadForm(), "ends": ends})
     if "pem" in request.POST:
         return _save(request)
     form = UploadForm(request.POST, request.FILES)

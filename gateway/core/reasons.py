@@ -114,7 +114,8 @@ REASONS: dict[Reason, ReasonInfo] = {
         403,
         "The client certificate belongs to no user here",
         "The certificate is trusted, and mapped to nobody.",
-        "Upload the certificate and map it to a user; where it is mapped, see whether it is blocked, or for other ports.",
+        "Map the certificate to a user, uploaded first where it is not on file; "
+        "where it is mapped, see whether it is blocked, or for other ports.",
     ),
     _I.MAPPING_AMBIGUOUS: ReasonInfo(
         403,

@@ -59,6 +59,15 @@ def words(found: Preview, mark: str) -> str:
     return " ".join(finding.text for finding in found.findings if finding.mark == mark)
 
 
+def test_a_certificates_page_leads_to_the_upload_of_its_renewal(security: Client) -> None:
+    row = CertificateFactory(name="carol")
+    link = f"{reverse('certificates-add')}?renews=carol"
+    assert link in security.get(reverse("certificates-edit", args=[row.pk])).content.decode()
+    page = security.get(link).content.decode()
+    assert "Upload the renewal of carol" in page
+    assert row.subject in page
+
+
 class TestTheTwoSteps:
     def test_a_preview_shows_the_certificate_and_stores_nothing(self, security: Client) -> None:
         minted = mint("CN=orders,O=Example Logistics", partner_ca(), san=["dns:orders.partner.example"])

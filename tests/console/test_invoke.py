@@ -231,6 +231,14 @@ class TestWhatIsRefused:
         assert post(client, "ext").status_code == 403
         assert not Change.objects.filter(action="tested").exists()
 
+    def test_paths_of_services_and_apis_are_offered(self, operator: Client) -> None:
+        APIFactory(path="/gateway/orders")
+        ServiceFactory(path="/orders")
+        ExternalPortFactory(name="ext")
+        page = operator.get(URL).content.decode()
+        assert '<option value="/gateway/orders">' in page
+        assert '<option value="/orders">' in page
+
     def test_a_link_prefills_and_sends_nothing(self, operator: Client, relay: Any) -> None:
         node = relay(ExternalPortFactory(name="ext").node.name)
         row = CertificateFactory(name="alice")
