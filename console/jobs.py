@@ -89,7 +89,7 @@ def _work_on(job: Job) -> None:
     finished: dict[str, Any] = {"state": JobState.DONE, "updated_at": timezone.now(), **_told(plan, importer)}
     what = f"{len(plan.added)} added, {len(plan.changed)} changed: {job.kind} imported from {job.filename}"
     with told_of(job) as progress:
-        revision = import_rows(
+        import_rows(
             plan,
             importer,
             actor=job.actor,
@@ -97,9 +97,8 @@ def _work_on(job: Job) -> None:
             address=job.address,
             only_good=job.mode == JobMode.GOOD,
             progress=progress,
-            also=lambda recorder: _finish(job, finished),
+            also=lambda revision: _finish(job, finished | {"revision": revision}),
         )
-    Job.objects.filter(pk=job.pk).update(revision=revision)
 
 
 def _finish(job: Job, finished: dict[str, Any]) -> None:

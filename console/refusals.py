@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from console.kept import Refusal, RefusalKind, ShownCertificate
 from console.nodes import ask, enrolled
-from gateway.core.reasons import BY_CODE
+from gateway.core.reasons import BY_CODE, REASONS
 from gateway.models import Node
 from gateway.relay.control import ControlError
 from identity.core.certificates import CertificateError, from_der
@@ -259,6 +259,12 @@ class ByReason:
     reason: str
     count: int
     before: int
+
+    @property
+    def words(self) -> str:
+        """What it means; nothing of a reason that only a newer node knows."""
+        reason = BY_CODE.get(self.reason)
+        return REASONS[reason].words if reason is not None else ""
 
     @property
     def trend(self) -> str:

@@ -8,7 +8,7 @@ from django.db.models import Exists
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
-from django.urls import NoReverseMatch, path, reverse
+from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.cache import get_conditional_response
 from django.views.decorators.http import require_GET
@@ -18,7 +18,7 @@ from console.attention import ask_nodes, concerns, ports_of, tunnels_of
 from console.forms.ways import WayForm
 from console.models import Operator
 from console.permissions import permission_required
-from console.refused_lately import refused_lately
+from console.refusals import refusals_by_reason
 from console.topology import draw
 from console.ways import Ways, ways
 from gateway.audit import in_force
@@ -55,7 +55,7 @@ def live(request: HttpRequest) -> HttpResponse:
 
 
 def _live(request: HttpRequest) -> dict[str, Any]:
-    mark = in_force()
+    mark, now = in_force(), timezone.now()
     revision = mark[0] if mark else 0
     states = ask_nodes(Node.objects.all())
     tunnels, ports = tunnels_of(states), ports_of(states)
@@ -72,8 +72,8 @@ def _live(request: HttpRequest) -> dict[str, Any]:
     charted = chart.nodes_of(states, ports, revision)
     drawing = draw(charted, chart.tunnels_of(tunnels), found.lit if found is not None else None)
     return {
-        "concerns": concerns(states, tunnels, ports, mark, timezone.now()),
-        "refused": refused_lately(states),
+        "concerns": concerns(states, tunnels, ports, mark, now),
+        "refused": refusals_by_reason(now),
         "nodes": list(zip(states, charted, strict=True)),
         "tunnels": tunnels,
         "ports": ports,
@@ -83,17 +83,8 @@ def _live(request: HttpRequest) -> dict[str, Any]:
         "asked": form.asked() if found is not None else None,
         "may_invoke": request.user.may("test_invoke"),  # type: ignore[union-attr]
         "query": request.GET.urlencode(),
-        "refusals": _refusals(),
         "revision": revision,
     }
-
-
-def _refusals() -> tuple[str, str]:
-    """Where refusals are told one by one: words and address."""
-    try:
-        return "each of them", reverse("refusals")
-    except NoReverseMatch:
-        return "certificates that were refused", reverse("certificates-refused")
 
 
 def first_steps() -> list[tuple[str, str, bool]]:

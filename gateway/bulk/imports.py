@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.db.models import Model
 
 from gateway.audit import Recorder, change_set
@@ -455,14 +456,15 @@ def import_rows(
     address: str | None = None,
     only_good: bool = False,
     progress: Callable[[float], None] = lambda share: None,
-    also: Callable[[Recorder], None] = lambda recorder: None,
+    also: Callable[[int | None], None] = lambda revision: None,
 ) -> int | None:
     """Write what was planned; the revision that it made, None where there was nothing to do.
 
     Args:
         only_good: leave out the rows that are refused; without it one of them refuses all.
         progress: told what share of the work is done, 0 to 1.
-        also: what is written in the same transaction.
+        also: told the revision; what it writes is part of the same transaction, and of that the last: rows that it
+            locks are free for others, who tell of the progress, until all else is done.
     Raises:
         RowError: rows are refused, and nothing was written.
         ValidationError, IntegrityError: somebody has changed what they rest on meanwhile; nothing was written.
@@ -470,8 +472,9 @@ def import_rows(
     if plan.refused and not only_good:
         raise RowError(f"{len(plan.refused)} rows are refused; nothing was imported.")
     count = 2 * (len(plan.added) + len(plan.changed)) or 1  # each is written, and then recorded
-    with change_set(actor, message, address) as recorder:
-        recorder.recorded = lambda done: progress(0.5 + done / count)
-        importer.carry_out(plan, recorder, lambda done: progress(done / count))
-        also(recorder)
+    with transaction.atomic():
+        with change_set(actor, message, address) as recorder:
+            recorder.recorded = lambda done: progress(0.5 + done / count)
+            importer.carry_out(plan, recorder, lambda done: progress(done / count))
+        also(recorder.revision)
     return recorder.revision

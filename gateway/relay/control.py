@@ -204,9 +204,6 @@ def merged(states: list[dict[str, Any]]) -> dict[str, Any]:
         known["idle"] += row["idle"]
         known["busy"] += row["busy"]
         known["last_seen"] = max((s for s in (known["last_seen"], row["last_seen"]) if s is not None), default=None)
-    refused: dict[str, list[int]] = {}
-    for reason, counts in [each for state in states for each in state["refused"].items()]:
-        refused[reason] = [a + b for a, b in zip(refused.get(reason, (0, 0)), counts, strict=True)]
     return first | {
         "revision": min(state["revision"] for state in states),
         "requests": sum(state["requests"] for state in states),
@@ -214,7 +211,6 @@ def merged(states: list[dict[str, Any]]) -> dict[str, Any]:
         "ports": list(ports.values()),
         "tunnels": list(tunnels.values()),
         "left": [row for state in states for row in state["left"]],
-        "refused": refused,
     }
 
 

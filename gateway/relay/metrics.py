@@ -51,14 +51,6 @@ class Metrics:
         self.durations: defaultdict[str, Durations] = defaultdict(Durations)
         self.waits: defaultdict[str, Durations] = defaultdict(Durations)
 
-    def refused(self) -> Counter[str]:
-        """Reason → number of requests that were refused for it."""
-        found: Counter[str] = Counter()
-        for (_, _, _, reason), count in self.requests.items():
-            if reason:
-                found[reason] += count
-        return found
-
     def as_document(self) -> dict[str, Any]:
         """In a form that goes through JSON, from one worker to another."""
         return {

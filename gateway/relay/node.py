@@ -34,7 +34,6 @@ from gateway.relay.connection import ServerConnection
 from gateway.relay.cork import Cork
 from gateway.relay.dialler import Dialler
 from gateway.relay.exchange import Exchange
-from gateway.relay.lately import Lately
 from gateway.relay.listener import Listener
 from gateway.relay.memo import Memo
 from gateway.relay.metrics import Metrics
@@ -65,7 +64,6 @@ class RelayNode:
     def __init__(self, worker: int = 0, workers: int = 1, access_log: AccessLog | None = None) -> None:
         self.worker, self.workers, self.access_log = worker, workers, access_log
         self.metrics = Metrics()
-        self.lately = Lately()
         self.snapshot: Snapshot = None  # type: ignore[assignment]  # there is one before a request comes
         self.cork = Cork()
         self.memory = Memo(MEMORY)
@@ -347,7 +345,6 @@ class RelayNode:
             ],
             "tunnels": tunnels,
             "left": [row for pool in self.tunnels.values() for row in pool.gone()],
-            "refused": self.lately.told(asyncio.get_running_loop().time(), self.metrics.refused()),
         } | ({"remote": True, "configuration": self.agent.about()} if self.agent is not None else {})
 
     # --- time ---
@@ -366,8 +363,6 @@ class RelayNode:
             for pool in list(self.tunnels.values()):
                 pool.sweep(now)
         if self._sweeps % SLOW_SWEEP == 0:
-            if self.lately.is_due(now):
-                self.lately.sample(now, self.metrics.refused())
             for listener in self.listeners.values():
                 listener.sweep(now)
             for connection in list(self.connections):

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import Client
 from django.utils import timezone
 
 from console.jobs import go_on, work
 from console.models import Job, JobMode, JobPart, JobState
-from console.progress import told_of
+from console.progress import Progress, done_of, told_of
 from gateway.audit import change_set
 from gateway.models import ChangeSet
 from identity.models import Group
@@ -138,3 +138,31 @@ def test_how_far_the_writing_is_is_seen_before_it_is_committed(owner: Client, se
         page = owner.get(url).content.decode()
         assert "Writing: 42 of 100" in page and '<progress id="progress" value="42" max="100">' in page
     assert not list(tmp_path.rglob(str(job.pk))), "nothing of it stays behind"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_every_word_about_progress_is_seen_to_the_end(
+    owner: Client, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing that the transaction holds is waited for, while rows are written and while they are recorded."""
+    settings.POSTERN_STATE_DIR = tmp_path
+    monkeypatch.setattr("console.progress.EVERY", 0)
+    told, seen, beside, tell = [], [], connection.copy(), Progress.__call__
+
+    def told_and_seen(progress: Progress, share: float) -> None:
+        tell(progress, share)
+        told.append(int(share * 1200))
+        with beside.cursor() as cursor:
+            cursor.execute("SELECT done FROM console_job")
+            seen.append(done_of(Job(pk=progress._job.pk, done=cursor.fetchone()[0])))
+
+    monkeypatch.setattr(Progress, "__call__", told_and_seen)
+    upload(owner, b"name\n" + b"".join(b"G%d\n" % number for number in range(1200)))
+    work()
+    go_on(only_job(), JobMode.ALL, "olivia", None)
+    try:
+        work()
+    finally:
+        beside.close()
+    assert only_job().state == JobState.DONE
+    assert seen == told == [0, 250, 500, 600, 850, 1100], "written, and then recorded"

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from console.attention import ends
 from gateway.audit import current_revision
 from gateway.relay import control
 from gateway.relay.control import ControlError
+from tests.console.refused import refused_request
 from tests.factories import (
     CertificateFactory,
     ExternalPortFactory,
@@ -200,21 +202,32 @@ class TestTunnels:
 
 
 class TestRefusals:
-    def test_they_are_told_by_reason_with_their_trend(
+    def test_the_last_hour_s_are_told_by_reason_with_their_trend(
         self, viewer: Client, pair: dict[str, Any], nodes: dict[str, Any]
     ) -> None:
-        nodes[pair["edge"]]["refused"] = {"acl_denied": [4, 6], "certificate_unmapped": [1, 0]}
-        nodes[pair["inside"]]["refused"] = {"acl_denied": [5, 0]}
-        found = viewer.get("/").context["refused"]
-        assert [(each.reason, each.hour, each.trend) for each in found] == [
-            ("acl_denied", 9, "up from 6 in the hour before"),
-            ("certificate_unmapped", 1, "new in this hour"),
-        ]
+        now = timezone.now()
+        for minutes, reason, many in ((10, "acl_denied", 3), (70, "acl_denied", 1), (20, "not_found", 2)):
+            for _ in range(many):
+                refused_request(reason=reason, at=now - timedelta(minutes=minutes))
+        page = viewer.get("/")
+        found = [(each.reason, each.count, each.before, each.trend) for each in page.context["refused"]]
+        assert found == [("acl_denied", 3, 1, "more"), ("not_found", 2, 0, "new")]
+        text = page.content.decode()
+        assert "more, 1 the hour before" in text
+        assert "No service or API has this path." in text
+
+    def test_each_reason_leads_to_its_requests(
+        self, viewer: Client, pair: dict[str, Any], nodes: dict[str, Any]
+    ) -> None:
+        row = refused_request(reason="acl_denied")
+        url = f"{reverse('refusals')}?reason=acl_denied&since=hour"
+        assert url.replace("&", "&amp;") in viewer.get("/").content.decode()
+        assert list(viewer.get(url).context["page"]) == [row]
 
     def test_a_code_of_a_newer_node_is_told_as_it_is(
         self, viewer: Client, pair: dict[str, Any], nodes: dict[str, Any]
     ) -> None:
-        nodes[pair["edge"]]["refused"] = {"reason_of_tomorrow": [1, 3]}
+        refused_request(reason="reason_of_tomorrow")
         assert "reason_of_tomorrow" in viewer.get("/").content.decode()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.relay.control import ControlError, ControlServer, call
+from gateway.relay.control import ControlError, ControlServer, call, merged
 from gateway.relay.node import RelayNode
 
 
@@ -70,3 +70,15 @@ def test_a_state_folder_that_is_too_long_is_told(tmp_path: Path) -> None:
 
     with pytest.raises(ControlError, match="too long for a socket"):
         asyncio.run(run())
+
+
+def test_workers_are_one_node() -> None:
+    port = {"name": "ext", "type": "external", "listening": True, "connections": 2}
+    tunnel = {"registration": "in", "port": "reg", "peer": "192.0.2.1:1", "idle": 1, "busy": 0, "last_seen": 5.0}
+    one = {"revision": 8, "requests": 3, "in_flight": 1, "ports": [port], "tunnels": [tunnel], "left": []}
+    other = one | {"revision": 7, "tunnels": [tunnel | {"busy": 2, "last_seen": None}], "left": [{"registration": "a"}]}
+    found = merged([one, other])
+    assert (found["revision"], found["requests"], found["in_flight"]) == (7, 6, 2), "the older one is in force too"
+    assert found["ports"] == [port | {"connections": 4}]
+    assert found["tunnels"] == [tunnel | {"idle": 2, "busy": 2}]
+    assert found["left"] == [{"registration": "a"}]

@@ -128,8 +128,10 @@ def imported(kind: str, path: Path) -> list[Row]:
         assert job.state == (JobState.CHECKED if mode is JobMode.CHECK else JobState.DONE), job.problem
         what = f"{job.total:,} {kind}: {'looked at' if mode is JobMode.CHECK else 'imported'}"
         rows.append(at_most(what, IMPORT_SECONDS, took.wall, "s", f" ({took.processor:.0f} s of processor)"))
-    moves = len({done for phase, done in seen if phase == "writing"})
-    rows.append(Row(f"{what}: progress seen while writing", "moves", f"{moves} steps", moves > 3))
+    looks = [done for phase, done in seen if phase == "writing"]
+    moves = len(set(looks))
+    found = f"{moves} steps in {len(looks)} looks"
+    rows.append(Row(f"{what}: progress seen while writing", "moves", found, moves > 1 and 2 * moves > len(looks)))
     rows.append(at_most(f"{what}: memory at most", IMPORT_MIB, peak(os.getpid()) / MIB, "MiB"))
     return rows
 
@@ -148,17 +150,17 @@ def timed() -> Iterator[Took]:
 
 @contextmanager
 def watched(job: Any) -> Iterator[list[tuple[str, int]]]:
-    """What a page would show of a job's progress, asked once a second."""
+    """What a page would show of a job's progress, asked as often as it is told."""
     from django.db import connection
 
     from console.models import Job
-    from console.progress import done_of
+    from console.progress import EVERY, done_of
 
     seen: list[tuple[str, int]] = []
     over = threading.Event()
 
     def watch() -> None:
-        while not over.wait(1.0):
+        while not over.wait(EVERY):
             row = Job.objects.get(pk=job)
             seen.append((row.phase, done_of(row)))
         connection.close()
