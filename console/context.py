@@ -7,6 +7,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.functional import SimpleLazyObject
 
+from console.middleware import is_all_proved
 from console.nouns import GROUPS, PERMISSION_OF_LINK
 from gateway.audit import current_revision
 from gateway.models import Unconfirmed
@@ -15,7 +16,7 @@ from gateway.topology.entries import SECTIONS
 
 def navigation(request: HttpRequest) -> dict[str, Any]:
     """The side navigation, with the page that is shown marked in it."""
-    if not getattr(request, "user", None) or not request.user.is_authenticated:
+    if not getattr(request, "user", None) or not is_all_proved(request):
         return {}
     counts = _counts()
     groups = [

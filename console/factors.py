@@ -17,7 +17,7 @@ from identity.models import sealing
 
 CODES = 10  # recovery codes of one operator
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # nothing that reads like something else
-_GROUPS, _LENGTH = 4, 4  # of characters: 79 bits, so that a plain hash keeps them
+_GROUPS, _LENGTH = 6, 4  # of characters: 118 bits, so that a plain hash keeps them
 
 
 class FactorNeeded(Exception):

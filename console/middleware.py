@@ -1,6 +1,7 @@
 """Before any page: who calls from where, with what can be stored, and that he is logged in unless the page is public.
 
-A second factor is needed besides, where one is required.
+A password that somebody else has set opens nothing but the page that changes it. A second factor is needed besides,
+where one is required.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from django.shortcuts import redirect
 
 from console import factors
 from console.sessions import LOGIN, is_over
-from console.sign_in import SINGLE_SIGN_ON
+from console.sign_in import SINGLE_SIGN_ON, has_to_choose
 from gateway.core.addresses import behind_proxies, parse_address
 
 API = "/api/"
@@ -81,12 +82,23 @@ class LoginRequired:
             logout(request)
         if not request.user.is_authenticated:
             return redirect_to_login(request.get_full_path())
-        if factors.is_required() and not getattr(view, "without_second_factor", False) and _lacks_one(request):
+        if has_to_choose(request) and not getattr(view, "with_one_time_password", False):
+            return redirect("account")
+        if _lacks_factor(request) and not getattr(view, "without_second_factor", False):
             return redirect("account")
         return None
 
 
-def _lacks_one(request: HttpRequest) -> bool:
+def is_all_proved(request: HttpRequest) -> bool:
+    """Whether somebody is logged in to whom pages are open, and not only the one that has to be filled in first."""
+    if not request.user.is_authenticated or is_over(request):
+        return False
+    return not has_to_choose(request) and not _lacks_factor(request)
+
+
+def _lacks_factor(request: HttpRequest) -> bool:
     """Whose identity provider proved him has his second factor there."""
+    if not factors.is_required():
+        return False
     by = request.session.get(LOGIN, {}).get("how")
     return by != SINGLE_SIGN_ON and not request.user.has_second_factor  # type: ignore[union-attr]

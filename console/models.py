@@ -55,6 +55,11 @@ class Operator(AbstractBaseUser):
     full_name = models.CharField(max_length=255, blank=True)
     role = models.CharField(max_length=16, choices=Role.choices, default=Role.VIEWER)
     is_active = models.BooleanField("active", default=True)
+    one_time_password = models.BooleanField(
+        default=False,
+        editable=False,
+        help_text="Somebody else has set the password: it is good for choosing another one, and nothing else.",
+    )
     single_sign_on = models.CharField(
         max_length=500,
         null=True,

@@ -17,7 +17,7 @@ def create(username: str, role: Role, actor: str) -> str:
     """A new operator's password. Raises ValidationError, which names the field."""
     password = secrets.token_urlsafe(_BYTES)
     with transaction.atomic():
-        operator = Operator.objects.create_operator(username, password, role)
+        operator = Operator.objects.create_operator(username, password, role, one_time_password=True)
         record_operators(actor, None, username, None, entry_of(operator))
     return password
 
@@ -28,12 +28,19 @@ def renew_password(operator: Operator, actor: str) -> str:
     before = entry_of(operator)
     with transaction.atomic():
         operator.set_password(password)
-        operator.save(update_fields=["password"])
+        operator.one_time_password = True
+        operator.save(update_fields=["password", "one_time_password"])
         sessions.end_all(operator)
         tokens.revoke_all(operator, actor, None)
         record_operators(actor, None, operator.username, before, before | {"password": "set anew"})
         forget_failures(operator.username)
     return password
+
+
+def choose_password(operator: Operator, password: str, by: Operator) -> None:
+    """Not saved yet. What somebody else has chosen is known to two, and good once."""
+    operator.set_password(password)
+    operator.one_time_password = operator.pk != by.pk
 
 
 def bar(operator: Operator, role: str, active: bool, by: Operator) -> str:

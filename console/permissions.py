@@ -36,6 +36,12 @@ def public(view: View) -> View:
     return view
 
 
+def with_one_time_password(view: View) -> View:
+    """Open to who has logged in with a password that somebody else has set, and has to choose his own first."""
+    view.with_one_time_password = True  # type: ignore[attr-defined]
+    return view
+
+
 def without_second_factor(view: View) -> View:
     """Open to who has yet to set one up where one is required."""
     view.without_second_factor = True  # type: ignore[attr-defined]

@@ -1,5 +1,10 @@
-"""Sessions in rows that know their operator, so that they can be listed and ended."""
+"""Sessions in rows that know their operator, so that they can be listed and ended.
 
+A row is found by a digest of the key that its browser holds: whoever reads the database, or a copy of it, can take
+over no login.
+"""
+
+import hashlib
 import time
 from datetime import timedelta
 from typing import Any
@@ -18,7 +23,14 @@ _NOTED = timedelta(minutes=1)  # how exactly it is known when a session was last
 _AGENT = 200  # characters of a browser's name that are kept
 
 
+def digest(key: str) -> str:
+    """Under which the session with this key is stored: 160 bits, as many as the column holds."""
+    return hashlib.sha256(f"postern session {key}".encode()).hexdigest()[:40]
+
+
 class SessionStore(Rows):
+    """`session_key` is the browser's; rows are looked for by `digest` alone. Django's asynchronous half is not used."""
+
     seen_at: Any = None
 
     @classmethod
@@ -26,12 +38,24 @@ class SessionStore(Rows):
         return Session
 
     def _get_session_from_db(self) -> Session | None:
-        row: Session | None = super()._get_session_from_db()  # type: ignore[misc]
+        key: str = self.session_key or ""
+        row = Session.objects.filter(pk=digest(key), expire_date__gt=timezone.now()).first()
+        if row is None:
+            self._session_key = None
         self.seen_at = row.seen_at if row is not None else None
         return row
 
+    def exists(self, session_key: str) -> bool:
+        return Session.objects.filter(pk=digest(session_key)).exists()
+
+    def delete(self, session_key: str | None = None) -> None:
+        key = session_key or self.session_key
+        if key is not None:
+            Session.objects.filter(pk=digest(key)).delete()
+
     def create_model_instance(self, data: dict[str, Any]) -> Session:
         row: Session = super().create_model_instance(data)  # type: ignore[assignment]
+        row.session_key = digest(row.session_key)
         operator = data.get(SESSION_KEY)
         row.operator_id = int(operator) if operator is not None else None
         row.seen_at = timezone.now()
@@ -61,13 +85,13 @@ def is_over(request: HttpRequest) -> bool:
     if now - session.seen_at > timedelta(seconds=settings.CONSOLE_IDLE_SECONDS):
         return True
     if now - session.seen_at > _NOTED:
-        Session.objects.filter(pk=session.session_key).update(seen_at=now)
+        Session.objects.filter(pk=digest(session.session_key)).update(seen_at=now)
     return False
 
 
 def end_all(operator: Operator, but: str | None = None) -> int:
     """End an operator's sessions; how many there were. `but`: key of one that goes on."""
-    rows = Session.objects.filter(operator=operator).exclude(pk=but or "")
+    rows = Session.objects.filter(operator=operator).exclude(pk=digest(but) if but else "")
     return rows.delete()[0]
 
 

@@ -13,6 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from console import environment
 from gateway.core.addresses import parse_network
+from gateway.core.destinations import Destinations
 
 env = environ.FileAwareEnv()
 HOME_DIR = Path(env.str("POSTERN_HOME", default=str(environment.home({}))))
@@ -142,6 +143,12 @@ LOGOUT_REDIRECT_URL = "login"
 # An operator's account and a caller's address are each refused for a while after this many wrong passwords.
 CONSOLE_LOGIN_FAILURES = env.int("CONSOLE_LOGIN_FAILURES", default=5)
 CONSOLE_LOGIN_LOCK_SECONDS = env.int("CONSOLE_LOGIN_LOCK_SECONDS", default=300)
+
+# Where revocation lists may be fetched from: hosts, .domains, networks.
+try:
+    REVOCATION_FROM = Destinations.of(env.list("REVOCATION_FROM", default=[]))
+except ValueError as error:
+    raise ImproperlyConfigured(f"REVOCATION_FROM: {error}") from error
 
 # What ends: days before it at which somebody hears of it, once each, by mail and by a call to a URL.
 EXPIRY_DAYS = env.list("EXPIRY_DAYS", cast=int, default=[60, 30, 10, 3])

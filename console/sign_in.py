@@ -64,6 +64,15 @@ def half_login(request: HttpRequest) -> tuple[Operator, str] | None:
     return (operator, half["next"]) if operator is not None else None
 
 
+def has_to_choose(request: HttpRequest) -> bool:
+    """Whether this login was by a password that somebody else has set, which is good for choosing another one alone.
+
+    Who came by a passkey need not know it, and could not change it.
+    """
+    by: str = request.session.get(sessions.LOGIN, {}).get("how", "")
+    return by.startswith(PASSWORD) and request.user.one_time_password  # type: ignore[union-attr]
+
+
 def safe_next(request: HttpRequest, next_url: str) -> str:
     """Where to go on: in this house, or to the overview."""
     if next_url and url_has_allowed_host_and_scheme(next_url, {request.get_host()}, request.is_secure()):

@@ -13,10 +13,12 @@ from datetime import datetime, timedelta
 from http.client import HTTPException
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from gateway import outgoing
 from gateway.audit import change_set
 from identity.core.chains import load_crl
 from identity.core.files import MAX_CRL, crl_from
@@ -43,17 +45,19 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def download(url: str, clock: Callable[[], float] = time.monotonic) -> bytes:
-    """What is at `url`, at most `MAX_CRL` bytes of it. Proxies are those of the environment.
+    """What is at `url`, at most `MAX_CRL` bytes of it, where REVOCATION_FROM lets call. Proxies: the environment's.
 
     Raises:
         FetchError
     """
     ends = clock() + LONGEST
     opener = urllib.request.OpenerDirector()
+    try:
+        calling = outgoing.handlers(url, settings.REVOCATION_FROM)
+    except outgoing.NotAllowed as error:
+        raise FetchError(f"it is not fetched: {error}") from error
     for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
+        *calling,
         urllib.request.HTTPErrorProcessor(),
         urllib.request.HTTPDefaultErrorHandler(),
         _NoRedirects(),
@@ -74,6 +78,8 @@ def download(url: str, clock: Callable[[], float] = time.monotonic) -> bytes:
         with error:
             raise FetchError(f"it answers {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
+        if isinstance(error.reason, outgoing.NotAllowed):
+            raise FetchError(f"it is not fetched: {error.reason}") from error
         raise FetchError(f"it cannot be reached: {error.reason}") from error
     except (OSError, HTTPException, ValueError) as error:
         raise FetchError(f"it cannot be fetched: {error}") from error

@@ -9,6 +9,7 @@ os.environ.setdefault("POSTERN_MASTER_KEY", base64.urlsafe_b64encode(b"t" * 32).
 os.environ.setdefault("POSTERN_STATE_DIR", tempfile.mkdtemp(prefix="postern-test-state-"))
 os.environ.setdefault("STATIC_ROOT", tempfile.mkdtemp(prefix="postern-test-static-"))
 os.environ.setdefault("DATABASE_URL", "sqlite://:memory:")
+os.environ.setdefault("REVOCATION_FROM", "127.0.0.0/8")
 os.environ["POSTERN_ENV_FILE"] = os.devnull
 
 from console.settings import *  # noqa: F403

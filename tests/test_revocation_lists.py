@@ -1,10 +1,13 @@
 """Revocation lists from URLs: over real HTTP, into a real database, onto pages and into what nodes decide by."""
 
+import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,10 +20,11 @@ from django.utils import timezone
 from console import attention
 from gateway import revocation
 from gateway.audit import change_set
+from gateway.core.destinations import Destinations
 from gateway.models import ChangeSet
 from identity.core.files import MAX_CRL
 from identity.models import RevocationFetch, RevocationList, RevocationSource, Truststore
-from tests.factories import TruststoreFactory, partner_ca
+from tests.factories import TruststoreFactory, partner_ca, server_ca
 from tests.identity.forging import list_of
 from tests.minting import Minted, authority, crl, mint
 
@@ -227,6 +231,81 @@ def test_whoever_sends_slowly_is_given_up(publisher: Publisher) -> None:
 def test_urls_that_lists_are_not_fetched_from(url: str) -> None:
     with pytest.raises(ValidationError):
         source(url)
+
+
+# --- where the console may call ---
+
+
+def listed(settings: Any, *texts: str) -> None:
+    settings.REVOCATION_FROM = Destinations.of(texts)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "[::ffff:127.0.0.1]", "2130706433", "127.1"])
+def test_the_console_itself_is_not_asked(publisher: Publisher, settings: Any, host: str) -> None:
+    """However it is written: what it means is looked at, and not how it looks."""
+    listed(settings)
+    port = publisher.server.server_address[1]
+    made = source(f"http://{host}:{port}/ca.crl")
+    assert "is not fetched" in fetched(made)[1]
+    assert fetched(made)[1].endswith("does not call unless REVOCATION_FROM lists it")
+    assert publisher.asked == 0
+
+
+def test_where_hosts_are_listed_no_other_is_asked(publisher: Publisher, settings: Any) -> None:
+    listed(settings, "crl.example.com")
+    made = source(publisher.url)
+    assert "not in the list of where the console may call" in fetched(made)[1]
+    listed(settings, "127.0.0.0/8")
+    publisher.body = crl(partner_ca())
+    assert fetched(made) == (True, "")
+
+
+def test_a_name_is_resolved_once_and_what_was_looked_at_is_called(
+    publisher: Publisher, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name server that answers harmlessly first, and with an inner address to whoever asks again."""
+    listed(settings, "127.0.0.2/32")
+    answers = [["127.0.0.1", "127.0.0.2"], ["127.0.0.1"], ["127.0.0.1"]]
+    port = publisher.server.server_address[1]
+
+    def resolve(*_: Any, **__: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in answers.pop(0)]
+
+    with socket.create_server(("127.0.0.2", port)):  # listens, and answers nothing
+        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        monkeypatch.setattr(revocation, "STALL", 0.2)
+        assert "cannot be fetched: timed out" in fetched(source(f"http://crl.example.com:{port}/ca.crl"))[1]
+    assert (publisher.asked, len(answers)) == (0, 2)
+
+
+def test_over_https_it_is_the_name_that_has_to_be_proved(
+    publisher: Publisher, settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server = mint("CN=localhost", server_ca(), purpose="server", san=["dns:localhost"])
+    (tmp_path / "server.pem").write_text(server.pem + server.key_pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "server.pem")
+    publisher.server.socket = context.wrap_socket(publisher.server.socket, server_side=True)
+    publisher.body = crl(partner_ca())
+    made = source(f"https://localhost:{publisher.server.server_address[1]}/ca.crl")
+    assert "CERTIFICATE_VERIFY_FAILED" in fetched(made)[1]
+    (tmp_path / "ca.pem").write_text(server_ca().pem)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    assert fetched(made) == (True, "")
+
+
+def test_behind_a_proxy_names_are_looked_at(
+    publisher: Publisher, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", publisher.url.removesuffix("/ca.crl"))
+    monkeypatch.setenv("no_proxy", "")
+    publisher.body = crl(partner_ca())
+    listed(settings)
+    assert fetched(source("http://crl.example.com/ca.crl")) == (True, "")
+    assert "does not call" in fetched(source("http://169.254.169.254/latest", partner_ca()))[1]
+    listed(settings, ".example.com")
+    assert "not in the list" in fetched(source("http://crl.example.org/ca.crl", partner_ca()))[1]
+    assert publisher.asked == 1
 
 
 def test_what_is_due(publisher: Publisher) -> None:

@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 
 from console import passkeys
 from console.models import Operator
-from console.operators import bar
+from console.operators import bar, choose_password
 
 
 class LoginForm(forms.Form):
@@ -77,6 +77,9 @@ class PasswordForm(_NewPassword):
         if not self.operator.check_password(data.get("current_password", "")):
             self.add_error("current_password", "This is not your current password.")
         self.check_new(self.operator)
+        new = data.get("new_password")
+        if self.operator.one_time_password and new and new == data.get("current_password"):
+            self.add_error("new_password", "This is the one-time password: choose one that nobody else knows.")
         return data
 
 
@@ -98,6 +101,8 @@ class OperatorForm(_NewPassword, forms.ModelForm):  # type: ignore[type-arg]
             self.fields[name].required = adding
             if not adding:
                 self.fields[name].help_text = "Empty keeps it."
+        if self.instance.pk != by.pk:
+            self.fields["new_password_again"].help_text = "Good for one login, at which another one is chosen."
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
@@ -108,5 +113,5 @@ class OperatorForm(_NewPassword, forms.ModelForm):  # type: ignore[type-arg]
 
     def save(self, commit: bool = True) -> Operator:
         if self.cleaned_data.get("new_password"):
-            self.instance.set_password(self.cleaned_data["new_password"])
+            choose_password(self.instance, self.cleaned_data["new_password"], self.by)
         return super().save(commit)

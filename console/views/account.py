@@ -1,7 +1,6 @@
 """One's own account: password, second factors, sessions."""
 
 import base64
-import hashlib
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,11 +21,11 @@ from console.authentication import locked_until, note_failure
 from console.factors import FactorNeeded
 from console.forms.operators import CodeForm, PasskeyForm, PasswordForm
 from console.models import Authenticator, Operator, Passkey, Session
-from console.operators import entry_of
+from console.operators import choose_password, entry_of
 from console.passkeys import PasskeyRefused
-from console.permissions import public, without_second_factor
+from console.permissions import public, with_one_time_password, without_second_factor
 from console.sessions import LOGIN
-from console.sign_in import confirmed
+from console.sign_in import confirmed, has_to_choose
 from console.views.login import too_many
 from console.views.pages import address_of, operator_of
 from gateway.audit import record_operators
@@ -37,6 +36,7 @@ _PENDING_SECRET, _PENDING_PASSKEY = "pending_secret", "pending_passkey"
 _NEVER_AN_ADDRESS = "This console is called by an address. Passkeys need a name, over HTTPS, or localhost."
 
 
+@with_one_time_password
 @without_second_factor
 @sensitive_post_parameters()
 @require_http_methods(["GET", "POST"])
@@ -46,8 +46,8 @@ def account(request: HttpRequest) -> HttpResponse:
     if form.is_bound:
         _no_guessing(request, form)
     if form.is_bound and form.is_valid():
-        operator.set_password(form.cleaned_data["new_password"])
-        operator.save(update_fields=["password"])
+        choose_password(operator, form.cleaned_data["new_password"], operator)
+        operator.save(update_fields=["password", "one_time_password"])
         update_session_auth_hash(request, operator)
         sessions.end_all(operator, but=request.session.session_key)
         entry = entry_of(operator)
@@ -63,6 +63,7 @@ def account(request: HttpRequest) -> HttpResponse:
         "codes": operator.recovery_codes.filter(used_at=None).count(),
         "has_factor": operator.has_second_factor,
         "required": factors.is_required(),
+        "one_time": has_to_choose(request),
         "sessions": sessions_of(operator, request),
         "tokens": operator.tokens.standing(timezone.now()).count(),
         "may_tokens": operator.may("view"),
@@ -205,7 +206,7 @@ _SYSTEMS = [("Android", "Android"), ("iPhone", "iPhone"), ("iPad", "iPad"), ("Wi
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One session as its list tells of it. `mark`: names it in a form, and is worth nothing as a cookie."""
+    """One session as its list tells of it. `mark`: names it in a form; no cookie can be made of it."""
 
     mark: str
     began: datetime
@@ -224,21 +225,17 @@ class Shown:
 
 
 def sessions_of(operator: Operator, request: HttpRequest) -> list[Shown]:
-    found = []
+    found, own = [], sessions.digest(request.session.session_key or "")
     for row in Session.objects.filter(operator=operator, expire_date__gt=timezone.now()).order_by("-seen_at")[:100]:
         login = row.get_decoded().get(LOGIN, {})
         began = datetime.fromtimestamp(login.get("at", 0), UTC)
-        current = row.session_key == request.session.session_key
+        current = row.pk == own
         shown = Shown(
-            _mark(row.session_key), began, row.seen_at, login.get("address", ""), login.get("agent", ""),
+            row.pk, began, row.seen_at, login.get("address", ""), login.get("agent", ""),
             login.get("how", ""), current,
         )  # fmt: skip
         found.append(shown)
     return found
-
-
-def _mark(session_key: str) -> str:
-    return hashlib.sha256(f"session {session_key}".encode()).hexdigest()[:32]
 
 
 @require_POST
@@ -248,8 +245,7 @@ def end_sessions(request: HttpRequest) -> HttpResponse:
     if not mark:
         count = sessions.end_all(operator, but=own)
     else:
-        keys = [row.pk for row in Session.objects.filter(operator=operator) if _mark(row.pk) == mark]
-        count = Session.objects.filter(pk__in=keys).delete()[0]
+        count = Session.objects.filter(operator=operator, pk=mark[:40]).delete()[0]
     if count:
         entry = entry_of(operator)
         told = entry | {"sessions_ended": count}

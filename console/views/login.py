@@ -17,7 +17,7 @@ from console.authentication import locked_until, note_failure
 from console.forms.operators import CodeForm, LoginForm
 from console.models import Operator
 from console.passkeys import PasskeyRefused
-from console.permissions import public, without_second_factor
+from console.permissions import public, with_one_time_password, without_second_factor
 from console.sign_in import PASSKEY, PASSWORD, begin_half, half_login, safe_next, sign_in
 from console.views.pages import address_of
 
@@ -114,6 +114,7 @@ def with_passkey(request: HttpRequest) -> HttpResponse:
     return render(request, "account/passkey_login.html", context, status=422 if problem else 200)
 
 
+@with_one_time_password
 @without_second_factor
 @require_POST
 def log_out(request: HttpRequest) -> HttpResponse:

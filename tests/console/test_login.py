@@ -7,6 +7,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from console import operators
 from console.models import LoginFailure, Operator, Role
 from tests.console.conftest import PASSWORD
 
@@ -151,3 +152,60 @@ def test_what_was_typed_as_a_name_is_not_logged(client: Client, db: None, settin
         log_in(client, username="a-secret-in-the-wrong-field")
     assert "too many wrong proofs for somebody unknown" in caplog.text
     assert "a-secret-in-the-wrong-field" not in caplog.text
+
+
+# --- passwords that somebody else has set ---
+
+
+@pytest.fixture
+def anna(db: None) -> tuple[Operator, str]:
+    password = operators.create("anna", Role.OWNER, "tests")
+    return Operator.objects.get(username="anna"), password
+
+
+def choose(client: Client, current: str, new: str):
+    return client.post("/account/", {"current_password": current, "new_password": new, "new_password_again": new})
+
+
+def test_a_one_time_password_opens_what_changes_it_and_nothing_else(client: Client, anna: tuple[Operator, str]) -> None:
+    assert log_in(client, "anna", anna[1])["Location"] == "/"
+    for url in ("/", "/users/", "/account/tokens/", "/account/authenticator/", "/confirm/", "/operators/add/"):
+        answer = client.get(url)
+        assert (answer.status_code, answer["Location"]) == (302, "/account/"), url
+    assert client.post("/groups/add/", {"name": "Mine"})["Location"] == "/account/"
+    page = text(client.get("/account/"))
+    assert "Choose a password of your own first" in page
+    assert "Certificates" not in page, "what there is is not shown around it either"
+    assert "Certificates" not in text(client.get("/no/such/page"))
+    refused = choose(client, anna[1], anna[1])
+    assert "This is the one-time password" in text(refused)
+    assert choose(client, anna[1], "a password of my own").status_code == 302
+    assert client.get("/users/").status_code == 200
+    assert log_in(Client(), "anna", anna[1]).status_code == 422
+    assert Client().get("/").status_code == 302
+
+
+def test_it_is_the_same_with_a_password_that_an_owner_sets(client: Client, olivia: Operator) -> None:
+    client.force_login(olivia)
+    new = "a password of words"
+    typed = {"username": "victor", "role": "viewer", "is_active": "on", "new_password": new, "new_password_again": new}
+    assert client.post("/operators/add/", typed).status_code == 302
+    assert "one-time password" in text(client.get("/operators/"))
+    victor, other = Operator.objects.get(username="victor"), Client()
+    for password in (new, "an owner sets another one"):
+        log_in(other, "victor", password)
+        assert other.get("/users/")["Location"] == "/account/"
+        choose(other, password, "what victor himself has chosen")
+        assert other.get("/users/").status_code == 200
+        again = {"new_password": "an owner sets another one", "new_password_again": "an owner sets another one"}
+        client.post(f"/operators/{victor.pk}/", typed | again)
+        assert other.get("/users/")["Location"].startswith("/login/"), "a session of before has ended"
+
+
+def test_ones_own_password_set_on_the_page_of_operators_stays(client: Client, olivia: Operator) -> None:
+    log_in(client)
+    new = "what olivia has chosen"
+    typed = {"username": "olivia", "role": "owner", "is_active": "on", "new_password": new, "new_password_again": new}
+    assert client.post(f"/operators/{olivia.pk}/", typed).status_code == 302
+    log_in(other := Client(), password=new)
+    assert other.get("/users/").status_code == 200

@@ -63,6 +63,10 @@ def test_the_host_gives_access_back(anna: Operator, client: Client) -> None:
     told = run("anna")
     password = told.partition("one-time password: ")[2].split()[0]
     assert client.post("/login/", {"username": "anna", "password": password})["Location"] == "/"
+    assert client.get("/operators/")["Location"] == "/account/", "another password first"
+    own = {"new_password": "what anna has chosen", "new_password_again": "what anna has chosen"}
+    client.post("/account/", {"current_password": password} | own)
+    assert client.get("/operators/").status_code == 200
     anna.refresh_from_db()
     assert (anna.role, anna.is_active) == (Role.OWNER, True)
     assert not anna.check_password(PASSWORD)

@@ -3,13 +3,16 @@
 import re
 import time
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.test import Client
 from django.utils import timezone
 
 from console.models import LoginFailure, Operator, Role, Session
+from console.sessions import SessionStore
 from gateway.models import Change
 from tests.console.conftest import PASSWORD
 
@@ -42,7 +45,7 @@ def test_they_are_listed_without_what_opens_them(olivia: Operator) -> None:
 
 def test_one_is_ended(olivia: Operator) -> None:
     here, there = logged_in(), logged_in("192.0.2.7")
-    (mark,) = re.findall(r'name="mark" value="([0-9a-f]{32})"', text(here.get("/account/")))
+    (mark,) = re.findall(r'name="mark" value="([0-9a-f]{40})"', text(here.get("/account/")))
     assert "1 session ended." in text(here.post("/account/sessions/end/", {"mark": mark}, follow=True))
     assert there.get("/").status_code == 302
     assert here.get("/").status_code == 200
@@ -57,7 +60,7 @@ def test_all_others_are_ended(olivia: Operator) -> None:
 
 def test_nobody_ends_anothers(olivia: Operator, as_role: Any) -> None:
     there = logged_in()
-    (shown,) = re.findall(r'name="mark" value="([0-9a-f]{32})"', text(logged_in().get("/account/")))
+    (shown,) = re.findall(r'name="mark" value="([0-9a-f]{40})"', text(logged_in().get("/account/")))
     as_role("viewer").post("/account/sessions/end/", {"mark": shown})
     assert there.get("/").status_code == 200
 
@@ -99,10 +102,46 @@ def test_using_one_is_noted_and_not_at_every_page(olivia: Operator, django_asser
 def test_logging_in_makes_another_session(olivia: Operator) -> None:
     client = Client()
     client.get("/login/passkey/")
-    before = client.session.session_key
+    before = str(client.session.session_key)
+    assert SessionStore().exists(before)
     client.post("/login/", {"username": "olivia", "password": PASSWORD})
-    assert before and client.session.session_key != before
-    assert not Session.objects.filter(pk=before).exists()
+    assert client.session.session_key != before
+    assert not SessionStore().exists(before)
+
+
+def test_a_key_that_somebody_else_chose_is_not_taken_on(olivia: Operator) -> None:
+    client = Client()
+    client.cookies["sessionid"] = chosen = "a" * 32
+    client.get("/login/passkey/")
+    assert client.cookies["sessionid"].value != chosen
+    client.post("/login/", {"username": "olivia", "password": PASSWORD})
+    assert client.cookies["sessionid"].value != chosen
+    assert not SessionStore().exists(chosen)
+
+
+# --- what is stored opens nothing ---
+
+
+def test_who_reads_the_database_takes_over_no_login(olivia: Operator) -> None:
+    client = logged_in()
+    key, row = client.cookies["sessionid"].value, Session.objects.get()
+    assert key not in (row.pk, row.session_data)
+    thief = Client()
+    thief.cookies["sessionid"] = row.pk
+    assert thief.get("/").status_code == 302
+    assert client.get("/").status_code == 200
+
+
+def test_logins_of_before_go_on_after_the_migration(olivia: Operator) -> None:
+    client = logged_in()
+    key = client.cookies["sessionid"].value
+    Session.objects.update(session_key=key)  # as they were stored
+    assert client.get("/").status_code == 302
+    client.cookies["sessionid"] = key
+    import_module("console.migrations.0009_session_digests").to_digests(apps, None)
+    assert client.get("/").status_code == 200
+    import_module("console.migrations.0009_session_digests").end_all(apps, None)
+    assert client.get("/").status_code == 302
 
 
 def test_sessions_of_nobody_are_gone_soon(db: None) -> None:

@@ -22,6 +22,8 @@ class Command(BaseCommand):
             known = ", ".join(Operator.objects.values_list("username", flat=True)) or "none"
             raise CommandError(f"There is no operator {name!r}. There are: {known}.")
         password = operators.renew_password(operator, "operator-password")
-        self.stdout.write(f"New one-time password of {name}: {password}\nChange it after logging in: page My account.")
+        self.stdout.write(
+            f"New one-time password of {name}: {password}\nIt is good for one login, at which another one is chosen."
+        )
         if not operator.is_active:
             self.stderr.write(f"{name} is disabled and cannot log in; another owner can enable the account.")

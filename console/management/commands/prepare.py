@@ -31,5 +31,5 @@ class Command(BaseCommand):
         password = operators.create(FIRST, Role.OWNER, "prepare")
         self.stdout.write(
             f"First operator: {FIRST}, one-time password: {password}\n"
-            "It is shown this once. Change it after logging in: page My account."
+            "It is shown this once, and good for one login: there you choose your own."
         )

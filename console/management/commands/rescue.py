@@ -27,5 +27,5 @@ class Command(BaseCommand):
         password = rescue(operator, "rescue")
         self.stdout.write(
             f"{name} is an owner again, with the one-time password: {password}\n"
-            "The second factors are removed. Next: another password and new factors, page My account."
+            "It is good for one login, at which another one is chosen. The second factors are removed: set up new ones."
         )
