@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 TIMEOUT = 10_000  # milliseconds that a click or a page waits
+PICTURES = Path(__file__).resolve().parents[2] / "test-results" / "ends"
 PASSWORD = "a password of some words"
 
 
@@ -59,12 +61,17 @@ def _queries_beside_the_browser() -> Iterator[None]:
 
 
 @pytest.fixture
-def troubles(page: Page) -> Iterator[list[str]]:
-    """What the page complained of: errors of scripts, refusals by the content security policy. None may be left."""
+def troubles(page: Page, request: pytest.FixtureRequest) -> Iterator[list[str]]:
+    """What the page complained of: errors of scripts, refusals by the content security policy. None may be left.
+
+    How it looked in the end is left in `test-results/ends`, for whoever reads what CI found.
+    """
     found: list[str] = []
     page.on("pageerror", lambda error: found.append(str(error)))
     page.on("console", lambda message: found.append(message.text) if message.type == "error" else None)
     yield found
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=PICTURES / f"{request.node.originalname}.png", full_page=True)
     # A refused form answers 422, which the browser notes as a resource that failed to load.
     assert [each for each in found if "422" not in each] == []
 

@@ -1,6 +1,6 @@
 """A whole installation for a browser: a database in a file, an edge and an internal node, and the console.
 
-All of it runs as its users run it, in processes of their own: `manage.py relay` and `manage.py runserver`.
+All of it runs as its users run it, in processes of their own: `manage.py relay`, `worker` and `runserver`.
 """
 
 import os
@@ -29,13 +29,13 @@ class Installation:
     """`with Installation(folder) as place:`; `place.url` is the console's address.
 
     The edge's port `ext` shows /orders alone and hands it on; inside stands service `orders` behind ACL `Orders`,
-    which lets nobody in, and port `dial` shows nothing.
+    which lets nobody in, and port `dial` shows `inside_shows`, by default nothing.
     """
 
     nodes = ("edge", "inside")
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.state_dir = folder, folder / "state"
+    def __init__(self, folder: Path, *, inside_shows: tuple[str, ...] = ()) -> None:
+        self.folder, self.state_dir, self._inside_shows = folder, folder / "state", inside_shows
         self.database = new_database(folder, migrated=True)
         self.ports = {name: free_port() for name in ("console", "ext", "reg")}
         self.url = f"http://127.0.0.1:{self.ports['console']}"
@@ -49,6 +49,7 @@ class Installation:
             for node in self.nodes:
                 self._start(node, "relay", "--node", node)
             self._start("console", "runserver", "--noreload", f"127.0.0.1:{self.ports['console']}")
+            self._start("worker", "worker")
             for name in self.ports:
                 self._wait_for_port(name)
             self.settle()
@@ -188,6 +189,7 @@ class Installation:
                     "tls": {"keystore": "inside-client", "truststore": "servers", "server_name": "localhost"},
                     "client_auth": "request",
                     "client_truststore": "partners",
+                    "service_access": {"default": "deny", "allow": list(self._inside_shows)},
                 },
             ],
             "registrations": [

@@ -8,6 +8,7 @@ from django.db.models import Model
 from django.test import Client
 
 from console.models import Operator, Role
+from gateway.audit import change_set
 from gateway.topology.entries import KIND_OF
 from tests import factories
 
@@ -35,6 +36,16 @@ def owner(as_role: Callable[[str], Client]) -> Client:
 def world(db: None) -> dict[str, Model]:
     """Kind → one object of it, all of them connected where they can be."""
     return one_of_each()
+
+
+def opened(world: dict[str, Any]) -> dict[str, Any]:
+    """The world's service, reached through its edge by alice's certificate."""
+    port = world["ports"]
+    port.service_access = {"default": "allow"}
+    with change_set("tests", "shown"):
+        port.save()
+    factories.InternalPortFactory(name="dial", registration=world["registrations"], service_access={"default": "allow"})
+    return world
 
 
 def one_of_each() -> dict[str, Model]:

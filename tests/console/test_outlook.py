@@ -8,23 +8,17 @@ from django.db.models import Model
 from django.test import Client
 from django.urls import reverse
 
-from gateway.audit import change_set
 from gateway.models import ChangeSet
 from gateway.topology.entries import KIND_OF
 from identity.models import Certificate, Group, User
 from tests import factories
+from tests.console.conftest import opened
 from tests.minting import mint
 
 
 @pytest.fixture
 def reachable(world: dict[str, Model]) -> dict[str, Any]:
-    """The world's service, reached through its edge by alice's certificate."""
-    port: Any = world["ports"]
-    port.service_access = {"default": "allow"}
-    with change_set("tests", "shown"):
-        port.save()
-    factories.InternalPortFactory(name="dial", registration=world["registrations"], service_access={"default": "allow"})
-    return world
+    return opened(world)
 
 
 def edit(client: Client, row: Any, **given: Any) -> Any:
