@@ -264,7 +264,7 @@ def _own_sections(node_name: str) -> _Own:
         .prefetch_related("may_assert_truststores", "may_assert_groups")
     )
     dialled = {dial.registration for port in ports for dial in port.connect.all()}
-    known_by = [registration.sha256 for registration in registrations]
+    known_by = [sha256 for registration in registrations for sha256 in registration.admitted]
     blocked = set(Certificate.objects.filter(blocked=True, sha256__in=known_by).values_list("sha256", flat=True))
     decides = [port for port in ports if _identifies(port, apis)]
     by_password = any(port.accepts_basic for port in decides)
@@ -292,8 +292,7 @@ def _own_sections(node_name: str) -> _Own:
         "apis": {api.name: _api(api) for api in apis},
         "endpoints": {endpoint.name: _endpoint(endpoint) for endpoint in endpoints},
         "registrations": {
-            row.name: _registration(row, believes=row in dialled, blocked=row.sha256 in blocked)
-            for row in registrations
+            row.name: _registration(row, believes=row in dialled, blocked=blocked) for row in registrations
         },
         "acls": _acls({DEFAULT_ACL, *(_acl_name(guarded) for guarded in (*services, *apis))}),
         "truststores": _truststores(Truststore.objects.filter(pk__in=truststores)),
@@ -397,21 +396,23 @@ def _endpoint(endpoint: Endpoint) -> dict[str, Any]:
     }
 
 
-def _registration(registration: Registration, *, believes: bool, blocked: bool) -> dict[str, Any]:
+def _registration(registration: Registration, *, believes: bool, blocked: Collection[str]) -> dict[str, Any]:
     """One registration.
 
     Args:
         believes: this node is the one at the far end, which holds the channel to what it may assert.
-        blocked: the certificate that its node is known by is; it registers nowhere then.
+        blocked: certificates by which no node registers, by SHA-256.
     """
+    admitted = [sha256 for sha256 in registration.admitted if sha256 not in blocked]
     limited = believes and registration.limits_assertions
     truststores = [store.name for store in registration.may_assert_truststores.all()]
     groups = [group.name for group in registration.may_assert_groups.all()]
     return {
         "port": registration.port.name,
         "node": registration.node.name,
-        "certificate_sha256": registration.sha256,
-        "enabled": registration.enabled and not blocked,
+        "certificate_sha256": admitted[0] if admitted else registration.sha256,
+        **({"next_certificate_sha256": admitted[1]} if len(admitted) > 1 else {}),
+        "enabled": registration.enabled and bool(admitted),
         "allow_test": registration.allow_test,
         "paths": registration.paths,
         # Where a limit is set and one of its two lists is left empty, that half is not limited.

@@ -1,9 +1,16 @@
-"""A keystore's renewal takes over: by hand, or when its time has come. What knows it by its certificate follows.
+"""A keystore's renewal takes over: by hand, or when its time has come. Registrations that know it by its certificate
+follow, in an order in which nothing on a tunnel is broken off:
 
-Whoever feeds a node asks for what is due; of several that ask at once, one does it.
+1. the renewal is stored: the registrations admit the next certificate besides (`announce`);
+2. the keystore is swapped: the internal node dials with the new certificate, and once those tunnels stand it lets the
+   others end with the request that they have (`swap`);
+3. no tunnel is left that showed the old certificate: the registrations admit it no longer (`complete`).
+
+Whoever feeds a node asks for renewals that are due; of several that ask at once, one does it.
 """
 
 import logging
+from collections.abc import Mapping
 from datetime import datetime
 
 from django.core.exceptions import ValidationError
@@ -16,27 +23,78 @@ from identity.models import Certificate, Keystore
 log = logging.getLogger(__name__)
 
 
-def swap(keystore: Keystore) -> list[Registration]:
-    """Put the renewal in use, inside a change set; the registrations that followed.
+def announce(keystore: Keystore) -> list[Registration]:
+    """Let the registrations that know the keystore admit its next certificate too, inside a change set; which they are.
 
-    A registration admits the node that holds one certificate, and the node shows another from now on: unless both
-    change at once, it is shut out.
+    Raises ValidationError.
+    """
+    leaf = keystore.next_certificates[0]
+    following = []
+    for row in Registration.objects.known_by(keystore.sha256):
+        if row.next_sha256 == keystore.sha256:  # the renewal before this one is not complete yet
+            row.renew()
+        if leaf.sha256 not in (row.sha256, row.next_sha256):
+            row.set_next(leaf)
+            row.save()
+        if row.next_sha256 == leaf.sha256:
+            following.append(row)
+    return following
+
+
+def withdraw(keystore: Keystore) -> None:
+    """Take back what was announced, inside a change set: the renewal is to be another, or none."""
+    for leaf in keystore.next_certificates[:1]:
+        for row in Registration.objects.filter(sha256=keystore.sha256, next_sha256=leaf.sha256):
+            row.set_next(None)
+            row.save()
+
+
+def swap(keystore: Keystore) -> list[Registration]:
+    """Put the renewal in use, inside a change set; the registrations that know the keystore by both certificates.
+
+    A registration admits the node that holds one of its certificates, and the node shows another from now on: unless
+    the registration admits it by then, the node is shut out.
 
     Raises:
         ValidationError: there is nothing to swap in.
     """
-    followers = list(Registration.objects.filter(sha256=keystore.sha256))
+    following = announce(keystore) if keystore.renewal == "ready" else []
     keystore.swap()
     keystore.save()
-    for registration in followers:
-        registration.set_certificate(keystore.certificate)
-        registration.save()
-    return followers
+    return following
+
+
+def is_swapped(row: Registration) -> bool:
+    """Whether all ports that dial as the registration show its next certificate, as far as rows tell."""
+    shown = {dial.port.tls_keystore.sha256 for dial in row.dials.all() if dial.port.tls_keystore is not None}
+    return shown == {row.next_sha256}
+
+
+def complete(row: Registration, tunnels: Mapping[str, int] | None, now: datetime) -> bool:
+    """Admit the next certificate alone, if nothing is broken off by that; whether it was done.
+
+    Args:
+        tunnels: how many stand, by the SHA-256 of the certificate that they showed. None: the edge cannot tell, being
+            of the version before, which admits one certificate alone.
+    """
+    if tunnels is None:
+        done = is_swapped(row)
+    else:
+        done = row.not_after < now or (row.next_sha256 in tunnels and row.sha256 not in tunnels)
+    if not done:
+        return False
+    with change_set("schedule", f"registration {row}: the certificate before its renewal is admitted no longer"):
+        fresh = Registration.objects.select_for_update().filter(pk=row.pk, next_sha256=row.next_sha256).first()
+        if fresh is None:  # somebody else was faster
+            return False
+        fresh.renew()
+        fresh.save()
+    return True
 
 
 def known_by_certificate(keystore: Keystore) -> tuple[list[Registration], list[Certificate]]:
     """What means the keystore's present certificate: registrations, which follow a swap, and mappings, which do not."""
-    registrations = list(Registration.objects.filter(sha256=keystore.sha256))
+    registrations = list(Registration.objects.known_by(keystore.sha256))
     return registrations, list(Certificate.objects.filter(sha256=keystore.sha256).select_related("user"))
 
 

@@ -221,16 +221,24 @@ class RegistrationForm(NounForm):
         queryset=Keystore.objects.all(), required=False, label="Or that of a keystore",
         help_text="The keystore that the node's internal port shows.",
     )  # fmt: skip
+    next_certificate = PemField(
+        required=False,
+        help_text="Admitted besides, while the node's certificate is renewed. The renewal of a keystore sets it here, "
+        "and takes it over, by itself.",
+    )
+    drop_next = forms.BooleanField(required=False, label="Admit the next certificate no longer")
     paths = LinesField(
         check=check_path,
         help_text="Paths that the channel may carry, with what lies below, one a line. None: every path.",
     )
     groups = [
         ("The node's certificate", ["certificate", "password", "from_keystore"], False),
+        ("Its next certificate", ["next_certificate", "drop_next"], True),
         ("What the channel may carry",
          ["paths", "limits_assertions", "may_assert_truststores", "may_assert_groups", "allow_test"], False),
     ]  # fmt: skip
-    shown_at = {"sha256": "certificate", "der": "certificate"}
+    shown_at = {"sha256": "certificate", "der": "certificate",
+                "next_sha256": "next_certificate", "next_der": "next_certificate"}  # fmt: skip
 
     class Meta:
         model = Registration
@@ -253,19 +261,40 @@ class RegistrationForm(NounForm):
             self.fields[
                 "certificate"
             ].help_text = f"On file: {self.instance.subject} (…{self.instance.sha256[-8:]}). Empty keeps it."
+        upcoming = self.instance.next_certificate
+        if upcoming is None:
+            del self.fields["drop_next"]
+        else:
+            self.fields[
+                "next_certificate"
+            ].help_text += f" On file: {upcoming.subject.text} (…{upcoming.sha256[-8:]}). Empty keeps it."
 
     def fill(self) -> None:
+        self._fill_present()
+        data, drop = self.cleaned_data.get("next_certificate"), self.cleaned_data.get("drop_next")
+        if data and drop:
+            raise ValidationError({"drop_next": "Give another next certificate, or none; not both."})
+        if data:
+            self.instance.set_next(self._leaf("next_certificate", data))
+        elif drop or self.instance.next_sha256 == self.instance.sha256:  # it was made the present one
+            self.instance.set_next(None)
+
+    def _leaf(self, name: str, data: bytes) -> certificates.Certificate:
+        """Raises ValidationError."""
+        try:
+            found = files.needed(files.read(data, self.cleaned_data.get("password")))
+            self.told = (KEY_LEFT_OUT,) if found.left_out else ()
+            return files.in_order(found.certificates)[0]
+        except CertificateError as error:
+            raise ValidationError({name: str(error)}) from error
+
+    def _fill_present(self) -> None:
         data = self.cleaned_data.get("certificate")
         keystore = self.cleaned_data.get("from_keystore")
         if data and keystore:
             raise ValidationError({"from_keystore": "Give a certificate or a keystore, not both."})
         if data:
-            try:
-                found = files.needed(files.read(data, self.cleaned_data.get("password")))
-                self.instance.set_certificate(files.in_order(found.certificates)[0])
-                self.told = (KEY_LEFT_OUT,) if found.left_out else ()
-            except CertificateError as error:
-                raise ValidationError({"certificate": str(error)}) from error
+            self.instance.set_certificate(self._leaf("certificate", data))
         elif keystore:
             self.instance.set_certificate(keystore.certificate)
         elif self.instance._state.adding:

@@ -26,7 +26,7 @@ from console.views.pages import (
     urlpatterns,
 )
 from gateway.audit import change_set
-from gateway.renewals import known_by_certificate, swap
+from gateway.renewals import announce, known_by_certificate, swap, withdraw
 from identity.core.vault import VaultError
 from identity.models import Keystore
 
@@ -90,11 +90,14 @@ def renew(request: HttpRequest, pk: Any) -> HttpResponse:
     if form is not None and form.is_valid():
         try:
             with change_set(operator_of(request), f"renewal of keystore {row}", address_of(request)):
+                withdraw(row)
                 if isinstance(form, AskForm):
                     form.ask(row)
+                    row.save()
                 else:
                     form.answer(row)
-                row.save()
+                    row.save()
+                    announce(row)
         except ValidationError as error:
             for name, problems in getattr(error, "error_dict", {None: error.messages}).items():
                 form.add_error(name if name in form.fields else None, problems)
@@ -134,6 +137,7 @@ def act(request: HttpRequest, pk: Any, action: str) -> HttpResponse:
                 followed = swap(row)
             else:
                 followed = []
+                withdraw(row)
                 row.drop_next()
                 row.save()
     except (ValidationError, VaultError) as error:
@@ -141,7 +145,7 @@ def act(request: HttpRequest, pk: Any, action: str) -> HttpResponse:
         return redirect("keystores-renew", row.pk)
     if action == "swap":
         names = ", ".join(str(each) for each in followed)
-        more = f" Registrations that knew it by the old certificate know the new one: {names}." if followed else ""
+        more = f" Registrations that know it admit both until no tunnel shows the old one: {names}." if followed else ""
         messages.success(request, f"{row} shows its new certificate from now on; connections live on.{more}")
     else:
         messages.success(request, f"The renewal of {row} is dropped, and its key with it.")

@@ -133,6 +133,7 @@ class Registration:
     """Permission of one node to register at one port, and what its channel may carry.
 
     Attributes:
+        certificates: that its node is known by, SHA-256 in hex: the present one, and the next while it is renewed.
         paths: what the channel carries; empty: every path.
         truststores: whose certificates it may assert; None: all that the internal port trusts.
         groups: which groups count on it; None: every group but Administrators.
@@ -141,7 +142,7 @@ class Registration:
     name: str
     port: str
     node: str
-    certificate_sha256: str
+    certificates: tuple[str, ...]
     enabled: bool
     allow_test: bool
     paths: tuple[str, ...]
@@ -149,13 +150,17 @@ class Registration:
     groups: frozenset[str] | None
 
     def same_terms(self, other: "Registration") -> bool:
-        """Whether all that it says is the same; a revocation list that comes in one of its truststores is no change.
+        """Whether all that it says of every tunnel is the same.
 
-        What is asserted by a tunnel that stands is judged by the truststores that are in force.
+        A revocation list that comes in one of its truststores is no change: what is asserted by a tunnel that stands
+        is judged by the truststores that are in force. Nor is another certificate: a tunnel ends when the one that
+        it showed is admitted no longer.
         """
-        return replace(self, truststores=None) == replace(other, truststores=None) and _names(
-            self.truststores
-        ) == _names(other.truststores)
+        mine, others = (replace(each, truststores=None, certificates=()) for each in (self, other))
+        return mine == others and _names(self.truststores) == _names(other.truststores)
+
+    def admits(self, certificate_sha256: str) -> bool:
+        return certificate_sha256 in self.certificates
 
     def carries(self, path: str) -> bool:
         return not self.paths or any(paths.covers(prefix, path) for prefix in self.paths)
@@ -536,7 +541,10 @@ def _registration(name: str, entry: Any, truststores: Mapping[str, Truststore]) 
         name=name,
         port=entry["port"],
         node=entry["node"],
-        certificate_sha256=entry["certificate_sha256"],
+        # A console of the version before says nothing of the next one.
+        certificates=tuple(
+            entry[each] for each in ("certificate_sha256", "next_certificate_sha256") if entry.get(each)
+        ),
         enabled=entry["enabled"],
         allow_test=entry["allow_test"],
         paths=tuple(entry["paths"]),

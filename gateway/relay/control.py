@@ -200,7 +200,10 @@ def merged(states: list[dict[str, Any]]) -> dict[str, Any]:
             if port["name"] in ports:
                 ports[port["name"]]["connections"] += port["connections"]
     for row in [row for state in states for row in state["tunnels"]]:
-        known = tunnels.setdefault((row["registration"], row["port"], row["peer"]), dict(row, idle=0, busy=0))
+        key = row["registration"], row["port"], row["peer"]
+        known = tunnels.setdefault(key, dict(row, idle=0, busy=0, certificates={}))
+        for sha256, count in row["certificates"].items():
+            known["certificates"][sha256] = known["certificates"].get(sha256, 0) + count
         known["idle"] += row["idle"]
         known["busy"] += row["busy"]
         known["last_seen"] = max((s for s in (known["last_seen"], row["last_seen"]) if s is not None), default=None)

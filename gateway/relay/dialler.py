@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.core.addresses import join_host_port
 from gateway.core.errors import MessageError
-from gateway.core.snapshot import Dial, Port
+from gateway.core.snapshot import Dial, Port, Registration
 from gateway.relay import handshake
 from gateway.relay.channel import Channel
 from gateway.relay.connection import TunnelConnection
@@ -35,12 +35,15 @@ FIRST_DELAY, LAST_DELAY = 0.1, 2.0  # seconds before dialling again: doubling, w
 
 
 class Dialler:
-    """All tunnels that one internal port dials to one address."""
+    """All tunnels that one internal port dials to one address under one certificate.
+
+    `before`: the one of the certificate before, which serves until there are enough tunnels under this one.
+    """
 
     SILENCE = 2 * (PING_SECONDS + PING_TIMEOUT) + 1.0  # seconds without a byte after which a tunnel counts as dead
 
-    def __init__(self, node: "RelayNode", port: Port, dial: Dial) -> None:
-        self.node, self.port, self.dial = node, port, dial
+    def __init__(self, node: "RelayNode", port: Port, dial: Dial, before: "Dialler | None" = None) -> None:
+        self.node, self.port, self.dial, self.before = node, port, dial, before
         self.channel = Channel(dial.registration, secrets.token_urlsafe(18))
         self.heads = new_memo()
         self.tunnels: set[TunnelConnection] = set()
@@ -49,6 +52,7 @@ class Dialler:
         self._share()
         self.problem = ""  # why the last dial failed; "" when it did not
         self._context: ssl.SSLContext = client_context(port.keystore, port.truststore, port)
+        self._shows = port.keystore.certificate.sha256 if port.keystore is not None else ""
         self._dialling: set[asyncio.Task[None]] = set()
         self._delay = FIRST_DELAY
         self._retry: asyncio.TimerHandle | None = None
@@ -79,12 +83,34 @@ class Dialler:
 
     def change(self, port: Port, dial: Dial) -> None:
         """Take up settings that tunnels which stand need not be dialled anew for."""
+        if self.before is not None:
+            self.before.change(port, dial)
         self.dial, self.channel.registration = dial, dial.registration
         if port.limits != self.port.limits:
             self.heads = new_memo()
         self.port = port
         self._share()
         self.changed()
+
+    def loses(self, registration: Registration) -> bool:
+        """Whether what the registration says now, and did not before, ends the tunnels that stand."""
+        before = self.dial.registration
+        shut_out = before.admits(self._shows) and not registration.admits(self._shows)
+        return shut_out or not registration.same_terms(before)
+
+    def last_of_all(self) -> "Dialler | None":
+        """What is to go on serving while another takes its place: this one, or the one before if this has nothing."""
+        before = self.before
+        if before is not None and not before.standing:
+            before = None
+        if self.tunnels:
+            if before is not None:
+                before.stop()
+            self.before = before
+            return self
+        self.before = None
+        self.stop()
+        return before
 
     def _share(self) -> None:
         """How many tunnels are wanted by this process at each of the edge's workers, and in all."""
@@ -191,6 +217,8 @@ class Dialler:
         if accepted.rest:
             tunnel.data_received(accepted.rest)
         layer.resume_reading()
+        if self.before is not None and len(self.tunnels) >= min(self._min * self._workers, self._max):
+            self.before.stop()
         if not self.problem and len(self.tunnels) == 1:
             log.info("port %s: registered at %s as %s", self.port.name, self.where, self.dial.registration.name)
 
@@ -210,23 +238,40 @@ class Dialler:
             self._retry.cancel()
         for task in list(self._dialling):
             task.cancel()
+        if self.before is not None:
+            self.before.stop()
 
     def cut(self) -> None:
         self.stop()
+        if self.before is not None:
+            self.before.cut()
         for tunnel in list(self.tunnels):
             if tunnel.exchange is not None:
                 tunnel.exchange.client_lost()
             tunnel.abort()
 
+    def _by_certificate(self) -> dict[str, int]:
+        """How many tunnels stand, by the SHA-256 of what was shown for them."""
+        found = self.before._by_certificate() if self.before is not None else {}
+        return found | ({self._shows: found.get(self._shows, 0) + len(self.tunnels)} if self.tunnels else {})
+
+    @property
+    def standing(self) -> "set[TunnelConnection]":
+        """All tunnels, those under the certificate before too."""
+        return self.tunnels | self.before.standing if self.before is not None else self.tunnels
+
     def state(self) -> dict[str, Any]:
+        standing = self.standing
+        busy = self.busy + (self.before.busy if self.before is not None else 0)
         return {
             "registration": self.dial.registration.name,
             "port": self.port.name,
             "node": self.dial.registration.node,
             "peer": self.where,
-            "idle": len(self.tunnels) - self.busy,
-            "busy": self.busy,
-            "last_seen": max((time.time() - (t.now() - t.heard) for t in self.tunnels), default=None),
+            "idle": len(standing) - busy,
+            "busy": busy,
+            "certificates": self._by_certificate(),
+            "last_seen": max((time.time() - (t.now() - t.heard) for t in standing), default=None),
             "problem": self.problem,
         }
 

@@ -319,7 +319,7 @@ class Registrar(_ClientConnection):
                 IdentityReason.CERTIFICATE_UNMAPPED,
                 f"there is no registration {asked.registration} at {self.port.name}",
             )
-        if registration.certificate_sha256 != self.certificate.sha256:
+        if not registration.admits(self.certificate.sha256):
             return (
                 IdentityReason.CERTIFICATE_UNMAPPED,
                 f"the certificate is not that of registration {registration.name}",
@@ -330,5 +330,8 @@ class Registrar(_ClientConnection):
         clock = asked.time - time.time()
         gone = partial(self._listener.gone, self.peer)
         pool = self.node.tunnels[self.port.name]
-        self.transport.set_application(pool.register(registration, asked.nonce, clock, self.transport, self.peer, gone))
+        shown = self.certificate.sha256
+        self.transport.set_application(
+            pool.register(registration, asked.nonce, clock, self.transport, self.peer, shown, gone)
+        )
         return None

@@ -186,16 +186,15 @@ class RelayNode:
         }
         for key, dialler in list(self.diallers.items()):
             port, dial = wanted.get(key, (None, None))
-            if (
-                port is None
-                or dial is None
-                or not dial.registration.same_terms(dialler.dial.registration)
-                or _redials(dialler.port, port)
-            ):
+            if port is None or dial is None or dialler.loses(dial.registration) or _redials(dialler.port, port):
                 dialler.cut()
                 del self.diallers[key]
-            else:
-                dialler.change(port, dial)
+                continue
+            renewed = dialler.port.keystore is not port.keystore
+            dialler.change(port, dial)
+            if renewed:  # tunnels that stand serve until there are others: nothing on them is broken off
+                self.diallers[key] = other = Dialler(self, port, dial, dialler.last_of_all())
+                other.start()
         for key, (port, dial) in wanted.items():
             if key not in self.diallers:
                 self.diallers[key] = dialler = Dialler(self, port, dial)
@@ -320,7 +319,7 @@ class RelayNode:
         found += [
             f"port {dialler.port.name}: no tunnel to {dialler.where}{': ' if dialler.problem else ''}{dialler.problem}"
             for dialler in self.diallers.values()
-            if not dialler.tunnels
+            if not dialler.standing
         ]
         return found
 
@@ -406,7 +405,7 @@ class RelayNode:
 
     def _unfinished(self) -> bool:
         """Requests in flight; or idle tunnels, which the edge closes when it hears of the stop."""
-        return bool(self.exchanges) or any(dialler.tunnels for dialler in self.diallers.values())
+        return bool(self.exchanges) or any(dialler.standing for dialler in self.diallers.values())
 
 
 def _backend_key(service: Service) -> tuple[str, str, int] | None:
@@ -415,10 +414,8 @@ def _backend_key(service: Service) -> tuple[str, str, int] | None:
 
 
 def _redials(before: Port, after: Port) -> bool:
-    """Whether tunnels that stand were made with other settings than new ones would be."""
-    return (
-        before.keystore is not after.keystore
-        or before.truststore is not after.truststore
-        or (before.server_name, before.min_version, before.ciphers)
+    """Whether tunnels that stand were made with other settings than new ones would be, but for the certificate."""
+    return before.truststore is not after.truststore or (
+        (before.server_name, before.min_version, before.ciphers)
         != (after.server_name, after.min_version, after.ciphers)
     )

@@ -6,7 +6,7 @@ On a tunnel the edge is the HTTP client and the internal node the server, one re
 import asyncio
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -91,16 +91,26 @@ class Member:
 
 
 class Tunnel(Upstream):
-    """One tunnel, seen from the edge. `gone` is called when it ends."""
+    """One tunnel, seen from the edge. `gone` is called when it ends.
 
-    __slots__ = ("gone", "member")
+    `shown`: the certificate by which the node registered it, SHA-256 in hex.
+    """
+
+    __slots__ = ("gone", "member", "shown")
 
     def __init__(
-        self, transport: Any, owner: "TunnelPool", cork: Cork, heads: Memo, member: Member, gone: Callable[[], None]
+        self,
+        transport: Any,
+        owner: "TunnelPool",
+        cork: Cork,
+        heads: Memo,
+        member: Member,
+        shown: str,
+        gone: Callable[[], None],
     ) -> None:
         super().__init__(transport, owner, cork, heads)
         self.party = self.member = member
-        self.gone = gone
+        self.shown, self.gone = shown, gone
 
 
 class _Ping(Unheard):
@@ -141,6 +151,7 @@ class TunnelPool:
         clock: float,
         transport: Any,
         peer: str,
+        shown: str,
         gone: Callable[[], None],
     ) -> Tunnel:
         """A tunnel that a node dialled; it is free at once. `gone` is called when it ends."""
@@ -149,24 +160,25 @@ class TunnelPool:
             member = self.members[registration.name, nonce] = Member(registration, nonce, clock, peer)
             log.info("registration %s: %s registered at %s", registration.name, peer, self.port)
         member.clock = clock
-        tunnel = Tunnel(transport, self, self._cork, self._heads, member, gone)
+        tunnel = Tunnel(transport, self, self._cork, self._heads, member, shown, gone)
         member.tunnels.add(tunnel)
         self.released(tunnel)
         return tunnel
 
     def keep_only(self, registrations: dict[str, Registration]) -> None:
-        """Close the tunnels of every registration that is changed, disabled or gone."""
+        """Close the tunnels of every registration that is changed, disabled or gone, or of another certificate."""
         self._left = {name: at for name, at in self._left.items() if name in registrations}
         for member in list(self.members.values()):
             registration = registrations.get(member.registration.name)
             if registration is not None and registration.enabled and registration.same_terms(member.registration):
                 member.registration = registration
+                ending = [tunnel for tunnel in member.tunnels if not registration.admits(tunnel.shown)]
             else:
-                log.info(
-                    "registration %s was changed: closing %d tunnels", member.registration.name, len(member.tunnels)
-                )
-                for upstream in list(member.tunnels):
-                    self._end(upstream, "the registration was changed or blocked")
+                ending = list(member.tunnels)
+            if ending:
+                log.info("registration %s was changed: closing %d tunnels", member.registration.name, len(ending))
+            for upstream in ending:
+                self._end(upstream, "the registration was changed or blocked")
 
     def _end(self, upstream: Upstream, words: str) -> None:
         exchange = upstream.exchange
@@ -299,6 +311,7 @@ class TunnelPool:
                 "peer": member.peer,
                 "idle": len(member.idle),
                 "busy": member.busy,
+                "certificates": Counter(tunnel.shown for tunnel in member.tunnels),
                 "last_seen": since + max(tunnel.used_at for tunnel in member.tunnels),
             }
             for member in self.members.values()

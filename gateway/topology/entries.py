@@ -322,6 +322,7 @@ def _registration(row: Registration) -> Entry:
         port=_name(row.port),
         node=_name(row.node),
         certificate=certificates.pem_of([row.certificate]),
+        next_certificate=certificates.pem_of([row.next_certificate]) if row.next_certificate else None,
         allow_test=row.allow_test or None,
         paths=row.paths,
     )

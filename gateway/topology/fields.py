@@ -256,17 +256,17 @@ class Fields:
             return found if isinstance(found, Kept) else None
         return self._bytes(name, value, files.MAX_FILE, quote=isinstance(value, str) and "." in value)
 
-    def certificates(self, name: str) -> list[Certificate]:
-        """All certificates of one file, or of a list of files; empty only where something is wrong."""
+    def certificates(self, name: str, *, required: bool = True) -> list[Certificate]:
+        """All certificates of one file, or of a list of files; empty only where something is wrong, or none needed."""
         before = len(self.problems)
         found = [each for contents in self.contents(name) for each in contents.certificates]
-        if not found and len(self.problems) == before:
+        if not found and len(self.problems) == before and (required or self.given(name)):
             self.complain(name, "is missing; give a file, or PEM")
         return found
 
-    def leaf(self, name: str) -> bytes:
-        """The DER of the certificate of a file, its issuers left aside; b"" where something is wrong."""
-        if found := self.certificates(name):
+    def leaf(self, name: str, *, required: bool = True) -> bytes:
+        """The DER of the certificate of a file, its issuers left aside; b"" where something is wrong, or none given."""
+        if found := self.certificates(name, required=required):
             try:
                 return files.in_order(found)[0].der
             except CertificateError as error:

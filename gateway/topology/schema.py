@@ -163,12 +163,12 @@ class _Heard(Fields):
         self._note(name, {"anyOf": [{"type": "string", "writeOnly": True, "description": "PEM"}, KEPT]})
         return None
 
-    def certificates(self, name: str) -> list[Certificate]:
-        self._note(name, _files(_PEM, _FILE), required=True)
+    def certificates(self, name: str, *, required: bool = True) -> list[Certificate]:
+        self._note(name, _files(_PEM, _FILE), required=required)
         return []
 
-    def leaf(self, name: str) -> bytes:
-        self._note(name, _files(_PEM, _FILE), required=True)
+    def leaf(self, name: str, *, required: bool = True) -> bytes:
+        self._note(name, _files(_PEM, _FILE), required=required)
         return b""
 
     def contents(self, name: str, password: str | None = None, *, keys: bool = False) -> list[Contents]:

@@ -12,9 +12,10 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
+from console.renewals import complete_renewals
 from gateway.audit import change_set
 from gateway.models import Change, Registration
-from gateway.renewals import swap_due
+from gateway.renewals import complete, swap_due
 from identity.core import certificates
 from identity.models import Keystore
 from tests import factories
@@ -196,11 +197,89 @@ class TestRenewing:
         assert "mapped" in page
         assert "The new one is not" in page
         assert owner.post(f"/keystores/{row.pk}/swap/").status_code == 302
-        assert Registration.objects.get().sha256 == new.certificate.sha256
+        assert Registration.objects.get().admitted == (old.certificate.sha256, new.certificate.sha256)
+
+    def test_registrations_admit_the_next_one_as_soon_as_it_is_stored_and_not_when_it_is_dropped(
+        self, owner: Client
+    ) -> None:
+        old, new, other = (mint("CN=inside,O=Acme", factories.server_ca()) for _ in range(3))
+        row = factories.KeystoreFactory(name="k", minted=old)
+        factories.RegistrationFactory(minted=old)
+
+        def admitted() -> tuple[str, ...]:
+            return Registration.objects.get().admitted
+
+        def store(pair: Minted) -> None:
+            typed = {"step": "answer", "certificate": pair.pem, "private_key": pair.key_pem}
+            assert owner.post(f"/keystores/{row.pk}/renew/", typed).status_code == 302
+
+        store(new)
+        assert admitted() == (old.certificate.sha256, new.certificate.sha256)
+        store(other)
+        assert admitted() == (old.certificate.sha256, other.certificate.sha256)
+        assert owner.post(f"/keystores/{row.pk}/drop/").status_code == 302
+        assert admitted() == (old.certificate.sha256,)
+
+    def test_one_renewal_after_another_completes_the_one_before(self, owner: Client) -> None:
+        old, new, newest = (mint("CN=inside,O=Acme", factories.server_ca()) for _ in range(3))
+        row = factories.KeystoreFactory(name="k", minted=old)
+        factories.RegistrationFactory(minted=old)
+        for pair in (new, newest):
+            typed = {"step": "answer", "certificate": pair.pem, "private_key": pair.key_pem}
+            assert owner.post(f"/keystores/{row.pk}/renew/", typed).status_code == 302
+            assert owner.post(f"/keystores/{row.pk}/swap/").status_code == 302
+        assert Registration.objects.get().admitted == (new.certificate.sha256, newest.certificate.sha256)
 
     @pytest.mark.parametrize("action", ["renew", "swap", "drop"])
     def test_takes_the_permission(self, as_role: Any, row: Keystore, action: str) -> None:
         assert as_role("operator").post(f"/keystores/{row.pk}/{action}/").status_code == 403
+
+
+class TestCompleting:
+    """When a registration admits the certificate before no longer."""
+
+    OLD, NEW = (mint("CN=inside,O=Acme", factories.server_ca()) for _ in range(2))
+
+    @pytest.fixture
+    def row(self) -> Registration:
+        row = factories.RegistrationFactory(minted=self.OLD)
+        with change_set("tests", "renewal"):
+            row.set_next(self.NEW.certificate)
+            row.save()
+        return row
+
+    @pytest.mark.parametrize(
+        ("old", "new", "days", "done"),
+        [
+            pytest.param(0, 2, 0, True, id="none-of-the-old-is-left"),
+            pytest.param(1, 2, 0, False, id="one-of-the-old-is-in-use"),
+            pytest.param(2, 0, 0, False, id="the-swap-is-still-to-come"),
+            pytest.param(0, 0, 0, False, id="nobody-is-there"),
+            pytest.param(1, 0, 1000, True, id="the-old-one-has-expired"),
+        ],
+    )
+    def test_by_what_the_edge_tells(self, row: Registration, old: int, new: int, days: int, done: bool) -> None:
+        counts = {self.OLD.certificate.sha256: old, self.NEW.certificate.sha256: new}
+        tunnels = {sha256: count for sha256, count in counts.items() if count}
+        assert complete(row, tunnels, datetime.now(UTC) + timedelta(days=days)) is done
+        wanted = (self.NEW,) if done else (self.OLD, self.NEW)
+        row.refresh_from_db()
+        assert row.admitted == tuple(each.certificate.sha256 for each in wanted)
+
+    def test_by_what_is_configured_where_the_edge_cannot_tell(self, row: Registration) -> None:
+        keystore = factories.KeystoreFactory(name="inside", minted=self.OLD)
+        factories.InternalPortFactory(node=row.node, tls_keystore=keystore, registration=row)
+        assert not complete(row, None, datetime.now(UTC))
+        with change_set("tests", "swapped"):
+            keystore.set_pair((self.NEW.certificate,), self.NEW.key)
+            keystore.save()
+        fresh = Registration.objects.get()
+        assert complete(fresh, None, datetime.now(UTC))
+
+    def test_an_edge_that_does_not_answer_is_waited_for(self, row: Registration) -> None:
+        assert complete_renewals(datetime.now(UTC)) == []
+        row.refresh_from_db()
+        assert len(row.admitted) == 2
 
 
 def test_a_key_that_waits_is_kept_by_what_is_exported_and_applied_again(owner: Client, tmp_path: Any) -> None:

@@ -273,6 +273,28 @@ class TestRegistrations:
         assert answer.status_code == 422
         assert words in text(answer)
 
+    def test_a_next_certificate_is_admitted_besides_until_it_is_taken_away_or_takes_over(
+        self, owner: Client, typed: dict[str, Any]
+    ) -> None:
+        present, upcoming = (mint("CN=inside", factories.server_ca()) for _ in range(2))
+        owner.post("/registrations/add/", typed | {"certificate": present.pem})
+        url = f"/registrations/{Registration.objects.get().pk}/"
+
+        def saved(**more: str) -> tuple[str, ...]:
+            assert owner.post(url, typed | more).status_code == 302
+            return Registration.objects.get().admitted
+
+        both = (present.certificate.sha256, upcoming.certificate.sha256)
+        assert saved(next_certificate=upcoming.pem) == both
+        assert "Its next certificate, admitted too" in text(owner.get(url))
+        assert saved() == both, "what is not given again stays"
+        assert saved(drop_next="on") == both[:1]
+        assert saved(next_certificate=upcoming.pem) == both
+        assert saved(certificate=upcoming.pem) == both[1:], "made the present one, it is the next one no longer"
+        answer = owner.post(url, typed | {"next_certificate": upcoming.pem})
+        assert answer.status_code == 422
+        assert "This is the present certificate" in text(answer)
+
     def test_an_unlimited_channel_is_warned_of(self, owner: Client) -> None:
         registration = factories.RegistrationFactory(name="r")
         page = text(owner.get(f"/registrations/{registration.pk}/"))

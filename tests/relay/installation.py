@@ -174,6 +174,14 @@ class Installation:
             if port["node"] in names and "bind" in port:
                 self.until(lambda port=port: self._opens(port), f"port {port['name']} opens", START)
 
+    def start_worker(self) -> None:
+        """What the console does by itself."""
+        with (self.folder / "worker.log").open("ab") as log:
+            self.nodes["worker"] = subprocess.Popen(
+                [sys.executable, "manage.py", "worker"], cwd=ROOT, env=self.env, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+
     def start_twin(self, name: str) -> "subprocess.Popen[bytes]":
         """Another process of a node, as on another machine: it shares the work."""
         env = self.env | {"POSTERN_STATE_DIR": str(self.folder / "twin")}

@@ -16,7 +16,7 @@ from tests.relay.liar import Liar
 from tests.relay.test_faults import internal_only, members
 from tests.relay.test_leaks import head
 
-REGISTRATION = Registration("inside-at-reg", "reg", "inside", "0" * 64, True, False, (), None, None)
+REGISTRATION = Registration("inside-at-reg", "reg", "inside", ("0" * 64,), True, False, (), None, None)
 
 
 class Wire:
@@ -47,7 +47,7 @@ class Pool:
         self.began = asyncio.get_running_loop().time()
 
     def register(self, node: str) -> Tunnel:
-        return self.pool.register(REGISTRATION, node, 0.0, Wire(), "192.0.2.1", lambda: None)
+        return self.pool.register(REGISTRATION, node, 0.0, Wire(), "192.0.2.1", "0" * 64, lambda: None)
 
     def take(self) -> Tunnel:
         tunnel = self.pool.free("/orders")

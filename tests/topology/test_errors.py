@@ -141,6 +141,17 @@ pytestmark = pytest.mark.django_db
                      "ports[ext].limits: requests: must be at least 1", id="a-limit-out-of-range"),
         pytest.param(lambda f: f.entry("registrations", "inside-at-reg").update(node="edge"),
                      "only an internal node dials in", id="an-edge-that-dials"),
+        pytest.param(lambda f: f.entry("registrations", "inside-at-reg").update(
+                         next_certificate="pki/inside-client.pem"),
+                     "registrations[inside-at-reg].next_certificate: This is the present certificate",
+                     id="followed-by-itself"),
+        pytest.param(lambda f: f.entry("registrations", "inside-at-reg").update(next_certificate="pki/alice.key"),
+                     "registrations[inside-at-reg].next_certificate: ", id="followed-by-no-certificate"),
+        pytest.param(lambda f: f.topology["registrations"].append(
+                         {"name": "second", "port": "reg", "node": "inside", "certificate": "pki/bob.pem",
+                          "next_certificate": "pki/inside-client.pem"}),
+                     "registrations[second].next_certificate: Registration inside-at-reg at this port has this",
+                     id="followed-by-another-node"),
         pytest.param(lambda f: f.entry("registrations", "inside-at-reg").update(may_assert={"groups": []}),
                      "may_assert.groups: an empty list would assert nobody", id="nobody-to-assert"),
         pytest.param(lambda f: f.entry("users", "alice").update(ports=["exit"]),

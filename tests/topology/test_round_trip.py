@@ -93,7 +93,9 @@ def everything(pki: dict[str, minting.Minted]) -> Topology:
     entries["ports", "dial"].update(connections={"min": 1, "spare": 3, "max": 9})
     entries["ports", "dial"]["tls"]["server_name"] = "localhost"
     entries["ports", "plain"].update(wait="7s", connections={"min": 3, "spare": 2, "max": 64})
-    entries["registrations", "inside-at-reg"].update(enabled=False, allow_test=True, paths=["/orders", "/status"])
+    entries["registrations", "inside-at-reg"].update(
+        enabled=False, allow_test=True, paths=["/orders", "/status"], next_certificate="pki/alice.pem"
+    )
     return topology
 
 

@@ -16,6 +16,7 @@ from console import saved_tests
 from console.jobs import work
 from console.notices import notify
 from console.refusals import Collector, prune
+from console.renewals import complete_renewals
 from gateway import revocation
 from gateway.unconfirmed import take_back_due
 
@@ -34,7 +35,7 @@ class Task:
 class Command(BaseCommand):
     help = (
         "Work on imports and runs of tests, fetch revocation lists and refusals, take back what was not confirmed, "
-        "tell what ends; until SIGTERM. "
+        "complete renewals, tell what ends; until SIGTERM. "
         "Several may run: nothing is done twice."
     )
 
@@ -87,6 +88,11 @@ def revocation_lists() -> None:
         revocation.fetch(source, timezone.now())
 
 
+def renewals() -> None:
+    for name in complete_renewals(timezone.now()):
+        log.info("registration %s: its renewal is complete", name)
+
+
 def unconfirmed() -> None:
     for line in take_back_due():
         log.info("%s", line)
@@ -108,6 +114,7 @@ TASKS = (
     Task("imports", imports, 1.0),
     Task("notices", notices, 3600.0),
     Task("revocation lists", revocation_lists, 15.0),
+    Task("renewals", renewals, 5.0),
     Task("unconfirmed changes", unconfirmed, 1.0),
     Task("saved tests", test_runs, 1.0),
     Task("refusals", refusals, 2.0),
