@@ -149,6 +149,7 @@ def tokens_locked_until(address: str) -> datetime | None:
 
 def note_wrong_token(address: str) -> None:
     """Count one that nobody was ever given."""
+    log.info("wrong token from %s", address)
     with transaction.atomic():
         for _ in _count(_of_tokens(address)):
             log.warning("too many wrong tokens from %s", address)

@@ -260,7 +260,7 @@ LOGGING = {
     "formatters": {
         "plain": {
             "format": "{asctime} {levelname} {name}: {message}",
-            "()": "identity.core.log_times.Formatter",
+            "()": "identity.core.log_lines.Formatter",
             "style": "{",
         }
     },

@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from django.db import OperationalError
@@ -16,7 +17,7 @@ from django.urls import URLPattern, path, register_converter
 from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 
-from console import tokens
+from console import security_log, tokens
 from console.api import problems
 from console.api.problems import Refused
 from console.api.reading import Query, body_of, message_of, query_of
@@ -72,6 +73,7 @@ class Call:
         """Raises Refused: the token, or its operator, may not."""
         if self.token.may(permission):
             return
+        security_log.refused(self.request, f"{self.actor} by token {self.token}", f"it takes {permission}")
         whose = "token" if self.token.operator.may(permission) else "token's operator"
         raise Refused(
             403, "forbidden", f"The {whose} may not: this takes {permission}.",
@@ -195,14 +197,19 @@ def _authenticated(request: HttpRequest) -> Token:
     if token is None:
         note_wrong_token(address)
         raise _unknown("There is no such token.")
-    if token.revoked_at is not None:
-        raise _unknown("This token was revoked.")
-    if token.is_over(now):
-        raise _unknown(f"This token is over since {token.expires_at:%Y-%m-%d %H:%M} UTC.")
-    if not token.operator.is_active:
-        raise _unknown("The token's operator is disabled.")
+    if why := _stands_not(token, now):
+        security_log.refused(request, f"{token.operator} by token {token}", why)
+        raise _unknown(why)
     tokens.note_use(token, address or None, now)
     return token
+
+
+def _stands_not(token: Token, now: datetime) -> str:
+    if token.revoked_at is not None:
+        return "This token was revoked."
+    if token.is_over(now):
+        return f"This token is over since {token.expires_at:%Y-%m-%d %H:%M} UTC."
+    return "" if token.operator.is_active else "The token's operator is disabled."
 
 
 def _unknown(detail: str, *, error: str = ', error="invalid_token"') -> Refused:

@@ -5,10 +5,12 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
+from console import security_log
 from console.models import PERMISSIONS, Role
 
 
 def forbidden(request: HttpRequest, exception: Any = None) -> HttpResponse:
+    security_log.refused(request, _who(request), f"it takes {exception}")
     needed = PERMISSIONS.get(str(exception))
     role = Role(needed).label if needed else ""
     without = getattr(request.user, "role", "") == Role.NONE
@@ -17,7 +19,12 @@ def forbidden(request: HttpRequest, exception: Any = None) -> HttpResponse:
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """The form's token is not the session's: cookies are off, or the login ended in another tab."""
+    security_log.refused(request, _who(request), "the form's token is not the session's")
     return render(request, "errors/403.html", {"role": "", "stale": True}, status=403)
+
+
+def _who(request: HttpRequest) -> str:
+    return request.user.get_username() or "nobody"
 
 
 def not_found(request: HttpRequest, exception: Any = None) -> HttpResponse:

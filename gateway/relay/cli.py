@@ -28,7 +28,7 @@ from gateway.relay.control import ControlError, call
 from gateway.relay.node import RelayNode
 from gateway.relay.statefolder import StateError, StateFolder
 from gateway.relay.status import StatusServer
-from identity.core import log_times
+from identity.core import log_lines
 
 log = logging.getLogger("gateway.relay")
 
@@ -55,7 +55,7 @@ def prepare_process() -> None:
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(log_times.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(log_lines.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 

@@ -1,5 +1,6 @@
 """Who gets in: a token that was made, stands, and may; nobody else, and by nothing else."""
 
+import logging
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -193,3 +194,20 @@ def test_one_that_was_good_is_no_guess(owner: Caller, settings: Any) -> None:
     for _ in range(8):
         assert owner.get("/nodes/").status_code == 401
     assert not LoginFailure.objects.exists()
+
+
+def test_who_is_refused_is_logged(page: tuple[Client, Operator], caplog: pytest.LogCaptureFixture) -> None:
+    client, _ = page
+    text = made_on(client)
+    refused = with_token(text, "/api/v1/operators/", REMOTE_ADDR="192.0.2.7")
+    assert refused.status_code == 403
+    Token.objects.update(revoked_at=timezone.now())
+    with_token(text)
+    with caplog.at_level(logging.INFO):
+        with_token("postern_guessed")
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("postern.")] == [
+        "refused ada by token ci from 192.0.2.7: GET /api/v1/operators/: it takes change_operators",
+        "refused ada by token ci from 127.0.0.1: GET /api/v1/nodes/: This token was revoked.",
+        "wrong token from 127.0.0.1",
+    ]
+    assert text not in caplog.text and "postern_guessed" not in caplog.text

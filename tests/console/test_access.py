@@ -284,6 +284,23 @@ def test_a_viewer_changes_nothing(
     assert ChangeSet.objects.count() == before
 
 
+def test_who_is_refused_is_logged(
+    as_role: Callable[[str], Client], world: dict[str, Model], caplog: pytest.LogCaptureFixture
+) -> None:
+    client = as_role("viewer")
+    client.post("/groups/add/", {"name": "a-secret-in-the-wrong-field"}, REMOTE_ADDR="192.0.2.7")
+    client.get("/operators/")
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(client.get("/").wsgi_request.user)
+    strict.post("/logout/")
+    assert [record.getMessage() for record in caplog.records if record.name == "postern.security"] == [
+        "refused olivia-viewer from 192.0.2.7: POST /groups/add/: it takes change_identity",
+        "refused olivia-viewer from 127.0.0.1: GET /operators/: it takes change_operators",
+        "refused olivia-viewer from 127.0.0.1: POST /logout/: the form's token is not the session's",
+    ]
+    assert "a-secret-in-the-wrong-field" not in caplog.text
+
+
 def test_an_operator_does_not_touch_identities(as_role: Callable[[str], Client], world: dict[str, Model]) -> None:
     assert as_role("operator").post(reverse("users-add"), {"name": "mallory"}).status_code == 403
 

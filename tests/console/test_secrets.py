@@ -15,20 +15,18 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 from django.db import connection
 from django.test import Client
-from django.urls import URLPattern, get_resolver, reverse
 
-from console.models import Job, SavedTest
+from console.models import SavedTest
 from gateway.audit import change_set
-from gateway.models import ChangeSet
 from identity.core import issuing
 from identity.core.issuing import KeyKind
 from identity.models import Keystore
 from tests import factories
+from tests.console.crawling import pages
 from tests.minting import Minted, mint
 
 pytestmark = pytest.mark.django_db
 PHRASE, PASSWORD = "the phrase of a key", "correct horse battery staple"
-OTHERS = {"changes": ChangeSet, "imports": Job, "tests": SavedTest}  # what has pages, and is no configuration
 
 
 def traces(minted: Minted) -> set[str]:
@@ -84,21 +82,6 @@ def planted(
 def found_in(text: str, secrets: set[str]) -> set[str]:
     squeezed = "".join(text.split())
     return {secret for secret in secrets if secret in text or "".join(secret.split()) in squeezed}
-
-
-def pages(kinds: dict[str, Any]) -> Iterator[str]:
-    """Every address that answers GET: of each noun, for each of its objects."""
-    for pattern in get_resolver().url_patterns:
-        if not isinstance(pattern, URLPattern) or not pattern.name:
-            continue
-        kind = pattern.name.rpartition("-")[0]
-        if "pk" in pattern.pattern.converters:
-            rows = [1] if kind not in kinds else [row.pk for row in type(kinds[kind])._default_manager.all()]
-            if kind in OTHERS:
-                rows = list(OTHERS[kind]._default_manager.values_list("pk", flat=True))
-            yield from (reverse(pattern.name, args=[pk]) for pk in rows)
-        elif not pattern.pattern.converters and pattern.name != "api-nothing":  # whose address is a pattern
-            yield reverse(pattern.name)
 
 
 def test_no_page_shows_one(planted: tuple[Client, set[str]], world: dict[str, Any]) -> None:
