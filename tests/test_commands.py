@@ -351,7 +351,7 @@ def ask(number: int, folder: Path, name: str) -> tuple[int, bytes]:
     """GET /orders with a certificate of the demo."""
     context = ssl.create_default_context(cafile=folder / "server-ca.pem")
     context.load_cert_chain(folder / f"{name}.pem", folder / f"{name}.key")
-    connection = http.client.HTTPSConnection("localhost", number, context=context, timeout=10)
+    connection = http.client.HTTPSConnection("localhost", number, context=context, timeout=30)
     try:
         connection.request("GET", "/orders")
         answer = connection.getresponse()
@@ -384,7 +384,7 @@ def test_an_empty_folder_becomes_a_gateway_that_answers(installation: dict[str, 
             assert status == 200, body
             assert b'"user": "alice"' in body
             assert ask(number, demo, "stranger")[0] == 403
-            page = http.client.HTTPConnection(console, timeout=10)
+            page = http.client.HTTPConnection(console, timeout=30)
             page.request("GET", "/login/")
             assert page.getresponse().status == 200
             page.close()

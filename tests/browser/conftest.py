@@ -20,7 +20,7 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-TIMEOUT = 10_000  # milliseconds that a click or a page waits
+TIMEOUT = 30_000  # milliseconds that a click or a page waits
 PICTURES = Path(__file__).resolve().parents[2] / "test-results" / "ends"
 PASSWORD = "a password of some words"
 

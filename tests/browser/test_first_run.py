@@ -102,7 +102,7 @@ def test_from_nothing_to_a_green_test_and_to_the_first_refusal(console: Page, in
 
 def search(page: Page, installation: Any, trace: str) -> None:
     """The worker asks every two seconds: until it has, the list is looked at again."""
-    for _ in range(30):
+    for _ in range(80):
         page.goto(f"{installation.url}/refusals/?q={trace}")
         if page.url.endswith(f"/{trace}/"):
             return

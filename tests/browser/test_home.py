@@ -14,7 +14,7 @@ from tests.browser.conftest import log_in
 from tests.console.conftest import one_of_each
 from tests.factories import UserFactory
 
-REFRESHED = 15_000  # milliseconds within which a change at a node is seen
+REFRESHED = 30_000  # milliseconds within which a change at a node is seen
 
 
 @pytest.fixture

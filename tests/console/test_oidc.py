@@ -26,7 +26,7 @@ def provider(db: None, settings: Any) -> Iterator[Provider]:
 def to_the_provider(client: Client, query: str = "") -> str:
     """The address that the provider sends the browser back to."""
     there = urlsplit(client.get(f"/oidc/{query}")["Location"])
-    connection = http.client.HTTPConnection(there.netloc, timeout=10)
+    connection = http.client.HTTPConnection(there.netloc, timeout=30)
     connection.request("GET", f"{there.path}?{there.query}")
     answer = connection.getresponse()
     answer.read()

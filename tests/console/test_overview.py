@@ -130,7 +130,7 @@ class TestNodes:
     def test_all_are_asked_at_once(self, viewer: Client, pair: dict[str, Any], nodes: dict[str, Any]) -> None:
         import threading
 
-        together = threading.Barrier(2, timeout=10)
+        together = threading.Barrier(2, timeout=30)
 
         def answer(known: Told) -> Callable[[], Told]:
             def wait() -> Told:

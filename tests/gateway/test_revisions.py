@@ -17,7 +17,7 @@ from tests.databases import new_on
 pytestmark = pytest.mark.django_db  # what is reached by another connection than the tests' own
 
 POLL = 0.25  # seconds; a number that the code cannot have from elsewhere
-PATIENCE = 10  # seconds that a word may take on a busy machine
+PATIENCE = 30  # seconds that a word may take on a busy machine
 
 
 @pytest.fixture

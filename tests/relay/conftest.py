@@ -115,10 +115,11 @@ def fresh(tmp_path: Path, backend: Backend) -> Iterator[Callable[..., Installati
     """Makes an installation of this test's own, all nodes running."""
     made: list[Installation] = []
 
-    def make(change: Callable[[dict[str, Any]], None] = lambda topology: None) -> Installation:
+    def make(change: Callable[[dict[str, Any]], None] = lambda topology: None, **env: str) -> Installation:
         topology = forum_topology(backend.port)
         change(topology)
         installation = Installation(tmp_path, forum_pki(), topology)
+        installation.env |= env
         made.append(installation)
         installation.start(*(node["name"] for node in topology["nodes"]))
         return installation.ready()

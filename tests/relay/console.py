@@ -87,7 +87,7 @@ class Console:
 
 
 async def send(asker: Asker, given: Delivery, op: str = "deliver") -> dict[str, Any]:
-    return await asker.ask({"op": op} | given.head(), given.body, timeout=10)
+    return await asker.ask({"op": op} | given.head(), given.body, timeout=30)
 
 
 class Clock:

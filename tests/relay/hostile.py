@@ -43,7 +43,7 @@ class HostileEdge:
             except TimeoutError:
                 continue
             with contextlib.suppress(OSError):
-                plain.settimeout(10)
+                plain.settimeout(30)
                 self._tunnels.put(Tunnel(self._context.wrap_socket(plain, server_side=True)))
 
     def tunnel(self, registration: str = "inside-at-reg") -> "Tunnel":
@@ -51,7 +51,7 @@ class HostileEdge:
         skipped = []
         try:
             while True:
-                found = self._tunnels.get(timeout=10)
+                found = self._tunnels.get(timeout=30)
                 if time.monotonic() - found.born > LIFE:
                     found.close()  # the internal node may have given it up; another is dialled
                 elif found.registration == registration:

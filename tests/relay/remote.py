@@ -13,7 +13,7 @@ from typing import Any
 from gateway.relay.control import ControlError, call
 from gateway.relay.statefolder import Identity, StateFolder
 from identity.core import authority
-from tests.relay.installation import ROOT, START, Installation, free_port
+from tests.relay.installation import PATIENCE, ROOT, Installation, free_port
 
 POSTERN_NODE = (sys.executable, "-m", "gateway.relay.cli")
 
@@ -72,7 +72,7 @@ class RemoteInstallation(Installation):
     def stop_courier(self, number: int = signal.SIGTERM) -> None:
         courier = self.couriers.pop()
         courier.send_signal(number)
-        courier.wait(20)
+        courier.wait(PATIENCE)
 
     def enrol(self, name: str, **env: str) -> None:
         bundle = self.manage("bundle", "--node", name).strip()
@@ -109,7 +109,7 @@ class RemoteInstallation(Installation):
 
     def linked(self, *names: str) -> "RemoteInstallation":
         """Each is, and has a configuration; and every registration has a tunnel."""
-        self.until(lambda: all(self.revision(name) is not None for name in names), "all are linked", START)
+        self.until(lambda: all(self.revision(name) is not None for name in names), "all are linked")
         self.ready()
         return self
 

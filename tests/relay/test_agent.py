@@ -47,7 +47,7 @@ def test_what_is_delivered_is_in_force_and_kept(edge: tuple[Path, str], console:
 
     async def scene() -> None:
         async with running(path) as agent, console.linked(address) as asker:
-            assert (await asker.ask({"op": "hello", "revision": 1}, timeout=5))["revision"] == -1
+            assert (await asker.ask({"op": "hello", "revision": 1}, timeout=30))["revision"] == -1
             await console.deliver(asker, document(1))
             answer = await console.deliver(asker, document(2, users={"alice": ALICE}))
             assert (answer["revision"], answer["differences"]) == (2, 1)
@@ -131,7 +131,7 @@ def test_a_snapshot_that_is_half_delivered_is_none(edge: tuple[Path, str], conso
                 asker._writer.write(frames.encode(message) + given.body[: len(given.body) // 2])
                 await asker._writer.drain()
             async with console.linked(address) as asker:
-                assert (await asker.ask({"op": "hello", "revision": 2}, timeout=5))["revision"] == 1
+                assert (await asker.ask({"op": "hello", "revision": 2}, timeout=30))["revision"] == 1
                 assert agent.node.snapshot.revision == 1
                 await console.deliver(asker, document(2))
         async with running(path) as agent:
@@ -191,7 +191,7 @@ def test_a_node_that_is_cut_off_goes_on_and_says_how_old_its_configuration_is(
     clock, status = Clock(), free_address()
 
     def get(what: str) -> str:
-        with urllib.request.urlopen(f"http://{status}{what}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{status}{what}", timeout=30) as answer:
             return answer.read().decode()
 
     async def scene() -> None:
@@ -208,9 +208,9 @@ def test_a_node_that_is_cut_off_goes_on_and_says_how_old_its_configuration_is(
             metrics = await asyncio.to_thread(get, "/metrics")
             assert "postern_configuration_age_seconds 3600.0" in metrics and "postern_console_linked 0.0" in metrics
             async with console.linked(address) as asker:
-                await asker.ask({"op": "ping", "revision": 2}, timeout=5)
+                await asker.ask({"op": "ping", "revision": 2}, timeout=30)
                 assert agent.about()["age"] == 3600, "there is a newer one"
-                await asker.ask({"op": "ping", "revision": 1}, timeout=5)
+                await asker.ask({"op": "ping", "revision": 1}, timeout=30)
                 assert agent.about()["age"] == 0
             await server.close()
 
@@ -250,7 +250,7 @@ def test_nobody_but_the_console_has_a_link(edge: tuple[Path, str], console: Cons
             for who in (inside.pair, stranger.pair):
                 with pytest.raises((LinkError, OSError)):
                     async with console.linked(address, who) as asker:
-                        await asker.ask({"op": "hello", "revision": 1}, timeout=5)
+                        await asker.ask({"op": "hello", "revision": 1}, timeout=30)
             assert agent.revision == -1
 
     play(scene)
@@ -263,14 +263,14 @@ def test_a_certificate_is_renewed_over_the_link_and_kept(edge: tuple[Path, str],
     async def scene() -> None:
         async with running(path) as agent:
             async with console.linked(address) as asker:
-                assert "no renewal" in (await asker.ask({"op": "certificate", "certificate": "x"}, timeout=5))["error"]
-                asked = (await asker.ask({"op": "renew"}, timeout=5))["request"]
+                assert "no renewal" in (await asker.ask({"op": "certificate", "certificate": "x"}, timeout=30))["error"]
+                asked = (await asker.ask({"op": "renew"}, timeout=30))["request"]
                 other = authority.certify_node(console.authority, asked, "inside", NOW)
-                answer = await asker.ask({"op": "certificate", "certificate": other}, timeout=5)
+                answer = await asker.ask({"op": "certificate", "certificate": other}, timeout=30)
                 assert "another node's" in answer["error"]
-                asked = (await asker.ask({"op": "renew"}, timeout=5))["request"]
+                asked = (await asker.ask({"op": "renew"}, timeout=30))["request"]
                 mine = authority.certify_node(console.authority, asked, "edge", NOW)
-                assert "error" not in await asker.ask({"op": "certificate", "certificate": mine}, timeout=5)
+                assert "error" not in await asker.ask({"op": "certificate", "certificate": mine}, timeout=30)
             async with console.linked(address) as asker:
                 shown = link.peer_of(asker._writer)
                 assert shown is not None and shown == agent.identity.pair.parsed
@@ -294,10 +294,10 @@ def test_an_unknown_question_does_not_end_the_link(edge: tuple[Path, str], conso
 
     async def scene() -> None:
         async with running(path), console.linked(address) as asker:
-            assert "is starting" in (await asker.ask({"op": "state"}, timeout=5))["error"]
+            assert "is starting" in (await asker.ask({"op": "state"}, timeout=30))["error"]
             await console.deliver(asker, document(1))
-            assert "no operation 'sing'" in (await asker.ask({"op": "sing"}, timeout=5))["error"]
-            state: Any = await asker.ask({"op": "state"}, timeout=5)
+            assert "no operation 'sing'" in (await asker.ask({"op": "sing"}, timeout=30))["error"]
+            state: Any = await asker.ask({"op": "state"}, timeout=30)
             assert state["configuration"]["revision"] == 1
 
     play(scene)

@@ -1,4 +1,4 @@
-"""Blocked: refused on every node within two seconds of the change, and closed what stands. Over real sockets."""
+"""Blocked: refused on every node, and closed what stands. Over real sockets; `tools.bench.blocking` has how soon."""
 
 import asyncio
 import contextlib
@@ -13,9 +13,8 @@ from gateway.relay.node import RelayNode
 from identity.core.passwords import hash_password
 from tests import minting
 from tests.gateway import test_decision as decided
-from tests.relay.installation import Answer, Installation, free_port, read_answer
+from tests.relay.installation import PATIENCE, Answer, Installation, free_port, read_answer
 
-SOON = 2.0  # seconds from the change to its being in force everywhere
 GET = b"GET %b HTTP/1.1\r\nHost: localhost\r\n%b\r\n"
 
 
@@ -46,7 +45,7 @@ class Kept:
             return True
         finally:
             with contextlib.suppress(OSError):
-                self.sock.settimeout(15)
+                self.sock.settimeout(PATIENCE)
 
 
 Open = Callable[..., Kept]
@@ -87,17 +86,17 @@ def test_a_certificate_is_blocked_on_edge_and_internal_node(fresh: Callable[...,
     named(installation, "certificates", "alice")["blocked"] = True
     installation.apply()
     for port in ("ext", "https"):
-        installation.until(his[port].closed, f"{port}: the kept connection is closed", SOON)
+        installation.until(his[port].closed, f"{port}: the kept connection is closed")
         answer = running[port].answer()
         assert (answer.status, answer.json["reason"]) == (403, "certificate_unmapped"), "what runs as it is ended"
-        installation.until(running[port].closed, f"{port}: and its connection closed", SOON)
+        installation.until(running[port].closed, f"{port}: and its connection closed")
         assert refused(installation, port, "alice") == "certificate_unmapped"
         assert others[port].get().status == 200, "nobody else is disturbed"
 
     named(installation, "certificates", "alice")["blocked"] = False
     installation.apply()
     for port in ("ext", "https"):
-        installation.until(lambda port=port: refused(installation, port, "alice") == "", f"{port}: unblocked", SOON)
+        installation.until(lambda port=port: refused(installation, port, "alice") == "", f"{port}: unblocked")
 
 
 def test_a_user_is_blocked_where_the_edge_knows_no_users(fresh: Callable[..., Installation], kept: Open) -> None:
@@ -125,9 +124,9 @@ def test_a_user_is_blocked_where_the_edge_knows_no_users(fresh: Callable[..., In
     for (port, who), connection in [*running.items(), (("ext", "batch"), password)]:
         answer = connection.answer()
         assert (answer.status, answer.json["reason"]) == (403, "user_disabled"), (port, who)
-        installation.until(connection.closed, f"{port}, {who}: its connection is closed", SOON)
+        installation.until(connection.closed, f"{port}, {who}: its connection is closed")
     for connection in (*by_file.values(), by_rule["https"]):
-        installation.until(connection.closed, "the kept connection is closed", SOON)
+        installation.until(connection.closed, "the kept connection is closed")
     last = by_rule["ext"].get()  # the edge cannot know whom a rule of the internal node means, until it is told
     assert (last.status, last.json["reason"], last.headers["connection"]) == (403, "user_disabled", "close")
     for port in ("ext", "https"):
@@ -162,11 +161,11 @@ def test_a_blocked_registration_loses_its_tunnels_at_both_ends(
 
     block(installation.topology)
     installation.apply()
-    installation.until(lambda: tunnels(installation) == {"edge": 0, "inside": 0}, "no tunnel is left", SOON)
+    installation.until(lambda: tunnels(installation) == {"edge": 0, "inside": 0}, "no tunnel is left")
     answer = running.answer()
     assert (answer.status, answer.json["reason"]) == (502, "tunnel_lost")
     assert refused(installation, "ext", "alice") == "no_internal_connection"
-    installation.until(lambda: installation.state("inside")["in_flight"] == 0, "the internal node has let go", SOON)
+    installation.until(lambda: installation.state("inside")["in_flight"] == 0, "the internal node has let go")
 
 
 def test_a_registration_that_is_changed_loses_its_tunnels_and_gets_others(
@@ -179,7 +178,7 @@ def test_a_registration_that_is_changed_loses_its_tunnels_and_gets_others(
     named(installation, "registrations", "inside-at-reg")["paths"] = ["/orders"]
     installation.apply()
     assert running.answer().json["reason"] == "tunnel_lost"
-    installation.until(lambda: refused(installation, "ext", "alice") == "", "it is registered again", 5.0)
+    installation.until(lambda: refused(installation, "ext", "alice") == "", "it is registered again")
     assert installation.request("ext", "/echo", "alice").json["reason"] == "not_on_channel"
 
 
@@ -198,7 +197,7 @@ def test_a_revocation_list_that_comes_is_no_change_of_the_registration(
     crl = minting.crl_pem(installation.pki["partner-ca"], [installation.pki["below"].above[0]]).decode()
     named(installation, "truststores", "partners")["crls"] = [crl]
     installation.apply()
-    installation.until(lambda: refused(installation, "ext", "below") == "certificate_revoked", "it is in force", SOON)
+    installation.until(lambda: refused(installation, "ext", "below") == "certificate_revoked", "it is in force")
     half.sock.sendall(b"56789")
     assert half.answer().body == b"0123456789"
 
@@ -213,10 +212,10 @@ def test_a_node_that_restarts_leaves_no_tunnel_behind(fresh: Callable[..., Insta
 
     assert left() > 0
     installation.stop(node)
-    installation.until(lambda: left() == 0, f"{other} has none", SOON)
+    installation.until(lambda: left() == 0, f"{other} has none")
     installation.start(node)
     installation.ready()
-    installation.until(lambda: refused(installation, "ext", "alice") == "", "requests go through again", 5.0)
+    installation.until(lambda: refused(installation, "ext", "alice") == "", "requests go through again")
 
 
 def test_a_user_who_is_blocked_while_his_password_is_checked_is_refused() -> None:

@@ -67,9 +67,9 @@ class Watched:
 
     def __init__(self, installation: Installation, liar: Liar) -> None:
         self.installation, self.liar = installation, liar
-        installation.until(lambda: settled(installation), "nothing is in flight before", 20)
+        installation.until(lambda: settled(installation), "nothing is in flight before")
         assert installation.request("ext", self.path("well"), "alice").status == 200
-        installation.until(lambda: settled(installation), "nothing is in flight before", 20)
+        installation.until(lambda: settled(installation), "nothing is in flight before")
         self.files = open_files(installation)
         self.killed: set[str] = set()
 
@@ -91,7 +91,7 @@ class Watched:
             found[:] = [line for line in map(json.loads, log.read_text().splitlines()) if line["path"] == path]
             return bool(found)
 
-        self.installation.until(lines, f"{node} has logged {path}", 15)
+        self.installation.until(lines, f"{node} has logged {path}")
         assert len(found) == 1, "a request is one line"
         line = found[0]
         counted = call(self.installation.state_dir, node, {"op": "metrics"})["metrics"]["requests"]
@@ -106,7 +106,7 @@ class Watched:
         for node in self.killed:
             start(installation, node)
         installation.ready()
-        installation.until(lambda: settled(installation), "nothing is in flight afterwards", 20)
+        installation.until(lambda: settled(installation), "nothing is in flight afterwards")
         for who in ("alice", "below"):
             path = self.path("well")
             answer = installation.request("ext", path, who)
@@ -116,7 +116,6 @@ class Watched:
             installation.until(
                 lambda: all(files <= self.files[node] + 3 for node, files in open_files(installation).items()),
                 f"no more files are open than before: {self.files}, {open_files(installation)}",
-                15,
             )
 
 

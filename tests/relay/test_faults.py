@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.relay.installation import Answer, Installation, read_answer
+from tests.relay.installation import PATIENCE, Answer, Installation, read_answer
 
 Fresh = Callable[..., Installation]
 
@@ -70,7 +70,7 @@ def test_the_tunnel_is_cut_in_the_middle_of_a_request_and_nothing_runs_twice(fre
     asking.start()
     installation.until(lambda: len(backend.seen) > before, "the backend was asked")
     installation.stop("inside", signal.SIGKILL)
-    asking.join(10)
+    asking.join(PATIENCE)
     assert (answers[0].status, answers[0].json["reason"]) == (502, "tunnel_lost")
     assert len(backend.seen) == before + 1
 
@@ -85,7 +85,7 @@ def test_a_stop_finishes_what_is_in_flight(fresh: Fresh, backend: Any, node: str
     original, gate = backend.answer, threading.Event()
 
     def slowly(handler: Any) -> None:
-        gate.wait(10)
+        gate.wait(30)
         original(handler)
 
     backend.answer = slowly
@@ -96,8 +96,8 @@ def test_a_stop_finishes_what_is_in_flight(fresh: Fresh, backend: Any, node: str
         statuses: list[int] = []
         stopping.start()
         gate.set()
-        asking.join(15)
-        stopping.join(20)
+        asking.join(PATIENCE)
+        stopping.join(PATIENCE)
     finally:
         del backend.answer
     assert answers and answers[0].status == 200
@@ -128,7 +128,7 @@ def test_a_test_is_not_taken_where_the_registration_does_not_allow_it(fresh: Fre
     installation = fresh(lambda t: t["registrations"][0].pop("allow_test"))
     message = {"op": "invoke", "port": "ext", "method": "GET", "target": "/orders",
                "certificate": base64.b64encode(installation.pki["alice"].der).decode()}  # fmt: skip
-    result = call(installation.state_dir, "edge", message, timeout=15)
+    result = call(installation.state_dir, "edge", message, timeout=30)
     assert (result["status"], result["reason"]) == (403, "assertion_not_permitted")
     assert len(result["lanes"]) == 1, "the inside tells nothing of itself"
 
@@ -155,7 +155,7 @@ def test_a_new_port_opens_and_a_removed_one_closes(fresh: Fresh) -> None:
 def test_a_relay_whose_feed_dies_stops(fresh: Fresh) -> None:
     installation = fresh()
     installation.nodes["inside"].kill()  # the parent alone; the relay itself is another process
-    installation.until(lambda: installation.state("edge")["tunnels"] == [], "the orphan stops", 20)
+    installation.until(lambda: installation.state("edge")["tunnels"] == [], "the orphan stops")
 
 
 def members(installation: Installation) -> int:
@@ -182,7 +182,7 @@ def test_a_silent_node_is_passed_over_and_what_it_had_is_told(fresh: Fresh, back
     lost = [answer for answer in answers if answer.status != 200]
     assert all((answer.status, answer.json["reason"]) == (502, "tunnel_lost") for answer in lost)
     assert len(lost) <= 2, "who came in the meantime, one after the other; nobody afterwards"
-    installation.until(lambda: members(installation) == 2, "it comes back by itself", 15)
+    installation.until(lambda: members(installation) == 2, "it comes back by itself")
 
 
 def test_a_restart_under_load_loses_nothing_where_two_share_the_work(fresh: Fresh) -> None:
@@ -209,7 +209,7 @@ def test_a_restart_under_load_loses_nothing_where_two_share_the_work(fresh: Fres
         installation.until(lambda before=before: len(statuses) > before + 50, "the other one goes on")
         if name == "inside-twin":
             installation.start_twin("inside")
-            installation.until(lambda: members(installation) == 2, "it is registered again", 15)
+            installation.until(lambda: members(installation) == 2, "it is registered again")
     over.set()
     for worker in workers:
         worker.join()

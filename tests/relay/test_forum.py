@@ -174,7 +174,7 @@ def test_a_registration_is_refused_without_the_certificate_of_one(forum: Install
 def invoke(forum: Installation, **more: object) -> dict[str, object]:
     message = {"op": "invoke", "port": "ext", "method": "GET", "target": "/orders", "headers": [], "body": "",
                "certificate": None, "chain": [], "username": None, "password": None, "timeout": 10}  # fmt: skip
-    return call(forum.state_dir, "edge", message | more, timeout=15)
+    return call(forum.state_dir, "edge", message | more, timeout=30)
 
 
 def test_a_test_invoke_needs_no_key_and_shows_both_nodes_checks(forum: Installation) -> None:

@@ -72,7 +72,7 @@ def misbehave(installation: Installation) -> None:
             installation.request("ext", target, "alice")
     with contextlib.suppress(OSError), installation.connection("ext", "rogue") as sock:
         sock.recv(1)
-    with socket.create_connection(installation.address("ext"), 10) as plain:
+    with socket.create_connection(installation.address("ext"), 30) as plain:
         plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
 
 
@@ -83,7 +83,7 @@ def test_nothing_stays_of_callers_that_vanish_and_backends_that_lie(
     backend.release.clear()
     misbehave(installation)
     backend.release.set()
-    installation.until(lambda: settled(installation), "the first round is over", 20)
+    installation.until(lambda: settled(installation), "the first round is over")
     installation.ready()
     before = open_files(installation)
     memory = {node: resident(installation, node) for node in installation.nodes}
@@ -91,12 +91,11 @@ def test_nothing_stays_of_callers_that_vanish_and_backends_that_lie(
         backend.release.clear()
         misbehave(installation)
         backend.release.set()
-    installation.until(lambda: settled(installation), "all of it is over", 30)
+    installation.until(lambda: settled(installation), "all of it is over")
     assert installation.request("ext", "/orders", "alice").status == 200
     installation.until(
         lambda: all(count <= before[node] + 2 for node, count in open_files(installation).items()),
         f"no more files are open than before: {before}, {open_files(installation)}",
-        20,
     )
     for node, kib in memory.items():
         assert resident(installation, node) - kib < 16 * 1024, node
@@ -116,7 +115,7 @@ def test_a_caller_that_does_not_read_stalls_itself_alone(fresh: Callable[..., In
             assert installation.request("ext", "/orders", "alice").status == 200
         for node, kib in before.items():
             assert resident(installation, node) - kib < 32 * 1024, "160 MB wait, and not in a node's memory"
-    installation.until(lambda: settled(installation), "they are let go", 20)
+    installation.until(lambda: settled(installation), "they are let go")
 
 
 def test_many_that_say_nothing_cost_the_others_nothing(fresh: Callable[..., Installation]) -> None:
@@ -146,4 +145,4 @@ def test_many_that_say_nothing_cost_the_others_nothing(fresh: Callable[..., Inst
         assert ext["connections"] <= limit + CROWD
         for node, kib in before.items():
             assert resident(installation, node) - kib < 48 * 1024, node
-    installation.until(lambda: settled(installation), "all are gone", 20)
+    installation.until(lambda: settled(installation), "all are gone")

@@ -7,15 +7,16 @@ from collections.abc import Iterator
 import pytest
 
 from tests.relay.conftest import forum_pki, forum_topology
-from tests.relay.installation import Installation
+from tests.relay.installation import Installation, free_port
 from tests.relay.liar import Liar
 from tests.relay.test_leaks import head, settled
 from tests.relay.test_messages import Caller
 
 LIMITS = {
-    "header_bytes": 2000, "header_fields": 12, "target_bytes": 200, "body_bytes": 1000, "handshake_timeout": 1.0,
-    "header_timeout": 1.0, "idle_timeout": 1.0, "connections_per_address": 6, "requests": 2,
+    "header_bytes": 2000, "header_fields": 12, "target_bytes": 200, "body_bytes": 1000,
+    "connections_per_address": 6, "requests": 2,
 }  # fmt: skip
+SHORT = {"handshake_timeout": 2.0, "idle_timeout": 2.0}  # of a port of its own: nobody else is to hurry
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,9 @@ def liar() -> Iterator[Liar]:
 def standing(tmp_path_factory: pytest.TempPathFactory, liar: Liar) -> Iterator[Installation]:
     topology = forum_topology(liar.port)
     topology["services"][2]["timeout"] = "30s"
-    topology["ports"][0]["limits"] = LIMITS
+    ext = topology["ports"][0]
+    topology["ports"].append(ext | {"name": "brief", "bind": f"127.0.0.1:{free_port()}", "limits": SHORT})
+    ext["limits"] = LIMITS
     installation = Installation(tmp_path_factory.mktemp("limits"), forum_pki(), topology)
     try:
         installation.start("edge", "inside")
@@ -40,7 +43,7 @@ def standing(tmp_path_factory: pytest.TempPathFactory, liar: Liar) -> Iterator[I
 
 @pytest.fixture
 def installation(standing: Installation) -> Iterator[Installation]:
-    standing.until(lambda: settled(standing), "nobody is there", 20)
+    standing.until(lambda: settled(standing), "nobody is there")
     yield standing
     assert standing.request("ext", "/orders", "alice").status == 200
 
@@ -80,7 +83,7 @@ def test_requests_in_flight(installation: Installation, liar: Liar) -> None:
         answer = installation.request("ext", "/orders", "alice")
         assert (answer.status, answer.json["reason"]) == (503, "overloaded")
         assert answer.headers["retry-after"]
-    installation.until(lambda: settled(installation), "they are let go", 20)
+    installation.until(lambda: settled(installation), "they are let go")
 
 
 def test_connections_of_one_address(installation: Installation) -> None:
@@ -101,12 +104,12 @@ def test_connections_of_one_address(installation: Installation) -> None:
 
 
 def test_a_handshake_that_does_not_come(installation: Installation) -> None:
-    with socket.create_connection(installation.address("ext"), 10) as plain:
+    with socket.create_connection(installation.address("brief"), 30) as plain:
         assert plain.recv(1) == b"", "ended by the node"
 
 
 def test_a_connection_that_is_idle(installation: Installation) -> None:
-    with installation.connection("ext", "alice") as sock:
+    with installation.connection("brief", "alice") as sock:
         caller = Caller(sock)
         assert caller.is_kept()
         assert caller.stream.read() == b"", "ended by the node, and properly"

@@ -6,14 +6,16 @@ Each connection has asked before, twice, so that its heads and decisions are rem
 import contextlib
 import copy
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import minting
+from tests.relay import simulated
 from tests.relay.conftest import forum_pki, forum_topology
 from tests.relay.installation import Backend, Installation
-from tests.relay.test_blocking import SOON, Kept, named
+from tests.relay.test_blocking import Kept, named
 
 Change = Callable[[Installation], None]
 
@@ -104,9 +106,7 @@ def test_the_next_request_is_decided_anew(installation: Installation, what: str)
             change(installation)
             installation.apply()
             for port, connection in kept.items():
-                installation.until(
-                    lambda connection=connection: _asked(connection) == expected, f"{port}: {expected}", SOON
-                )
+                installation.until(lambda connection=connection: _asked(connection) == expected, f"{port}: {expected}")
         finally:
             installation.topology = before
             installation.apply()
@@ -130,7 +130,7 @@ def _as_ever(installation: Installation, port: str) -> Iterator[Kept]:
             return True
 
     try:
-        installation.until(opened, f"{port}: as ever", 15.0)
+        installation.until(opened, f"{port}: as ever")
         yield found[0]
     finally:
         for connection in found:
@@ -143,19 +143,19 @@ def _asked(connection: Kept) -> tuple[int, str]:
 
 
 def test_a_certificate_that_ends_while_its_connection_stands(
-    fresh: Callable[..., Installation],
+    fresh: Callable[..., Installation], tmp_path: Path
 ) -> None:
     """Nothing is configured for it, and nothing comes: time alone."""
     rule = {"name": "short", "subject": {"CN": "short"}, "user": "alice"}
-    installation = fresh(lambda topology: topology.update(mapping_rules=[rule]))
-    seconds = 8.0  # minted last of all, so that it lives for as long as its connections take
-    short = minting.mint("CN=short,O=Partner One", installation.pki["partner-ca"], days=(-1, seconds / 86400))
+    clock = simulated.Clock(tmp_path)
+    installation = fresh(lambda topology: topology.update(mapping_rules=[rule]), **clock.env)
+    short = minting.mint("CN=short,O=Partner One", installation.pki["partner-ca"], days=(-1, 1))
     (installation.folder / "pki" / "short.pem").write_text(short.chain_pem)
     (installation.folder / "pki" / "short.key").write_text(short.key_pem)
     with contextlib.ExitStack() as stack:
         kept = {port: Kept(stack.enter_context(installation.connection(port, "short"))) for port in BOTH}
+        for connection in kept.values():
+            assert _asked(connection) == _asked(connection) == (200, "alice")
+        clock.advance(86400.0 + 60)
         for port, connection in kept.items():
-            installation.until(lambda connection=connection: _asked(connection) == (200, "alice"), f"{port}: mapped")
-        over = (403, "certificate_expired")
-        for port, connection in kept.items():
-            installation.until(lambda connection=connection: _asked(connection) == over, f"{port}: over", 2 * seconds)
+            assert _asked(connection) == (403, "certificate_expired"), port

@@ -11,9 +11,8 @@ import pytest
 import yaml
 
 from tests.minting import Minted, mint
-from tests.relay.installation import Backend, Installation, read_answer
+from tests.relay.installation import PATIENCE, Backend, Installation, read_answer
 
-PATIENCE = 60.0  # seconds; due renewals are asked for every few
 pytestmark = pytest.mark.timeout(180)  # an installation is made, changed, and waited for
 
 
@@ -45,7 +44,7 @@ def test_new_handshakes_show_the_new_certificate_and_connections_live_on(fresh: 
     with installation.connection("https") as sock, sock.makefile("rb") as stream:
         assert ask(sock, stream) == 200
         renew(installation, "inside-server", new)
-        installation.until(lambda: shown(installation, "https") == new.der, "the new one is shown", PATIENCE)
+        installation.until(lambda: shown(installation, "https") == new.der, "the new one is shown")
         assert ask(sock, stream) == 200
         assert sock.getpeercert(binary_form=True) == installation.pki["inside-server"].der
     assert installation.request("https", "/open").status == 200
@@ -118,16 +117,14 @@ def test_what_a_node_registers_with_is_renewed_without_a_request_lost(
     callers = Callers(installation)
     installation.until(lambda: any("/held" in each["path"] for each in held.seen), "one is held")
     renew(installation, "inside-client", new)
-    installation.until(lambda: after in tunnels(installation), "the node dials with the new one", PATIENCE)
+    installation.until(lambda: after in tunnels(installation), "the node dials with the new one")
     installation.until(lambda: tunnels(installation)[before] == 1, "the tunnel in use alone is left of the old ones")
     assert registration(installation) == (old.pem, new.pem), "both are admitted while one of the old is in use"
     count = len(callers.statuses)
     installation.until(lambda: len(callers.statuses) > count + 5, "the others go on")
     held.release.set()
     installation.until(lambda: callers.held != [], "the one that was held has its answer")
-    installation.until(
-        lambda: registration(installation) == (new.pem, None), "the old one is admitted no longer", PATIENCE
-    )
+    installation.until(lambda: registration(installation) == (new.pem, None), "the old one is admitted no longer")
     callers.join()
     assert callers.held == [200]
     assert set(callers.statuses) == {200}

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from identity.core import chains
-from tests.identity.forging import NOW, forge, list_of, name, usage, with_sha1
+from tests.identity.forging import forge, list_of, name, usage, with_sha1
 from tests.minting import Minted, mint
 from tests.relay.conftest import forum_pki, forum_topology
 from tests.relay.installation import Backend, Installation, free_port, read_answer
@@ -137,8 +137,8 @@ def client(folder: Path, minted: Minted, above: tuple[Minted, ...]) -> ssl.SSLCo
 def outcome(installation: Installation, port: str, context: ssl.SSLContext) -> str:
     """`trusted`, the reason why not, or `handshake` where there was no answer at all."""
     try:
-        with socket.create_connection(installation.address(port), 10) as plain:
-            plain.settimeout(15)
+        with socket.create_connection(installation.address(port), 30) as plain:
+            plain.settimeout(30)
             with context.wrap_socket(plain, server_hostname="localhost") as sock:
                 sock.sendall(b"GET /open HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
                 answer = read_answer(sock.makefile("rb"))
@@ -181,8 +181,8 @@ def test_what_the_handshake_refused_is_told_in_our_words_too(trusting: Installat
 def connected(
     installation: Installation, port: str, context: ssl.SSLContext, asked: str | None, session: Any = None
 ) -> Iterator[ssl.SSLSocket]:
-    with socket.create_connection(installation.address(port), 10) as plain:
-        plain.settimeout(15)
+    with socket.create_connection(installation.address(port), 30) as plain:
+        plain.settimeout(30)
         with context.wrap_socket(plain, server_hostname=asked, session=session) as sock:
             yield sock
 
@@ -405,18 +405,3 @@ def test_a_change_reaches_connections_that_are_open(fresh: Any, change: Any, who
                 lambda sock=sock: ask(sock, "localhost", "/orders").status == 403, "the change is in force"
             )
             assert ask(sock, "localhost", "/orders").json["reason"] == reason
-
-
-def test_a_validity_that_ends_reaches_connections_that_are_open(trusting: Installation, tmp_path: Path) -> None:
-    ending = forge("ending", ROOT, days=(-1, (time.time() + 12 - NOW.timestamp()) / 86_400))
-    context = client(tmp_path, ending, ())
-    with (
-        connected(trusting, "https", context, "localhost") as direct,
-        connected(trusting, "ext", context, "localhost") as tunnelled,
-    ):
-        for sock in (direct, tunnelled):
-            assert ask(sock, "localhost").json["reason"] == "certificate_unmapped"
-        for sock in (direct, tunnelled):
-            trusting.until(
-                lambda sock=sock: ask(sock, "localhost").json["reason"] == "certificate_expired", "it ends", 30.0
-            )

@@ -179,7 +179,7 @@ def test_a_caller_of_a_node_that_stops_is_told_with_an_answer(fresh: Callable[..
         sock.sendall(head("/orders", method="GET"))
         assert "connection" not in read_answer(stream).headers
         installation.nodes["edge"].terminate()
-        installation.until(lambda: not installation._opens(ext), "nobody new is let in", 20)
+        installation.until(lambda: not installation._opens(ext), "nobody new is let in")
         sock.sendall(head("/orders", method="GET"))
         answer = read_answer(stream)
         assert (answer.status, answer.headers["connection"]) == (200, "close")

@@ -45,7 +45,7 @@ def open_socket(installation: Installation, who: str | None = "alice") -> Client
     if who:
         context.load_cert_chain(installation.folder / "pki" / f"{who}.pem", installation.folder / "pki" / f"{who}.key")
     host, port = installation.address("ext")
-    return connect(f"wss://{host}:{port}/submit/chat", ssl=context, max_size=None, open_timeout=10, ping_interval=None)
+    return connect(f"wss://{host}:{port}/submit/chat", ssl=context, max_size=None, open_timeout=30, ping_interval=None)
 
 
 def test_messages_pings_and_the_close_go_through(
@@ -54,11 +54,11 @@ def test_messages_pings_and_the_close_go_through(
     with open_socket(installation) as sock:
         for message in ("hello", b"\x00\x01", "x" * 3_000_000):
             sock.send(message)
-            assert sock.recv(timeout=10) == message
-        assert sock.ping().wait(10), "a ping is answered by the far end"
+            assert sock.recv(timeout=30) == message
+        assert sock.ping().wait(30), "a ping is answered by the far end"
         sock.send("close")
         with pytest.raises(ConnectionClosed) as closed:
-            sock.recv(timeout=10)
+            sock.recv(timeout=30)
     assert closed.value.rcvd is not None and (closed.value.rcvd.code, closed.value.rcvd.reason) == (4000, "as asked")
     assert echoing[1][0]["x-forwarded-user"] == "alice", "the backend is told who it is"
     installation.until(lambda: installation.state("edge")["in_flight"] == 0, "the edge has let go")

@@ -31,7 +31,7 @@ class Apart(RemoteInstallation):
     def connection(self, port: str, who: str | None = None) -> Iterator[ssl.SSLSocket]:
         zone = "inner" if port == "https" else "outside"
         with self.zones.connect(zone, self.address(port), 10) as plain:
-            plain.settimeout(15)
+            plain.settimeout(30)
             with self.context(who).wrap_socket(plain, server_hostname="localhost") as sock:
                 yield sock
 
