@@ -64,7 +64,7 @@ fuzz: $(VENV)/.test ## reading of files: mutate real ones for FUZZ seconds (60)
 
 # --- measuring ---
 
-bench: $(VENV)/.run ## measure all that is asked for, beside nginx, into build/bench.md; about twenty minutes
+bench: $(VENV)/.run ## measure all that is asked for, beside nginx and Envoy, into build/bench.md; about half an hour
 	@$(python) -m tools.bench --write build/bench.md
 
 # --- what is installed ---

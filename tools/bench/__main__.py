@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tools.bench import applying, bulk, console, crowd, decision, relay, workers
+from tools.bench import applying, blocking, bulk, console, crowd, decision, elastic, envoy, fleet, relay, workers
 from tools.bench.memory import MIB
 from tools.bench.table import Row, rendered
 
@@ -20,8 +20,11 @@ MEASUREMENTS: dict[str, Callable[[], list[Row]]] = {
     "decision": decision.rows,
     "relay": lambda: relay.measure(rounds=3, requests=20_000),
     "bulk": lambda: bulk.measure(1024 * MIB),
+    "elastic": elastic.measure,
     "crowd": lambda: crowd.measure(5_000, 10_000),
     "applying": lambda: applying.measure(changes=12),
+    "blocking": blocking.measure,
+    "fleet": fleet.measure,
     "workers": lambda: workers.measure(20_000),
     "console": lambda: console.measure(100_000),
 }
@@ -34,6 +37,8 @@ def main() -> None:
                         help=f"some of {', '.join(MEASUREMENTS)}")  # fmt: skip
     options = parser.parse_args()
     relay.require_tools()
+    if "relay" in options.only and envoy.binary() is None:
+        print(f"no Envoy here to compare with: {envoy.INSTALL}", file=sys.stderr)
     rows: list[Row] = []
     for name in options.only:
         print(f"measuring: {name} …", file=sys.stderr)

@@ -1,6 +1,7 @@
-"""A backend for large bodies: it reads all of what it is sent before it answers, and sends as much as it is asked for.
+"""A backend that takes large bodies, or its time: it reads all of what it is sent before it answers, and sends as much
+as it is asked for, as late as it is asked to.
 
-python -m tools.bench.backend PORT        GET /bulk?BYTES, POST /bulk
+python -m tools.bench.backend PORT        GET /bulk?BYTES, GET /bulk?after=SECONDS, POST /bulk
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import httptools
 import uvloop
 
 PIECE = b"x" * (256 * 1024)
+NOTHING = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
 class Bulk(asyncio.Protocol):
@@ -31,7 +33,12 @@ class Bulk(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         if self._parser.get_method() == b"GET":
-            self._left = int(self._url.partition(b"?")[2])
+            asked = self._url.partition(b"?")[2]
+            if asked.startswith(b"after="):
+                wait = float(asked.removeprefix(b"after="))
+                asyncio.get_running_loop().call_later(wait, self.transport.write, NOTHING)
+                return
+            self._left = int(asked)
             self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % self._left)
             self._go_on()
         else:
