@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gateway.relay import frames, refusals
+from gateway.relay import frames
 from gateway.relay.frames import FrameError, Message
 from gateway.relay.invoke import Invoke, invoke
 from gateway.relay.metrics import Metrics, exposition
@@ -145,12 +145,13 @@ class ControlServer(Door):
             case "state":
                 return merged([self.node.state(), *await self._ask_others(message)])
             case "trace":
-                own = {"lanes": self.node.traces.get(str(message.get("trace_id")))}
+                own = {"lanes": self.node.refusals.lanes(str(message.get("trace_id")))}
                 found = [own, *await self._ask_others(message)]
                 return next((answer for answer in found if answer["lanes"]), own)
             case "refused_since":
-                answers = [refusals.answer(self.node.refused, message), *await self._ask_others(message)]
-                return {"sources": [each for answer in answers for each in answer["sources"]]}
+                others = await self._ask_others(message)
+                sources = [self.node.refusals.since(message), *(answer["sources"] for answer in others)]
+                return {"sources": [source for each in sources for source in each]}
             case "metrics":
                 return {"metrics": self.node.metrics.as_document(), "state": self.node.state()}
             case "invoke":

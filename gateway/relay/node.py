@@ -4,7 +4,6 @@ import asyncio
 import gc
 import logging
 import ssl
-from collections import OrderedDict
 from collections.abc import Sequence
 from email.utils import formatdate
 from time import perf_counter, time
@@ -27,7 +26,6 @@ from gateway.core.snapshot import (
     amended,
     from_document,
 )
-from gateway.relay import refusals
 from gateway.relay.access_log import AccessLog
 from gateway.relay.blocking import blocked_between, cut
 from gateway.relay.connection import ServerConnection
@@ -38,6 +36,7 @@ from gateway.relay.listener import Listener
 from gateway.relay.memo import Memo
 from gateway.relay.metrics import Metrics
 from gateway.relay.passwords import PasswordChecker
+from gateway.relay.refusals import Refusals, of_handshake, of_request
 from gateway.relay.tls import client_context
 from gateway.relay.tunnel import TunnelPool
 from gateway.relay.upstream import BackendPool
@@ -51,7 +50,6 @@ log = logging.getLogger(__name__)
 SWEEP_SECONDS = 0.25  # how exact every timeout is
 SLOW_SWEEP = 4  # sweeps of connections that are idle: every so many
 GOODBYE = 0.1  # of the time to drain, which a node that stops leaves its callers to ask once more
-TRACES = 1000  # refusals kept for looking up
 MEMORY = 8192  # requests whose decision is remembered, per generation
 
 
@@ -76,8 +74,7 @@ class RelayNode:
         self.agent: Agent | None = None  # of a node on its own machine; a feed has none
         self.draining = False
         self.requests = 0
-        self.traces: OrderedDict[str, list[dict[str, Any]]] = OrderedDict()
-        self.refused = {"request": refusals.Ring(), "handshake": refusals.Ring()}
+        self.refusals = Refusals()
         self._backends: dict[tuple[str, str, int], BackendPool] = {}
         self._endpoints: dict[str, tuple[Endpoint, BackendPool]] = {}
         self._keys: dict[bytes, Any] = {}
@@ -293,21 +290,17 @@ class RelayNode:
             self.access_log.note(self.snapshot.node, exchange)
         # Who is gone was not refused.
         if exchange.reason is not None and exchange.reason is not GatewayReason.CLIENT_GONE:
-            told, chain = refusals.of_request(self.snapshot.node, exchange, time())
-            self.refused["request"].note(told, chain)
-            self.traces[exchange.trace_id] = told["lanes"]
-            while len(self.traces) > TRACES:
-                self.traces.popitem(last=False)
+            self.refusals.requests.note(*of_request(self.snapshot.node, exchange, time()))
 
     def handshake_failed(
         self, port: str, peer: str, words: str, chain: Sequence[bytes] = (), reason: Reason | None = None
     ) -> None:
         """`chain`: DER of what the peer showed, leaf first, as far as that was seen. `reason`: why that is refused."""
         code = reason.value if reason is not None else ""
-        told = refusals.of_handshake(self.snapshot.node, port, peer, words, code, chain, time())
+        told = of_handshake(self.snapshot.node, port, peer, words, code, chain, time())
         log.info("port %s: handshake with %s failed: %s %s", port, peer, words, told["subject"])
         self.metrics.handshakes[port, "failed"] += 1
-        self.refused["handshake"].note(told, chain)
+        self.refusals.handshakes.note(told, chain)
 
     def missing(self) -> list[str]:
         """Why the node is not ready to serve, in words; [] when it is."""

@@ -1,14 +1,14 @@
 """What a node refused lately, requests and handshakes: kept to be looked up, and fetched by who keeps it for longer.
 
-Each worker of a node has rings of its own. What is in one is numbered, so that whoever comes again gets what came
-since; how much came in between and is gone again he is told.
+Each worker of a node has a store of its own, with a ring for each kind. What is in one is numbered, so that whoever
+comes again gets what came since; how much came in between and is gone again he is told.
 """
 
 import base64
 import json
 import secrets
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -55,6 +55,9 @@ class Ring:
     def __iter__(self) -> Iterator[Refused]:
         return iter(self._entries)
 
+    def __reversed__(self) -> Iterator[Refused]:
+        return reversed(self._entries)
+
     def note(self, told: dict[str, Any], chain: Sequence[bytes] = ()) -> None:
         self._last += 1
         self._entries.append(Refused(self._last, told, _kept(chain)))
@@ -79,27 +82,39 @@ class Ring:
         }
 
 
+class Refusals:
+    """All that one worker keeps: whoever asks, by trace or by number, is told of the same entries."""
+
+    def __init__(self, kept: int = KEPT) -> None:
+        self.requests, self.handshakes = Ring(kept), Ring(kept)
+
+    def lanes(self, trace_id: str) -> list[dict[str, Any]] | None:
+        """Why the last request of that trace was refused, check by check; None where none is kept."""
+        found = (each.told["lanes"] for each in reversed(self.requests) if each.told["trace_id"] == trace_id)
+        return next(found, None)
+
+    def since(self, message: Message) -> list[dict[str, Any]]:
+        """For `{"op": "refused_since", "cursor": {source: number}}`: of each kind what came since.
+
+        What the cursor says of other workers' rings is theirs to read; a source that it does not name is told whole.
+        """
+        cursor = message.get("cursor")
+        known = cursor if isinstance(cursor, dict) else {}
+
+        def number(source: str) -> int:
+            found = known.get(source)
+            return found if isinstance(found, int) and found >= 0 else 0
+
+        rings = {"request": self.requests, "handshake": self.handshakes}
+        return [ring.since(number(ring.source)) | {"kind": kind} for kind, ring in rings.items()]
+
+
 def _kept(chain: Sequence[bytes]) -> tuple[bytes, ...]:
     """Whoever is refused chooses how much he sends."""
     for kept in (tuple(chain), tuple(chain[:1])):
         if sum(map(len, kept)) <= MAX_CHAIN:
             return kept
     return ()
-
-
-def answer(rings: Mapping[str, Ring], message: Message) -> Message:
-    """To `{"op": "refused_since", "cursor": {source: number}}`: of each kind what came since.
-
-    What the cursor says of other workers' rings is theirs to read; a source that it does not name is told whole.
-    """
-    cursor = message.get("cursor")
-    known = cursor if isinstance(cursor, dict) else {}
-
-    def number(source: str) -> int:
-        found = known.get(source)
-        return found if isinstance(found, int) and found >= 0 else 0
-
-    return {"sources": [ring.since(number(ring.source)) | {"kind": kind} for kind, ring in rings.items()]}
 
 
 # --- what is kept ---

@@ -36,6 +36,8 @@ def test_a_node_tells_what_it_refused_since_with_what_was_shown(forum: Installat
     inside = told(forum, "inside")["request"]["entries"][-1]
     assert (inside["trace_id"], inside["inner"], inside["chain"]) == (last["trace_id"], True, [])
     assert told(forum, "edge", {source["source"]: last["number"]})["request"]["entries"] == []
+    by_trace = call(forum.state_dir, "inside", {"op": "trace", "trace_id": last["trace_id"]})
+    assert by_trace == {"lanes": inside["lanes"]} and inside["lanes"]
 
 
 def test_what_could_not_be_read_as_a_request_is_told_too(forum: Installation) -> None:

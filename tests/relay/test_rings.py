@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.relay.refusals import MAX_ANSWER, MAX_CHAIN, Ring, answer
+from gateway.relay.refusals import MAX_ANSWER, MAX_CHAIN, Refusals, Ring
 
 
 @given(kept=st.integers(1, 8), batches=st.lists(st.integers(0, 12), max_size=8), count=st.integers(1, 5))
@@ -53,10 +53,23 @@ def test_of_a_long_chain_the_leaf_is_kept_and_of_a_long_leaf_nothing() -> None:
 
 
 def test_a_cursor_that_makes_no_sense_is_the_beginning() -> None:
-    ring = Ring()
+    refusals = Refusals()
+    ring = refusals.requests
     ring.note({"n": 1})
     for cursor in (None, [], {ring.source: -1}, {ring.source: "x"}, {"another": 7}):
-        (source,) = answer({"request": ring}, {"op": "refused_since", "cursor": cursor})["sources"]
+        source, _ = refusals.since({"op": "refused_since", "cursor": cursor})
         assert [each["n"] for each in source["entries"]] == [1]
-    (source,) = answer({"request": ring}, {"cursor": {ring.source: 10**12}})["sources"]
+    source, _ = refusals.since({"cursor": {ring.source: 10**12}})
     assert (source["entries"], source["missed"], source["more"]) == ([], 0, False)
+
+
+def test_whoever_asks_by_trace_is_told_what_he_who_asks_by_number_is() -> None:
+    refusals = Refusals(kept=3)
+    for trace_id, node in (("a", "gone"), ("b", "one"), ("b", "two"), ("c", "three")):
+        refusals.requests.note({"trace_id": trace_id, "lanes": [{"node": node}]})
+    refusals.handshakes.note({"words": "of no trace"})
+    assert [refusals.lanes(trace_id) for trace_id in "abc"] == [None, [{"node": "two"}], [{"node": "three"}]]
+    requests, handshakes = refusals.since({"op": "refused_since"})
+    assert [each["lanes"] for each in requests["entries"]][1:] == [refusals.lanes("b"), refusals.lanes("c")]
+    assert (requests["kind"], requests["missed"]) == ("request", 1)
+    assert (handshakes["kind"], len(handshakes["entries"])) == ("handshake", 1)
