@@ -304,12 +304,13 @@ def _lists(now: datetime) -> Iterable[Concern]:
         if crl is not None and crl.overdue:
             what = "Whoever it speaks of is refused." if hard else "It is passed over (soft)."
             yield Concern("bad", f"{words} {ends(crl.next_update, now)}", url, f"{what} {last.error}".strip())
-        elif last.error:
-            yield Concern("bad" if crl is None else "warn", f"{words} cannot be fetched", url, last.error)
+            continue
+        what = "Until it comes, certificates of authorities without a list are refused. " if hard and not crl else ""
+        if last.error:
+            yield Concern("bad" if crl is None else "warn", f"{words} cannot be fetched", url, what + last.error)
         elif late:
-            yield Concern(
-                "warn", f"{words} is not fetched", url, "Does manage.py worker run? manage.py serve runs it too."
-            )
+            hint = f"{what}Does manage.py worker run? manage.py serve runs it too."
+            yield Concern("bad" if what else "warn", f"{words} is not fetched", url, hint)
 
 
 def _unmapped(now: datetime) -> Iterable[Concern]:

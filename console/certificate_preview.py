@@ -181,8 +181,9 @@ def truststore_value(row: Truststore) -> chains.Truststore:
         ValueError: a revocation list of it is signed by none of its authorities.
     """
     anchors = tuple(stored.certificate for stored in row.certificates.all())
-    crls = tuple(chains.load_crl(bytes(crl.der), anchors) for crl in row.crls.all())
-    return chains.Truststore(row.name, anchors, crls, row.revocation == "hard", row.max_intermediates)
+    crls = tuple(chains.load_crl(bytes(crl.der), anchors, of_others=True) for crl in row.crls.all())
+    hard, awaited = row.revocation == "hard", tuple(row.awaited())
+    return chains.Truststore(row.name, anchors, crls, hard, row.max_intermediates, awaited)
 
 
 def _examined(certificate: Parsed, intermediates: tuple[Parsed, ...], now: float) -> Preview:
@@ -254,7 +255,7 @@ def _end_in_words(not_after: float, now: float) -> str:
 def _trust(certificate: Parsed, intermediates: tuple[Parsed, ...], now: float) -> Iterator[Finding]:
     """By which truststores it is believed, at which ports; judged within its time, for that is said already."""
     at = min(max(now, certificate.not_before), certificate.not_after)
-    stores = list(Truststore.objects.prefetch_related("certificates", "crls"))
+    stores = list(Truststore.objects.prefetch_related("certificates", "crls", "crl_sources__crl"))
     ports = _ports_by_truststore()
     believed = False
     refused: list[tuple[Truststore, Verdict]] = []

@@ -507,15 +507,19 @@ def _base64(data: bytes | memoryview) -> str:
 
 
 def _truststores(rows: QuerySet[Truststore]) -> dict[str, Any]:
-    return {
-        store.name: {
+    found = {}
+    for store in rows.prefetch_related("certificates", "crls", "crl_sources__crl"):
+        lists = list(store.crls.all())
+        found[store.name] = {
             "anchors": [_base64(row.der) for row in store.certificates.all()],
-            "crls": [_base64(row.der) for row in store.crls.all()],
+            "crls": [_base64(row.der) for row in lists if not row.of_other],
             "hard": store.revocation == "hard",
             "max_intermediates": store.max_intermediates,
+            # What a node of the version before knows nothing of is left out where there is none.
+            **({"crls_of_others": others} if (others := [_base64(row.der) for row in lists if row.of_other]) else {}),
+            **({"awaited": awaited} if (awaited := store.awaited()) else {}),
         }
-        for store in rows.prefetch_related("certificates", "crls")
-    }
+    return found
 
 
 def _keystores(rows: QuerySet[Keystore]) -> dict[str, Any]:

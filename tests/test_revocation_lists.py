@@ -108,6 +108,24 @@ def test_a_list_is_taken_recorded_once_and_decides(publisher: Publisher) -> None
     assert verdict.reason == "certificate_revoked"
 
 
+@pytest.mark.parametrize(("revocation", "reason"), [("hard", "revocation_unknown"), ("soft", None)])
+def test_as_long_as_none_has_ever_come_hard_refuses(publisher: Publisher, revocation: str, reason: str | None) -> None:
+    from console.certificate_preview import truststore_value
+    from identity.core import chains
+
+    leaf = mint("CN=x", partner_ca())
+    made = source(publisher.url, revocation=revocation)
+
+    def judged() -> str | None:
+        store = truststore_value(Truststore.objects.get())
+        return chains.judge(leaf.certificate, (), store, timezone.now().timestamp()).reason
+
+    assert judged() == reason
+    publisher.body = crl(partner_ca())
+    fetched(made)
+    assert judged() is None
+
+
 def test_pem_is_taken_too(publisher: Publisher) -> None:
     publisher.body = x509.load_der_x509_crl(crl(partner_ca())).public_bytes(Encoding.PEM)
     assert fetched(source(publisher.url)) == (True, "")
@@ -347,11 +365,13 @@ def concerns() -> list[tuple[str, str, str]]:
 
 def test_the_overview_tells_what_is_not_fetched(publisher: Publisher) -> None:
     made = source(publisher.url, name="partners")
-    assert [(kind, "is not fetched" in text) for kind, text, _ in concerns()] == [("warn", True)]
+    ((kind, text, hint),) = concerns()
+    assert (kind, "is not fetched" in text, "without a list are refused" in hint) == ("bad", True, True)
     publisher.answer = missing
     fetched(made)
     ((kind, text, hint),) = concerns()
     assert (kind, "cannot be fetched" in text, "404" in hint) == ("bad", True, True)
+    assert "without a list are refused" in hint
     publisher.answer, publisher.body = publisher.say, crl(partner_ca())
     fetched(made)
     assert concerns() == []

@@ -30,6 +30,10 @@ from identity.models.truststores import (
     fetch_from,
 )
 
+OF_OTHER = (
+    "No authority here is {0}, which issued the revocation list. It counts for certificates that an authority of that "
+    "name issued which callers send, and whose key signed the list; if you expected that authority here, add it."
+)
 _DURATIONS = {"m": 60, "h": 3600, "d": 86_400}
 
 
@@ -67,7 +71,8 @@ class TruststoreForm(NounForm):
         required=False,
         limit=files.MAX_CRL,
         label="Add a revocation list",
-        help_text="A CRL in PEM or DER, of an authority above. It replaces an older one of the same authority.",
+        help_text="A CRL in PEM or DER, of an authority above, or of one below these that callers send. It replaces an "
+        "older one of the same authority.",
     )
     remove_crls = forms.ModelMultipleChoiceField(
         RevocationList.objects.none(), required=False, widget=forms.CheckboxSelectMultiple, label="Remove lists"
@@ -77,7 +82,8 @@ class TruststoreForm(NounForm):
         check=lambda text: parse_source(text),
         label="Fetch lists from",
         help_text="URLs, one a line, each with how often after it (1h where nothing is said): "
-        "http://pki.partner.example/ca.crl 6h. What comes is taken if an authority above signed it.",
+        "http://pki.partner.example/ca.crl 6h. What comes is taken if an authority above signed it. Until something "
+        "has come from each, certificates of authorities without a list are refused, unless lists may run out.",
         placeholder="http://pki.partner.example/ca.crl 6h",
     )
 
@@ -85,7 +91,7 @@ class TruststoreForm(NounForm):
         model = Truststore
         fields = ["name", "revocation", "max_intermediates", "description"]
         widgets = {"revocation": forms.RadioSelect}
-        labels = {"revocation": "When a revocation list has run out, or its next one cannot be fetched"}
+        labels = {"revocation": "When a revocation list has run out, or has never come from where it is fetched"}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -134,7 +140,7 @@ class TruststoreForm(NounForm):
             try:
                 found = read_certificates(data, password)
                 self._added = _authorities(found.certificates)
-                self.told = (KEY_LEFT_OUT,) if found.left_out else ()
+                self.told += (KEY_LEFT_OUT,) if found.left_out else ()
             except ValidationError as error:
                 self.add_error("add", error)
         return password
@@ -168,13 +174,18 @@ class TruststoreForm(NounForm):
         for crl in kept:
             if crl not in gone and (crl.source is None or crl.source.url in (data.get("crl_sources") or {})):
                 try:
-                    load_crl(bytes(crl.der), anchors)
-                except ValueError:
+                    load_crl(bytes(crl.der), anchors, of_others=crl.of_other)
+                except ValueError as error:
+                    if crl.of_other:  # its authority, or one of that name, comes now
+                        self.add_error("add", str(error))
+                        continue
                     self.add_error("remove", f"The revocation list of {crl.issuer} needs its authority; remove both.")
         if uploaded := data.get("add_crl"):
             try:
                 data["add_crl"] = files.crl_from(uploaded)
-                load_crl(data["add_crl"], anchors)
+                read = load_crl(data["add_crl"], anchors, of_others=True)
+                if not read.issuer_spki_sha256:
+                    self.told += (OF_OTHER.format(read.issuer),)
             except ValueError as error:
                 self.add_error("add_crl", str(error))
 

@@ -107,8 +107,8 @@ REASONS: dict[Reason, ReasonInfo] = {
     _I.REVOCATION_UNKNOWN: ReasonInfo(
         403,
         "The client certificate's revocation is unknown",
-        "The authority's revocation list has run out.",
-        "Upload a current revocation list to the truststore, or set the truststore to soft.",
+        "The authority's revocation list has run out, or one that is to be fetched has never come.",
+        "See on the truststore's page why none comes; upload a current revocation list, or set the truststore to soft.",
     ),
     _I.CERTIFICATE_UNMAPPED: ReasonInfo(
         403,

@@ -495,9 +495,12 @@ def _ports(entry: Any) -> frozenset[str]:
 
 def _truststore(name: str, entry: Any) -> Truststore:
     anchors = tuple(from_der(base64.b64decode(text)) for text in entry["anchors"])
-    crls = tuple(load_crl(base64.b64decode(text), anchors) for text in entry["crls"])
-    # A console of the version before says nothing of the last.
-    return Truststore(name, anchors, crls, entry["hard"], entry.get("max_intermediates", MAX_DEPTH))
+    crls = [load_crl(base64.b64decode(text), anchors) for text in entry["crls"]]
+    # A console of the version before says nothing of the others.
+    of_others = entry.get("crls_of_others", ())
+    crls += [load_crl(base64.b64decode(text), anchors, of_others=True) for text in of_others]
+    depth, awaited = entry.get("max_intermediates", MAX_DEPTH), tuple(entry.get("awaited", ()))
+    return Truststore(name, anchors, tuple(crls), entry["hard"], depth, awaited)
 
 
 def _keystore(name: str, entry: Any) -> Keystore:

@@ -86,6 +86,11 @@ def _truststores() -> Iterator[str]:
                 f"truststores[{row.truststore}].certificates: {certificate.title} is no authority; it is believed "
                 "itself, and nothing that it issues"
             )
+    for crl in RevocationList.objects.filter(of_other=True).select_related("truststore"):
+        yield (
+            f"truststores[{crl.truststore}].crls: {crl.issuer} is no authority of it; its list counts for what "
+            "authorities of that name that callers send have issued"
+        )
 
 
 def _ends(now: datetime) -> Iterator[str]:

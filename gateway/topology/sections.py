@@ -165,12 +165,12 @@ def truststore(row: Truststore, fields: Fields) -> None:
 
 
 def _crls(fields: Fields, sent: list[bytes], anchors: list[certificates.Certificate]) -> set[bytes]:
-    """The revocation lists in DER, each signed by one of `anchors`."""
+    """The revocation lists in DER; what names one of `anchors` is signed by it."""
     found: set[bytes] = set()
     for data in sent:
         try:
             der = files.crl_from(data)
-            load_crl(der, anchors)
+            load_crl(der, anchors, of_others=True)
         except ValueError as error:
             fields.complain("crls", str(error))
         else:

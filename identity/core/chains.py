@@ -52,6 +52,7 @@ class Truststore:
     Attributes:
         hard: whether a revocation list that has run out refuses (`revocation_unknown`), or is passed over.
         max_intermediates: authorities that may stand between a client and an anchor.
+        awaited: URLs from which a revocation list is to come and has never come yet.
     """
 
     name: str
@@ -59,16 +60,23 @@ class Truststore:
     crls: tuple[RevocationList, ...] = ()
     hard: bool = True
     max_intermediates: int = MAX_DEPTH
-    _lists: tuple[RevocationList, ...] | None = field(default=None, repr=False)
+    awaited: tuple[str, ...] = ()
+    _lists: dict[tuple[str, names.DistinguishedName], tuple[RevocationList, ...]] = field(
+        default_factory=dict, repr=False
+    )
     _by_subject: dict[names.DistinguishedName, list[Certificate]] | None = field(default=None, repr=False)
     _verdicts: dict[tuple[str, tuple[str, ...]], Verdict] = field(default_factory=dict, repr=False)
 
-    @property
-    def lists(self) -> tuple[RevocationList, ...]:
-        """The newest of each authority and scope."""
-        if self._lists is None:
-            self._lists = revocation.newest(self.crls)
-        return self._lists
+    def lists_of(self, authority: Certificate) -> tuple[RevocationList, ...]:
+        """Those that this authority of a verified path has signed: of each scope the newest."""
+        key = authority.spki_sha256, authority.subject
+        known = self._lists.get(key)
+        if known is None:
+            if len(self._lists) >= _REMEMBERED:
+                self._lists.clear()
+            proved = (crl.proved_by(authority) for crl in self.crls)
+            known = self._lists[key] = revocation.newest(crl for crl in proved if crl is not None)
+        return known
 
     def named(self, subject: names.DistinguishedName) -> list[Certificate]:
         """The anchors of that subject."""
@@ -122,7 +130,7 @@ def _next_event(
         for each in (certificate, *intermediates, *truststore.anchors)
         for moment in (each.not_before, each.not_after, each.not_after + 1)
     ]
-    for crl in truststore.lists:
+    for crl in truststore.crls:
         moments.append(crl.this_update)
         if crl.next_update is not None:
             moments.append(crl.next_update + 1)
@@ -233,7 +241,9 @@ class _Search:
         """Each link is asked of the lists of the authority above it, and the anchor of those of anchors above it."""
         store = self._truststore
         for below, above in (*pairwise(path), *self._above_anchor(path[-1])):
-            finding = revocation.ask(below, above, store.lists, self._now, hard=store.hard)
+            finding = revocation.ask(
+                below, above, store.lists_of(above), self._now, hard=store.hard, awaited=store.awaited
+            )
             if finding is not None:
                 unknown, revoked = IdentityReason.REVOCATION_UNKNOWN, IdentityReason.CERTIFICATE_REVOKED
                 return Verdict(revoked if finding.revoked else unknown, finding.words, path[1:])
@@ -242,7 +252,7 @@ class _Search:
 
     def _above_anchor(self, anchor: Certificate) -> Iterator[tuple[Certificate, Certificate]]:
         """A truststore may hold an intermediate, and beside it the authority that has revoked it."""
-        if not self._truststore.lists:
+        if not self._truststore.crls and not self._truststore.awaited:
             return
         below, seen = anchor, {anchor.spki_sha256}
         while True:

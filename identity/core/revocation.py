@@ -3,10 +3,13 @@
 A list speaks for the authority that signed it, known by its key. Lists that are only part of the truth are refused
 where they are read: changes to another list (delta), entries of other authorities (indirect), some reasons alone.
 One that is for clients or authorities alone, or for one distribution point, is asked about those alone.
+
+Who signed a list is proved where it is read, by the authorities that are known there; or, for an authority that
+callers send, where it stands in a verified path (`proved_by`).
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from cryptography import x509
@@ -24,9 +27,10 @@ _UNDERSTOOD_IN_ENTRIES = frozenset({CRLEntryExtensionOID.CRL_REASON, CRLEntryExt
 
 @dataclass(frozen=True, slots=True)
 class RevocationList:
-    """A CRL whose signature was checked against the authority it speaks for (by key).
+    """A CRL, and by which key it is signed.
 
     Attributes:
+        issuer_spki_sha256: of the authority that it speaks for; "" where that is still to be proved.
         next_update, this_update: seconds since 1970-01-01 UTC; without a next update it never runs out.
         number: that its issuer counts by; -1 where it does not.
         clients, authorities: whether it speaks of certificates of these.
@@ -42,6 +46,15 @@ class RevocationList:
     clients: bool = True
     authorities: bool = True
     points: frozenset[str] = frozenset()
+    _unproved: x509.CertificateRevocationList | None = field(default=None, compare=False, repr=False)
+
+    def proved_by(self, authority: Certificate) -> "RevocationList | None":
+        """This list as that authority's, if it has signed it."""
+        if self._unproved is None:
+            return self if self.issuer_spki_sha256 == authority.spki_sha256 else None
+        if self.issuer != authority.subject or not _may_sign(authority) or not _signed(self._unproved, authority):
+            return None
+        return replace(self, issuer_spki_sha256=authority.spki_sha256, _unproved=None)
 
     @property
     def scope(self) -> str:
@@ -85,9 +98,11 @@ def newest(lists: Iterable[RevocationList]) -> tuple[RevocationList, ...]:
     return tuple(found.values())
 
 
-def load_crl(der: bytes, authorities: Iterable[Certificate]) -> RevocationList:
+def load_crl(der: bytes, authorities: Iterable[Certificate], *, of_others: bool = False) -> RevocationList:
     """A CRL, checked against the one of `authorities` that signed it.
 
+    Args:
+        of_others: whether it may be of an authority of another name; that is to be proved later.
     Raises:
         ValueError: not a CRL, of nobody among `authorities`, with a signature that is not theirs, or one that says
             less than all; the message tells which.
@@ -102,15 +117,14 @@ def load_crl(der: bytes, authorities: Iterable[Certificate]) -> RevocationList:
     if hash_name and hash_name not in STRONG_HASHES:
         name = HASH_NAMES.get(hash_name, hash_name)
         raise ValueError(f"The revocation list of {issuer} is signed with {name}; {name} is refused.")
-    authority = _signer(crl, issuer, authorities)
-    usage = authority.extension(x509.KeyUsage)
-    if usage is not None and not usage.value.crl_sign:
+    authority = _signer(crl, issuer, authorities, of_others=of_others)
+    if authority is not None and not _may_sign(authority):
         raise ValueError(f"The key usage of {issuer} does not let it sign revocation lists (cRLSign).")
     number = _value(extensions, x509.CRLNumber)
     part = _value(extensions, x509.IssuingDistributionPoint)
     _check_whole(extensions, part, str(issuer))
     return RevocationList(
-        authority.spki_sha256,
+        authority.spki_sha256 if authority is not None else "",
         issuer,
         crl.next_update_utc.timestamp() if crl.next_update_utc else None,
         frozenset(_serials(crl, str(issuer))),
@@ -119,18 +133,37 @@ def load_crl(der: bytes, authorities: Iterable[Certificate]) -> RevocationList:
         clients=part is None or not part.only_contains_ca_certs,
         authorities=part is None or not part.only_contains_user_certs,
         points=frozenset(_uris(part.full_name)) if part is not None else frozenset(),
+        _unproved=crl if authority is None else None,
     )
 
 
+def _may_sign(authority: Certificate) -> bool:
+    usage = authority.extension(x509.KeyUsage)
+    return usage is None or usage.value.crl_sign
+
+
+def _signed(crl: x509.CertificateRevocationList, authority: Certificate) -> bool:
+    try:
+        return crl.is_signature_valid(authority.parsed.public_key())  # type: ignore[arg-type]
+    except TypeError:  # a key of a kind that signs nothing
+        return False
+
+
 def _signer(
-    crl: x509.CertificateRevocationList, issuer: names.DistinguishedName, authorities: Iterable[Certificate]
-) -> Certificate:
+    crl: x509.CertificateRevocationList,
+    issuer: names.DistinguishedName,
+    authorities: Iterable[Certificate],
+    *,
+    of_others: bool,
+) -> Certificate | None:
     named = [authority for authority in authorities if authority.subject == issuer]
     for authority in named:
-        if crl.is_signature_valid(authority.parsed.public_key()):  # type: ignore[arg-type]
+        if _signed(crl, authority):
             return authority
     if named:
         raise ValueError(f"The revocation list names {issuer} as its issuer and is not signed by it.")
+    if of_others:
+        return None
     raise ValueError(f"The truststore has no authority {issuer}, which issued this revocation list.")
 
 
@@ -189,18 +222,27 @@ class Finding:
 
 
 def ask(
-    below: Certificate, above: Certificate, lists: Iterable[RevocationList], now: float, *, hard: bool
+    below: Certificate,
+    above: Certificate,
+    own: Iterable[RevocationList],
+    now: float,
+    *,
+    hard: bool,
+    awaited: tuple[str, ...] = (),
 ) -> Finding | None:
     """Whether `above`, which issued `below`, has revoked it; None where nothing is known against it.
 
     Args:
-        lists: one for each authority and scope, as `newest` leaves them.
+        own: the lists of `above`, one for each scope, as `newest` leaves them.
         now: seconds since 1970-01-01 UTC.
         hard: whether a list that is not current, or is missing though others of its authority are there, matters.
+        awaited: URLs from which no list has come yet: it may be that of `above`, if there is none.
     """
-    own = [crl for crl in lists if crl.issuer_spki_sha256 == above.spki_sha256]
+    own = tuple(own)
     if not own:
-        return None
+        if not hard or not awaited:
+            return None
+        return Finding(False, f"no list has come yet from {awaited[0]}; it may be that of {above.title}, who has none")
     covering = [crl for crl in own if crl.covers(below)]
     if any(below.serial in crl.revoked for crl in covering):
         return Finding(True, f"{above.title} has revoked {below.title}")

@@ -48,6 +48,10 @@ class Truststore(Named):
             ),
         ]
 
+    def awaited(self) -> list[str]:
+        """URLs from which a list is to come and has never come yet."""
+        return [source.url for source in self.crl_sources.all() if not hasattr(source, "crl")]
+
 
 class TrustedCertificate(Described):
     """One anchor of one truststore."""
@@ -150,6 +154,8 @@ class RevocationList(models.Model):
     """A CRL (RFC 5280, section 5) of an authority in the truststore: uploaded, or fetched from a source.
 
     An authority has one for each of its keys and each part of its certificates that it lists apart (`scope`).
+    One that was uploaded may be of an authority that is not here (`of_other`), and that callers send: who signed it
+    is proved where that one's certificate is seen. What is fetched is believed for its signature alone, and so is not.
     """
 
     truststore = models.ForeignKey(Truststore, on_delete=models.CASCADE, related_name="crls")
@@ -160,6 +166,7 @@ class RevocationList(models.Model):
     issuer = models.TextField(editable=False)
     issuer_key = models.CharField(max_length=64, default="", db_default="", editable=False, help_text="SHA-256, hex")
     scope = models.TextField(default="", db_default="", editable=False)
+    of_other = models.BooleanField(default=False, db_default=False, editable=False)
     last_update = models.DateTimeField(editable=False)
     next_update = models.DateTimeField(null=True, editable=False)
 
@@ -180,13 +187,14 @@ class RevocationList(models.Model):
     def clean_fields(self, exclude: Any = None) -> None:
         anchors = [anchor.certificate for anchor in self.truststore.certificates.all()]
         try:
-            self.describe(load_crl(bytes(self.der), anchors))
+            self.describe(load_crl(bytes(self.der), anchors, of_others=self.source_id is None))
         except ValueError as error:
             raise ValidationError(str(error)) from error
         super().clean_fields(exclude)
 
     def describe(self, crl: Parsed) -> None:
         self.issuer, self.issuer_key, self.scope = crl.issuer.text, crl.issuer_spki_sha256, crl.scope
+        self.of_other = not crl.issuer_spki_sha256
         self.last_update = datetime.fromtimestamp(crl.this_update, UTC)
         self.next_update = datetime.fromtimestamp(crl.next_update, UTC) if crl.next_update is not None else None
 

@@ -114,6 +114,20 @@ class TestTruststores:
         assert answer.status_code == 422
         assert "is not signed by it" in text(answer)
 
+    def test_a_revocation_list_of_an_authority_that_callers_send_is_taken_and_told_of(self, owner: Client) -> None:
+        root = authority("CN=One")
+        below = authority("CN=Below", root)
+        store = factories.TruststoreFactory(name="s", anchors=[root])
+        url, typed = f"/truststores/{store.pk}/", {"name": "s", "revocation": "hard"}
+        page = text(owner.post(url, typed | {"add_crl_file": file(crl(below))}, follow=True))
+        assert "No authority here is CN=Below, which issued the revocation list" in page
+        assert store.crls.get().of_other
+        assert "for those of that name that callers send" in text(owner.get(url))
+        other = authority("CN=Below", root)
+        assert "is not signed by it" in text(owner.post(url, typed | {"add": other.pem}))
+        assert owner.post(url, typed | {"add": below.pem, "add_crl_file": file(crl(below))}).status_code == 302
+        assert not store.crls.get().of_other, "its authority is here now, and its list in the other's place"
+
     def test_an_authority_goes_with_its_revocation_list(self, owner: Client) -> None:
         ca = authority("CN=One")
         store = factories.TruststoreFactory(name="s", anchors=[ca, authority("CN=Two")])

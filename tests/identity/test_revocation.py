@@ -30,11 +30,17 @@ def uri(text: str) -> list[x509.GeneralName]:
 
 
 def judged(
-    leaf: Minted, anchors: list[Minted], lists: list[bytes], above: tuple[Minted, ...] = (), *, hard: bool = True
+    leaf: Minted,
+    anchors: list[Minted],
+    lists: list[bytes],
+    above: tuple[Minted, ...] = (),
+    *,
+    hard: bool = True,
+    awaited: tuple[str, ...] = (),
 ) -> IdentityReason | None:
     certificates = tuple(each.certificate for each in anchors)
-    crls = tuple(load_crl(der, certificates) for der in lists)
-    store = chains.Truststore("store", certificates, crls, hard)
+    crls = tuple(load_crl(der, certificates, of_others=True) for der in lists)
+    store = chains.Truststore("store", certificates, crls, hard, awaited=awaited)
     return chains.judge(leaf.certificate, tuple(each.certificate for each in above), store, time.time()).reason
 
 
@@ -80,6 +86,39 @@ def test_who_names_key_usages_must_name_crl_sign() -> None:
 def test_an_authority_between_that_was_revoked() -> None:
     lists = [list_of(ROOT, [SUB.x509.serial_number])]
     assert judged(ALICE, [ROOT], lists, (SUB,)) is REVOKED
+
+
+def test_a_list_of_an_authority_that_the_client_sends() -> None:
+    """It counts once that authority stands in the path, and its key has signed the list."""
+    revoking = list_of(SUB, [ALICE.x509.serial_number])
+    assert judged(ALICE, [ROOT], [revoking], (SUB,)) is REVOKED
+    assert judged(forge("bob", SUB), [ROOT], [revoking], (SUB,)) is None
+    assert judged(ALICE, [ROOT], [list_of(SUB, days=(-9, -1))], (SUB,)) is UNKNOWN
+    assert judged(ALICE, [ROOT], [list_of(ROOT), revoking], (SUB,)) is REVOKED, "beside that of the one above"
+    assert judged(ALICE, [ROOT, SUB], [revoking]) is REVOKED, "and where it is an anchor itself"
+
+
+def test_nobody_else_speaks_for_it() -> None:
+    impostor = forge("Sub", authority=True)
+    assert judged(ALICE, [ROOT], [list_of(impostor, [ALICE.x509.serial_number])], (SUB,)) is None
+    assert judged(ALICE, [ROOT], [list_of(SUB, [SUB.x509.serial_number])], (SUB,)) is None, "nor does it for itself"
+    not_lists = forge("B", ROOT, authority=True, extensions=[(usage(key_cert_sign=True), True)])
+    leaf = forge("x", not_lists)
+    assert judged(leaf, [ROOT], [list_of(not_lists, [leaf.x509.serial_number])], (not_lists,)) is None, "no cRLSign"
+
+
+def test_of_an_authority_that_is_sent_the_newest_list_decides() -> None:
+    older, newer = list_of(SUB, [ALICE.x509.serial_number], days=(-9, -1)), list_of(SUB)
+    assert judged(ALICE, [ROOT], [older, newer], (SUB,)) is None
+
+
+def test_a_list_that_never_came_may_be_of_whoever_has_none() -> None:
+    leaf, url = forge("x", ROOT), ("http://a.example/1.crl",)
+    assert judged(leaf, [ROOT], [], awaited=url) is UNKNOWN
+    assert judged(leaf, [ROOT], [], awaited=url, hard=False) is None
+    assert judged(leaf, [ROOT], [list_of(ROOT)], awaited=url) is None, "the list of another is waited for"
+    assert judged(ALICE, [ROOT], [list_of(ROOT)], (SUB,), awaited=url) is UNKNOWN, "as that of an authority between"
+    assert judged(ALICE, [SUB, ROOT], [list_of(SUB)], awaited=url) is UNKNOWN, "or of one above an anchor"
 
 
 def test_an_anchor_that_another_anchor_has_revoked() -> None:

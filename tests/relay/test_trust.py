@@ -33,7 +33,7 @@ SERVERS_ONLY = forge(
     extensions=[(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)],
 )  # fmt: skip
 KEYED = forge("Corpus Keyed", ROOT, authority=True, extensions=[(x509.SubjectKeyIdentifier(b"its key"), False)])
-REVOKED = forge("revoked", ROOT)
+REVOKED, REVOKED_BELOW = forge("revoked", ROOT), forge("revoked", SUB)
 UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
 STRANGE_KEY = x509.AuthorityKeyIdentifier(b"another key", None, None)
 
@@ -71,6 +71,7 @@ CORPUS: dict[str, tuple[Minted, tuple[Minted, ...], bool]] = {
     "SHA-1": (sha1(forge("x", ROOT)), (), False),
     "SHA-224": (forge("x", ROOT, hash_=hashes.SHA224()), (), False),
     "revoked": (REVOKED, (), False),
+    "revoked by an intermediate that was sent": (REVOKED_BELOW, (SUB,), False),
     "below one that was revoked": (forge("x", REVOKED_SUB), (REVOKED_SUB,), False),
     "an authority": (SUB, (), False),
     "another key identifier": (forge("x", KEYED, extensions=[(STRANGE_KEY, False)]), (KEYED,), False),
@@ -78,7 +79,10 @@ CORPUS: dict[str, tuple[Minted, tuple[Minted, ...], bool]] = {
         forge("x", KEYED, extensions=[(x509.AuthorityKeyIdentifier(b"its key", None, None), False)]), (KEYED,), True),
     "an impostor's": (forge("x", forge("Corpus Root", authority=True)), (), False),
 }  # fmt: skip
-LISTS = [list_of(ROOT, [REVOKED.x509.serial_number, REVOKED_SUB.x509.serial_number])]
+LISTS = [
+    list_of(ROOT, [REVOKED.x509.serial_number, REVOKED_SUB.x509.serial_number]),
+    list_of(SUB, [REVOKED_BELOW.x509.serial_number]),
+]
 
 
 def crl_pem(der: bytes) -> str:
@@ -154,7 +158,8 @@ def outcome(installation: Installation, port: str, context: ssl.SSLContext) -> s
 def test_one_function_judges_on_every_path(trusting: Installation, tmp_path: Path, case: str) -> None:
     leaf, above, trusted = CORPUS[case]
     anchors = (trusting.pki["partner-ca"].certificate, ROOT.certificate)
-    store = chains.Truststore("partners", anchors, tuple(chains.load_crl(der, anchors) for der in LISTS))
+    lists = tuple(chains.load_crl(der, anchors, of_others=True) for der in LISTS)
+    store = chains.Truststore("partners", anchors, lists)
     verdict = chains.judge(leaf.certificate, tuple(each.certificate for each in above), store, time.time())
     context = client(tmp_path, leaf, above)
     direct, through_tunnel = outcome(trusting, "https", context), outcome(trusting, "ext", context)
@@ -372,6 +377,12 @@ def revoke(installation: Installation) -> str:
     return "certificate_revoked"
 
 
+def await_a_list(installation: Installation) -> str:
+    """From where nothing ever comes: it may be that of alice's authority."""
+    entry(installation, "truststores", "partners")["crls"] = [{"url": "http://127.0.0.1:1/ca.crl"}]
+    return "revocation_unknown"
+
+
 def distrust(installation: Installation) -> str:
     entry(installation, "truststores", "partners")["certificates"] = "pki/server-ca.pem"
     return "certificate_untrusted"
@@ -385,7 +396,7 @@ def shorten(installation: Installation) -> str:
 
 @pytest.mark.parametrize(
     ("change", "who"),
-    [(unmap, "alice"), (revoke, "alice"), (distrust, "alice"), (shorten, "below")],
+    [(unmap, "alice"), (revoke, "alice"), (await_a_list, "alice"), (distrust, "alice"), (shorten, "below")],
 )
 def test_a_change_reaches_connections_that_are_open(fresh: Any, change: Any, who: str) -> None:
     """On both paths, and though what came of the very same request is remembered."""

@@ -201,8 +201,9 @@ pytestmark = pytest.mark.django_db
         pytest.param(lambda f: f.entry("truststores", "partners").update(crls="pki/alice.pem"),
                      "truststores[partners].crls: This is not a revocation list", id="a-certificate-for-a-list"),
         pytest.param(lambda f: f.entry("truststores", "partners").update(
-                         crls=minting.crl_pem(f.pki["server-ca"]).decode()),
-                     "truststores[partners].crls: The truststore has no authority", id="a-list-of-somebody-else"),
+                         crls=minting.crl_pem(minting.authority("CN=Partner CA,O=Acme")).decode()),
+                     "truststores[partners].crls: The revocation list names CN=Partner CA, O=Acme as its issuer and is "
+                     "not signed by it", id="a-list-of-somebody-else"),
     ],
 )  # fmt: skip
 def test_an_error_names_entry_field_and_cause(small: File, change: Change, said: str) -> None:

@@ -50,6 +50,10 @@ def test_what_is_in_order_is_not_warned_of(small: File) -> None:
         pytest.param(lambda f: f.entry("truststores", "partners").update(
                          crls=minting.crl_pem(f.pki["partner-ca"], days=(-9, -1)).decode()),
                      "truststores[partners].crls: the list of CN=Partner CA, O=Acme ran out on ", id="an-old-list"),
+        pytest.param(lambda f: f.entry("truststores", "partners").update(
+                         crls=minting.crl_pem(f.pki["server-ca"]).decode()),
+                     "truststores[partners].crls: CN=Server CA, O=Acme is no authority of it",
+                     id="a-list-of-an-authority-that-callers-send"),
     ],
 )  # fmt: skip
 def test_a_warning_tells_what_is_odd(small: File, change: Change, said: str) -> None:
