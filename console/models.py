@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.sessions.base_session import AbstractBaseSession
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -39,6 +40,13 @@ PERMISSIONS: dict[str, Role] = {
     "change_operators": Role.OWNER,
 }
 _RANK = {role: rank for rank, role in enumerate(Role)}
+
+
+# Whom the audit log names where it was no operator: commands, and what works by itself.
+NOT_PEOPLE = frozenset(
+    ("apply", "backup", "bundle", "console", "courier", "crl-fetch", "disown", "import-csv", "init",
+     "operator-password", "prepare", "rescue", "restore", "rotate-master-key", "schedule", "undo", "worker")
+)  # fmt: skip
 
 
 class OperatorManager(BaseUserManager["Operator"]):
@@ -85,6 +93,12 @@ class Operator(AbstractBaseUser):
 
     def __str__(self) -> str:
         return self.username
+
+    def clean(self) -> None:
+        super().clean()
+        if self.username.lower() in NOT_PEOPLE and not Operator.objects.filter(username=self.username).exists():
+            words = f"{self.username} is what the audit log calls one of Postern's own commands; take another name."
+            raise ValidationError({"username": words})
 
     def may(self, permission: str) -> bool:
         """Whether this operator has `permission`, one of `PERMISSIONS`; an unknown one is a KeyError."""

@@ -17,9 +17,9 @@ from console.nouns import TITLES, label_of, permission_of
 from console.views import certificates, keystores, trust, where, who
 from gateway import unconfirmed
 from gateway.audit import Recorder
-from gateway.models import Port
+from gateway.models import Endpoint, Port
 from gateway.topology.apply import remove, write
-from gateway.topology.document import TopologyError, of_content
+from gateway.topology.document import Problem, Topology, TopologyError, of_content
 from gateway.topology.entries import SECTIONS, entry_of, stored
 from gateway.topology.export import content
 from gateway.topology.oddities import oddities
@@ -42,6 +42,19 @@ def etag(row: Model) -> str:
     """Of what the entry says: the same entry has the same one, whoever wrote it."""
     text = json.dumps(entry_of(row), sort_keys=True, ensure_ascii=True)
     return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
+
+
+def write_of_others(document: Topology, recorder: Recorder, *, prune: bool = False) -> None:
+    """What an operator sends, who is not trusted with what is stored. Raises TopologyError: nothing may be kept."""
+    problems = []
+    for sent in document.sections.get("endpoints", []):
+        row = Endpoint.objects.filter(name=sent["name"]).first() if isinstance(sent.get("password"), dict) else None
+        if row is not None and (where := row.keeps_password_from(str(sent.get("url", "")))):
+            words = f"what is stored was given for {where}; give it again, in the clear, to send it elsewhere"
+            problems.append(Problem("endpoints", row.name, "password", words))
+    if problems:
+        raise TopologyError(problems)
+    write(document, recorder, prune=prune)
 
 
 # --- one noun ---
@@ -106,7 +119,7 @@ class _Noun:
             added.append(row is None)
             _check_conditions(call, row)
             _check_waits(self.section, row)
-            write(document, recorder)
+            write_of_others(document, recorder)
 
         def warnings() -> list[str]:
             return [each for each in oddities() if each.startswith(f"{self.section}[{name}]")] if call.dry_run else []
@@ -204,7 +217,7 @@ def apply(call: Call) -> Answer:
         carry_out(
             call,
             f"configuration applied{', what it lacks deleted' if prune else ''}",
-            lambda recorder: write(document, recorder, prune=prune),
+            lambda recorder: write_of_others(document, recorder, prune=prune),
             sections,
             warnings=oddities,
         )

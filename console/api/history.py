@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Count, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce
 
 from console.api.changing import DRY_RUN, SHOWN, change_of, outcome
 from console.api.operations import Answer, Call, Operation
@@ -19,9 +20,21 @@ from gateway.topology.undo import CannotUndo, undo
 KIND = Query("kind", {"enum": list(KINDS)}, "Only what touches objects of this kind.")
 ACTOR = Query("actor", {"type": "string", "maxLength": 255}, "Only what this operator or command did.")
 
+# Beside the rows, not by a join: only those of the page are counted.
+_COUNT = Coalesce(
+    Subquery(
+        Change.objects.filter(change_set=OuterRef("pk"))
+        .order_by()
+        .values("change_set")
+        .annotate(n=Count("pk"))
+        .values("n")
+    ),
+    0,
+)
+
 
 def listed(call: Call) -> Answer:
-    rows = ChangeSet.objects.prefetch_related("changes")
+    rows = ChangeSet.objects.annotate(number_of_changes=_COUNT)
     if text := call.query.get("q", "").strip():
         named = Change.objects.filter(name__icontains=text).values("change_set")
         rows = rows.filter(Q(message__icontains=text) | Q(pk__in=named))
@@ -29,12 +42,12 @@ def listed(call: Call) -> Answer:
         rows = rows.filter(pk__in=Change.objects.filter(kind=call.query["kind"]).values("change_set"))
     if "actor" in call.query:
         rows = rows.filter(actor=call.query["actor"])
-    return Answer(page(rows, call.query, "-id", lambda row: _told(row, list(row.changes.all()), shown=0)))
+    return Answer(page(rows, call.query, "-id", lambda row: _told(row, [], row.number_of_changes)))
 
 
 def one(call: Call) -> Answer:
     row = _row(call)
-    return Answer(_told(row, list(row.changes.all()), shown=SHOWN))
+    return Answer(_whole(row))
 
 
 def undone(call: Call) -> Answer:
@@ -54,7 +67,7 @@ def kept(call: Call) -> Answer:
     row = _row(call)
     if not unconfirmed.keep(row.pk, call.actor, call.address):
         raise _waits_no_more(row)
-    return Answer(_told(row, list(row.changes.all()), shown=SHOWN))
+    return Answer(_whole(row))
 
 
 def taken_back(call: Call) -> Answer:
@@ -64,7 +77,7 @@ def taken_back(call: Call) -> Answer:
             raise _waits_no_more(row)
     except CannotUndo as error:
         raise _in_the_way(error) from error
-    return Answer(_told(row, list(row.changes.all()), shown=SHOWN))
+    return Answer(_whole(row))
 
 
 def _row(call: Call) -> ChangeSet:
@@ -74,7 +87,12 @@ def _row(call: Call) -> ChangeSet:
     return row
 
 
-def _told(row: ChangeSet, changes: list[Change], *, shown: int) -> dict[str, Any]:
+def _whole(row: ChangeSet) -> dict[str, Any]:
+    """With the first of its changes: an import has 100,000."""
+    return _told(row, list(row.changes.all()[:SHOWN]), row.changes.count())
+
+
+def _told(row: ChangeSet, changes: list[Change], count: int) -> dict[str, Any]:
     return {
         "number": row.pk,
         "at": row.at.isoformat(),
@@ -82,8 +100,8 @@ def _told(row: ChangeSet, changes: list[Change], *, shown: int) -> dict[str, Any
         "address": row.address,
         "message": row.message,
         "configures": row.configures,
-        "changes": [change_of(each) for each in changes[:shown]],
-        "more": max(0, len(changes) - shown),
+        "changes": [change_of(each) for each in changes],
+        "more": count - len(changes),
     }
 
 

@@ -210,8 +210,12 @@ class SavedTestForm(InvokeForm):
 
     def clean(self) -> dict[str, Any]:
         data = super().clean()
-        if data.get("credential") == "password" and not data.get("password") and not self.instance.password:
-            self.add_error("password", "Give the password that goes with it.")
+        if data.get("credential") == "password" and not data.get("password"):
+            row, port = self.instance, data.get("port")
+            if not row.password:
+                self.add_error("password", "Give the password that goes with it.")
+            elif (port and port.name != row.port) or data.get("username") != row.username:
+                self.add_error("password", "The stored one was given for another port or user: give it again.")
         return data
 
     def fill(self) -> SavedTest:

@@ -219,6 +219,13 @@ class EndpointForm(NounForm):
             "url": "https://host:port/path, or reverse://REGISTRATION-PORT/path. A path replaces the API's own."
         }
 
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        where = self.instance.keeps_password_from(data.get("url", ""))
+        if where and data.get("username") and not data.get("new_password"):
+            self.add_error("new_password", f"The stored one was given for {where}: give it again to send it elsewhere.")
+        return data
+
     def fill(self) -> None:
         if self.cleaned_data.get("new_password"):
             self.instance.set_password(self.cleaned_data["new_password"])

@@ -16,7 +16,8 @@ from typing import IO
 MAX_FILE = 512 * 1024 * 1024  # bytes of an upload, and of what an archive unpacks to
 MAX_ROWS = 500_000
 MAX_ENTRY = 1024 * 1024  # bytes of one file in an archive or folder
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what makes a cell a formula, for who opens the file in a spreadsheet
+# What makes a cell a formula, for who opens the file in a spreadsheet; some read the wide forms of = + - @ as those.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _ENDINGS = (".pem", ".crt", ".cer", ".der")
 
 
@@ -137,7 +138,7 @@ def escaped(cell: str) -> str:
     return f"'{cell}" if cell.startswith(FORMULA) else cell
 
 
-_ESCAPED = re.compile(r"'[=+\-@\t\r]")
+_ESCAPED = re.compile(rf"'[{re.escape(''.join(FORMULA))}]")
 
 
 def unescaped(cell: str) -> str:

@@ -87,6 +87,11 @@ class EndpointURL:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port in (default, 0) else f"{host}:{self.port}"
 
+    @property
+    def origin(self) -> str:
+        """To whom a password would be sent."""
+        return f"{self.scheme}://{self.authority}"
+
 
 def parse_url(text: str, schemes: tuple[str, ...]) -> EndpointURL:
     """Raises ValueError, saying what would be right, unless `text` is a URL of one of `schemes`."""

@@ -90,6 +90,18 @@ class Endpoint(Named):
         """In the clear: for the relay's memory alone."""
         return sealing.open_sealed(self, "password").decode()
 
+    def keeps_password_from(self, url: str) -> str:
+        """To whom the stored password was given, where `url` leads to somebody else; "" where it may go there.
+
+        Whoever may change where an endpoint leads would have it sent to himself.
+        """
+        try:
+            there = parse_url(url, ("https", "reverse")).origin
+            here = self.parsed_url().origin
+        except ValueError:  # the model will say what is wrong with it
+            return ""
+        return here if self.password and there != here else ""
+
     @property
     def is_reverse(self) -> bool:
         return self.url.startswith("reverse://")
