@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
-from cryptography.hazmat.primitives.asymmetric import rsa
 from django.db.models import Model
 
 from console.nouns import url_of
 from gateway.models import ClientAuth, Port
-from identity.core import chains
+from identity.core import chains, profile
 from identity.core.certificates import Certificate as Parsed
 from identity.core.certificates import issued
 from identity.core.chains import Verdict
@@ -228,9 +227,12 @@ def _what_it_is(certificate: Parsed) -> Iterator[Finding]:
         yield _finding("bad", f"It is for {purposes}, not for client authentication: every port refuses it.")
     elif certificate.purposes is None:
         yield _finding("note", "It names no purpose, which means any.")
-    key = certificate.parsed.public_key()
-    if isinstance(key, rsa.RSAPublicKey) and key.key_size < chains.MIN_RSA_BITS:
-        yield _finding("bad", f"Its key is weak: {certificate.key}; RSA {chains.MIN_RSA_BITS} is the least accepted.")
+    if certificate.is_authority or not certificate.for_client_authentication:
+        return
+    if fault := profile.fault(certificate, profile.Place.PINNED):
+        yield _finding("bad", f"Every port refuses it: {fault}.")
+    elif fault := profile.fault(certificate, profile.Place.CLIENT):
+        yield _finding("bad", f"Ports refuse it: {fault}. One whose truststore has this very certificate does not.")
 
 
 def _validity(certificate: Parsed, now: float) -> Iterator[Finding]:

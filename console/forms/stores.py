@@ -5,6 +5,7 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.db.models import prefetch_related_objects
 
 from console.forms.fields import (
     KEY_LEFT_OUT,
@@ -19,6 +20,7 @@ from gateway.models import Node, Port, PortType, Registration, Role
 from identity.core import certificates, files
 from identity.core.certificates import CertificateError
 from identity.core.chains import load_crl
+from identity.core.profile import fault_of_anchor
 from identity.models import Keystore, MappingRule, Truststore
 from identity.models.truststores import (
     LONGEST,
@@ -97,6 +99,8 @@ class TruststoreForm(NounForm):
         super().__init__(*args, **kwargs)
         self.fields["max_intermediates"].required = False  # a script that says nothing of it means the default
         self._added: tuple[certificates.Certificate, ...] = ()
+        if not self.instance._state.adding:  # the page's notes look at them too
+            prefetch_related_objects([self.instance], "certificates")
         self._stored = [] if self.instance._state.adding else list(self.instance.certificates.all())
         if self.instance._state.adding:
             self.fields["add"].required = True
@@ -141,6 +145,7 @@ class TruststoreForm(NounForm):
                 found = read_certificates(data, password)
                 self._added = _authorities(found.certificates)
                 self.told += (KEY_LEFT_OUT,) if found.left_out else ()
+                self.told += tuple(words for each in self._added if (words := fault_of_anchor(each)))
             except ValidationError as error:
                 self.add_error("add", error)
         return password
@@ -294,7 +299,7 @@ class RegistrationForm(NounForm):
         """Raises ValidationError."""
         try:
             found = files.needed(files.read(data, self.cleaned_data.get("password")))
-            self.told = (KEY_LEFT_OUT,) if found.left_out else ()
+            self.told += (KEY_LEFT_OUT,) if found.left_out else ()
             return files.in_order(found.certificates)[0]
         except CertificateError as error:
             raise ValidationError({name: str(error)}) from error

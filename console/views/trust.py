@@ -5,6 +5,7 @@ from django.db.models import Count, Min
 from console.forms.stores import TruststoreForm
 from console.templatetags.console import expiry_class, expiry_words
 from console.views.pages import DESCRIPTION, NAME, Cell, Column, Note, Noun, urlpatterns
+from identity.core.profile import fault_of_anchor
 from identity.models import Revocation, Truststore
 
 
@@ -15,11 +16,17 @@ def _soonest(row: Truststore) -> Cell:
 
 def _of_authorities(row: Truststore) -> list[Note]:
     """Why callers may be refused although nothing was changed."""
+    found = [
+        Note(words, "bad")
+        for each in row.certificates.all()
+        if (words := fault_of_anchor(each.certificate)) is not None
+    ]
     overdue = [crl.issuer for crl in row.crls.all() if crl.overdue]
-    if not overdue:
-        return []
-    effect = "their certificates are refused" if row.revocation == Revocation.HARD else "they are let pass unchecked"
-    return [Note(f"The revocation list of {', '.join(overdue)} has run out: {effect}. Add the current one.", "bad")]
+    if overdue:
+        effect = "their certificates are" + (" refused" if row.revocation == Revocation.HARD else " not checked")
+        words = f"The revocation list of {', '.join(overdue)} has run out: {effect}. Add the current one."
+        found.append(Note(words, "bad"))
+    return found
 
 
 def _lists(row: Truststore) -> Cell:

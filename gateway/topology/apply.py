@@ -62,14 +62,19 @@ def apply(
         TopologyError: nothing was changed.
     """
     with telling_problems(), change_set(actor, message, dry_run=dry_run) as recorder:
-        write(topology, recorder, prune=prune)
-        warnings = oddities()
+        remarks = write(topology, recorder, prune=prune)
+        warnings = [*remarks, *oddities()]
     return Applied(in_order(recorder.changes), warnings, recorder.revision)
 
 
-def write(topology: Topology, recorder: Recorder, *, prune: bool = False) -> None:
-    """The same inside somebody else's change set. Raises TopologyError: nothing may be kept of it."""
-    Application(topology, recorder).carry_out(_steps(topology, prune))
+def write(topology: Topology, recorder: Recorder, *, prune: bool = False) -> list[str]:
+    """The same inside somebody else's change set; what should be known of what the file names.
+
+    Raises TopologyError: nothing may be kept of it.
+    """
+    application = Application(topology, recorder)
+    application.carry_out(_steps(topology, prune))
+    return application.remarks
 
 
 def remove(section: str, name: str, recorder: Recorder) -> None:
@@ -123,6 +128,7 @@ class Application:
         self._topology, self._recorder = topology, recorder
         self._rows = Rows()
         self._parked: set[tuple[type[Model], Any]] = set()
+        self.remarks: list[str] = []
 
     def carry_out(self, steps: Sequence[Step]) -> None:
         """Try the steps until all are done or none of the rest can be: what stands in one's way may yet move.
@@ -171,7 +177,9 @@ class Application:
         row = self._find(step)
         if row is None:
             row = SECTIONS[step.section](name=step.name)
-        READERS[step.section](row, self._fields(step.section, entry))
+        fields = self._fields(step.section, entry)
+        READERS[step.section](row, fields)
+        self.remarks += fields.remarks
         if self._is_parked(row):
             row.save()  # what its placeholder stands in for may follow from another column
         self._rows.put(row)

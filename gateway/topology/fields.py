@@ -33,7 +33,8 @@ class Kept:
 class Fields:
     """One entry, read field by field; `check` before anything is written.
 
-    A field that is wrong is noted in `problems`, and its default returned in its place.
+    A field that is wrong is noted in `problems`, and its default returned in its place; what is right and should be
+    known all the same is in `remarks`.
     """
 
     def __init__(self, section: str, entry: dict[str, Any], folder: Path | None, rows: Rows) -> None:
@@ -42,6 +43,7 @@ class Fields:
         `rows`: where references are looked up.
         """
         self.problems: list[Problem] = []
+        self.remarks: list[str] = []
         self._section, self._name = section, entry["name"]
         self._folder, self._rows = folder, rows
         self._entry, self._prefix = entry, ""
@@ -50,7 +52,8 @@ class Fields:
 
     def _nested(self, entry: dict[str, Any], prefix: str) -> "Fields":
         part = Fields.__new__(Fields)
-        part.problems, part._section, part._name = self.problems, self._section, self._name
+        part.problems, part.remarks = self.problems, self.remarks
+        part._section, part._name = self._section, self._name
         part._folder, part._rows = self._folder, self._rows
         part._entry, part._prefix = entry, self._prefix + prefix
         part._known, part._parts = set(), []
@@ -62,6 +65,9 @@ class Fields:
     def complain(self, field: str, text: str, missing: tuple[str, str] | None = None) -> None:
         """`missing`: section and name of what the field refers to and is not stored."""
         self.problems.append(Problem(self._section, self._name, self._prefix + field, text, missing))
+
+    def _remark(self, field: str, text: str) -> None:
+        self.remarks.append(f"{self._section}[{self._name}].{self._prefix}{field}: {text}")
 
     def error(self, field: str, text: str) -> EntryError:
         """To be raised where nothing can be read after it."""
@@ -287,6 +293,8 @@ class Fields:
             if data is not None:
                 try:
                     found.append(files.read(data, own or password, keys=keys))
+                    if found[-1].left_out:
+                        self._remark(name, f"{_source(source)}it holds a private key too, which was not kept")
                 except CertificateError as error:
                     self.complain(name, f"{_source(source)}{error}")
         return found

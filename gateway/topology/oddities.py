@@ -8,6 +8,7 @@ from django.utils import timezone
 from gateway.core.addresses import split_host_port
 from gateway.models import ClientAuth, Port, PortType, Registration
 from gateway.relay.openssl import too_many
+from identity.core.profile import fault_of_anchor
 from identity.models import ACL, Certificate, Keystore, RevocationList, TrustedCertificate
 
 _LOOPBACK = ("127.", "::1", "localhost")
@@ -86,6 +87,8 @@ def _truststores() -> Iterator[str]:
                 f"truststores[{row.truststore}].certificates: {certificate.title} is no authority; it is believed "
                 "itself, and nothing that it issues"
             )
+        if words := fault_of_anchor(certificate):
+            yield f"truststores[{row.truststore}].certificates: {words}"
     for crl in RevocationList.objects.filter(of_other=True).select_related("truststore"):
         yield (
             f"truststores[{crl.truststore}].crls: {crl.issuer} is no authority of it; its list counts for what "

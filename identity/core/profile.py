@@ -83,6 +83,18 @@ def fault(certificate: Certificate, place: Place) -> str | None:
         return "it cannot be read whole: what is in it is damaged"
 
 
+def fault_of_anchor(certificate: Certificate) -> str | None:
+    """Why a truststore gains nothing by it, and what would be right, as sentences; None where it does."""
+    words = fault(certificate, Place.ANCHOR if certificate.is_authority else Place.PINNED)
+    if words is None:
+        return None
+    what = "nothing that it issues is" if certificate.is_authority else "it is not"
+    right = "Add an authority with a stronger key."
+    if not words.startswith("its key is"):
+        right = "Ask for a certificate of the same name and key without that fault; what it issued leads to it as well."
+    return f"{certificate.title} is of no use here, and {what} believed: {words}. {right}"
+
+
 def _key(certificate: Certificate, place: Place) -> str | None:
     match certificate.parsed.public_key():
         case rsa.RSAPublicKey(key_size=bits):

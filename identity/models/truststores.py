@@ -185,7 +185,8 @@ class RevocationList(models.Model):
         return f"CRL of {self.issuer}"
 
     def clean_fields(self, exclude: Any = None) -> None:
-        anchors = [anchor.certificate for anchor in self.truststore.certificates.all()]
+        # Asked anew: what was read along with the truststore may be from before one was added.
+        anchors = [row.certificate for row in TrustedCertificate.objects.filter(truststore=self.truststore_id)]
         try:
             self.describe(load_crl(bytes(self.der), anchors, of_others=self.source_id is None))
         except ValueError as error:

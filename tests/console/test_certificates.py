@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from console.certificate_preview import Preview, examine, preview, proposed_name
 from gateway.models import Change
+from identity.core import certificates
 from identity.core.certificates import pem_of
 from identity.core.files import certificates_from
 from identity.models import Certificate
@@ -28,6 +29,7 @@ from tests.factories import (
     UserFactory,
     partner_ca,
 )
+from tests.identity.forging import with_sha1
 from tests.minting import Minted, authority, crl, mint
 
 pytestmark = pytest.mark.django_db
@@ -215,13 +217,22 @@ class TestFindings:
             pytest.param({"days": (-1, 6.5)}, "note", "It ends in 6 days", id="ends-soon"),
             pytest.param({"purpose": "server"}, "bad", "for server authentication, not for client", id="for-servers"),
             pytest.param({"purpose": "none"}, "note", "names no purpose", id="names-no-purpose"),
-            pytest.param({"key": "rsa1024"}, "bad", "Its key is weak: RSA 1024", id="weak-key"),
+            pytest.param(
+                {"key": "rsa1024"},
+                "bad",
+                "Every port refuses it: its key is RSA 1024; RSA below 2048 is refused",
+                id="weak-key",
+            ),
             pytest.param({"authority": True}, "bad", "an authority is no client", id="an-authority"),
         ],
     )
     def test_what_is_wrong_with_it_is_said(self, made: dict[str, Any], mark: str, expected: str) -> None:
         ExternalPortFactory()
         assert expected in words(preview(mint("CN=orders", partner_ca(), **made).certificate), mark)
+
+    def test_sha1_is_refused_with_these_words(self) -> None:
+        old = certificates.from_der(with_sha1(mint("CN=orders", partner_ca()).der, partner_ca()))
+        assert "Ports refuse it: it is signed with SHA-1; SHA-1 is refused." in words(preview(old), "bad")
 
     def test_one_that_has_ended_is_still_told_whose_it_was(self) -> None:
         issuer = authority("CN=Old CA,O=Acme", days=(-400, 30))

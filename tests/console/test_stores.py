@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -12,6 +13,7 @@ from gateway.audit import change_set
 from gateway.models import Change, ChangeSet, Registration
 from identity.models import Keystore, RevocationFetch, RevocationList, RevocationSource, Truststore
 from tests import factories
+from tests.identity.forging import forge
 from tests.minting import authority, crl, mint
 
 
@@ -68,6 +70,16 @@ class TestTruststores:
         assert answer.status_code == 422
         assert words in text(answer)
         assert ChangeSet.objects.count() == before
+
+    def test_an_authority_that_is_of_no_use_is_taken_and_told_of_with_what_would_be_right(self, owner: Client) -> None:
+        old = forge("Old Root", authority=True, basic=(x509.BasicConstraints(True, None), False))
+        typed = {"name": "old", "revocation": "hard", "add": old.pem}
+        page = text(owner.post("/truststores/add/", typed, follow=True))
+        words = (
+            "CN=Old Root is of no use here, and nothing that it issues is believed: its basic constraints must be "
+            "marked critical, and are not. Ask for a certificate of the same name and key without that fault"
+        )
+        assert page.count(words) == 2, "when it is added, and on the page from then on"
 
     def test_a_large_upload_is_refused_with_its_size(self, owner: Client) -> None:
         typed = {"name": "big", "revocation": "hard", "add_file": file(b"x" * 10_000_000)}

@@ -1,10 +1,14 @@
 """What is lawful but odd is told, and stored all the same."""
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import pkcs12
 
 from gateway.models import ChangeSet
 from tests import minting
-from tests.topology.conftest import Change, File
+from tests.identity.forging import forge
+from tests.topology.conftest import Change, File, exported
 
 pytestmark = pytest.mark.django_db
 
@@ -50,6 +54,10 @@ def test_what_is_in_order_is_not_warned_of(small: File) -> None:
         pytest.param(lambda f: f.entry("truststores", "partners").update(
                          crls=minting.crl_pem(f.pki["partner-ca"], days=(-9, -1)).decode()),
                      "truststores[partners].crls: the list of CN=Partner CA, O=Acme ran out on ", id="an-old-list"),
+        pytest.param(lambda f: f.topology["truststores"].append({"name": "t", "certificates": forge(
+                         "Old Root", authority=True, basic=(x509.BasicConstraints(True, None), False)).pem}),
+                     "truststores[t].certificates: CN=Old Root is of no use here, and nothing that it issues is "
+                     "believed: its basic constraints must be marked critical, and are not.", id="an-old-root"),
         pytest.param(lambda f: f.entry("truststores", "partners").update(
                          crls=minting.crl_pem(f.pki["server-ca"]).decode()),
                      "truststores[partners].crls: CN=Server CA, O=Acme is no authority of it",
@@ -61,6 +69,24 @@ def test_a_warning_tells_what_is_odd(small: File, change: Change, said: str) -> 
     _, warnings = small.run()
     assert f"warning: {said}" in warnings
     assert ChangeSet.objects.count() == 1, "and it is stored"
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "field"),
+    [("certificates", "alice", "certificate"), ("truststores", "partners", "certificates")],
+)
+def test_a_key_that_came_along_is_told_of_and_kept_nowhere(small: File, section: str, name: str, field: str) -> None:
+    minted = small.pki["alice" if section == "certificates" else "partner-ca"]
+    data = pkcs12.serialize_key_and_certificates(
+        None, minted.key, minted.x509, None, serialization.BestAvailableEncryption(b"pw")
+    )
+    (small.folder / "pki" / "both.p12").write_bytes(data)
+    small.entry(section, name)[field] = {"file": "pki/both.p12", "password": "pw"}
+    _, warnings = small.run()
+    assert (
+        f"warning: {section}[{name}].{field}: pki/both.p12: it holds a private key too, which was not kept" in warnings
+    )
+    assert "PRIVATE KEY" not in exported()
 
 
 def test_what_is_disabled_is_not_warned_of(small: File) -> None:
