@@ -17,9 +17,10 @@ from functools import partial
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Model
 
 from gateway.audit import changes_between, current_revision
+from gateway.belongings import Belongings, belongings, truststore_of
 from gateway.core.addresses import split_host_port
 from gateway.core.difference import Document
 from gateway.core.snapshot import DEFAULT_ACL, FORMAT
@@ -57,8 +58,7 @@ def documents(*, certificates: Collection[str]) -> dict[str, Document]:
     revision = current_revision()
     shared: dict[str, Section] = {"": {}, "certificates": certificates_on_file(certificates, {})}
     found = {}
-    for name in Node.objects.values_list("name", flat=True):
-        own = _own_sections(name)
+    for name, own in _own_sections(None).items():
         for reader in own.common.values():
             if reader not in shared:
                 shared[reader] = _READERS[reader](None)
@@ -112,7 +112,11 @@ class Compiler:
     def _compile(self, node_name: str) -> Document:
         own = self._own.get(node_name)
         if own is None:
-            own = self._own[node_name] = _own_sections(node_name)
+            own = _own_sections([node_name]).get(node_name)
+            if own is None:
+                known = ", ".join(Node.objects.values_list("name", flat=True)) or "none yet"
+                raise UnknownNode(f"There is no node {node_name!r}; configured: {known}.")
+            self._own[node_name] = own
         common = {name: self._section(reader) if reader else {} for name, reader in own.common.items()}
         return own.sections | common | {"revision": self.revision}
 
@@ -190,7 +194,10 @@ class Drafts(Compiler):
 
     def _all(self) -> dict[str, Document]:
         self._common["certificates"] = certificates_on_file((), {})
-        found = {name: self._compile(name) for name in Node.objects.values_list("name", flat=True)}
+        names = list(Node.objects.values_list("name", flat=True))
+        if unread := [name for name in names if name not in self._own]:
+            self._own |= _own_sections(unread)
+        found = {name: self._compile(name) for name in names}
         del self._common["certificates"]  # it hangs on endpoints and certificates both: read anew each time
         return found
 
@@ -239,64 +246,33 @@ def _sha256_of(entry: dict[str, Any]) -> str:
     return hashlib.sha256(ssl.PEM_cert_to_DER_cert(entry["certificate"])).hexdigest()
 
 
-def _own_sections(node_name: str) -> _Own:
-    """Raises UnknownNode."""
-    node = Node.objects.filter(name=node_name).first()
-    if node is None:
-        known = ", ".join(Node.objects.values_list("name", flat=True)) or "none yet"
-        raise UnknownNode(f"There is no node {node_name!r}; configured: {known}.")
-    ports = list(
-        Port.objects.filter(node=node, enabled=True)
-        .select_related("tls_keystore", "tls_truststore", "client_truststore", "registration_port")
-        .prefetch_related("connect__registration", "tls_keystores")
-    )
-    services = list(Service.objects.filter(node=node).select_related("execute_acl"))
-    apis = list(API.objects.filter(node=node).select_related("execute_acl", "endpoint"))
-    endpoints = list(
-        Endpoint.objects.filter(apis__node=node)
-        .distinct()
-        .select_related("keystore", "truststore", "registration_port")
-    )
-    registrations = list(
-        Registration.objects.filter(Q(port__in=ports) | Q(dials__port__in=ports))
-        .distinct()
-        .select_related("port", "node")
-        .prefetch_related("may_assert_truststores", "may_assert_groups")
-    )
-    dialled = {dial.registration for port in ports for dial in port.connect.all()}
-    known_by = [sha256 for registration in registrations for sha256 in registration.admitted]
-    blocked = set(Certificate.objects.filter(blocked=True, sha256__in=known_by).values_list("sha256", flat=True))
-    decides = [port for port in ports if _identifies(port, apis)]
+def _own_sections(nodes: Collection[str] | None) -> dict[str, _Own]:
+    """Of each of the nodes, or of all."""
+    token = settings.POSTERN_JWT_KEYSTORE
+    found = belongings(nodes, acls=[DEFAULT_ACL], keystores=[token] if token else [])
+    return {name: _own(each) for name, each in found.items()}
+
+
+def _own(found: Belongings) -> _Own:
+    decides = [port for port in found.ports if _identifies(port, found.apis)]
     by_password = any(port.accepts_basic for port in decides)
     by_certificate = any(port.client_auth != ClientAuth.PASSWORD for port in decides)
-    token = _token(services)
-    keystores = {keystore.pk for row in (*ports, *endpoints) if (keystore := _keystore_of(row))}
-    keystores |= {keystore.pk for port in ports for keystore in port.tls_keystores.all()}
-    if token:
-        keystores |= set(Keystore.objects.filter(name=token["keystore"]).values_list("pk", flat=True))
-    truststores = {
-        store.pk
-        for store in (
-            *(_truststore_of(port) for port in ports),
-            *(port.client_truststore for port in ports),
-            *(endpoint.truststore for endpoint in endpoints),
-            *(store for row in registrations if row in dialled for store in row.may_assert_truststores.all()),
-        )
-        if store is not None
-    }
+    token = _token(found.services)
+    signing = [found.by_name[token["keystore"]]] if token and token["keystore"] in found.by_name else []
     sections = {
         "format": FORMAT,
-        "node": {"name": node.name, "role": node.role},
-        "ports": {port.name: _port(port) for port in ports},
-        "services": {service.name: _service(service) for service in services},
-        "apis": {api.name: _api(api) for api in apis},
-        "endpoints": {endpoint.name: _endpoint(endpoint) for endpoint in endpoints},
+        "node": {"name": found.node.name, "role": found.node.role},
+        "ports": {port.name: _port(port) for port in found.ports},
+        "services": {service.name: _service(service) for service in found.services},
+        "apis": {api.name: _api(api) for api in found.apis},
+        "endpoints": {endpoint.name: _endpoint(endpoint) for endpoint in found.endpoints},
         "registrations": {
-            row.name: _registration(row, believes=row in dialled, blocked=blocked) for row in registrations
+            row.name: _registration(row, believes=row.pk in found.dialled, blocked=found.blocked)
+            for row in found.registrations
         },
-        "acls": _acls({DEFAULT_ACL, *(_acl_name(guarded) for guarded in (*services, *apis))}),
-        "truststores": _truststores(Truststore.objects.filter(pk__in=truststores)),
-        "keystores": _keystores(Keystore.objects.filter(pk__in=keystores)),
+        "acls": _acls(found.acls),
+        "truststores": _truststores(found.truststores),
+        "keystores": _keystores([*found.keystores, *signing]),
         "token": token,
     }
     common = {
@@ -315,15 +291,6 @@ def _identifies(port: Port, apis: list[API]) -> bool:
     return port.type != PortType.EXTERNAL or port.authenticate or bool(apis)
 
 
-def _keystore_of(row: Port | Endpoint) -> Keystore | None:
-    return row.tls_keystore if isinstance(row, Port) else row.keystore
-
-
-def _truststore_of(port: Port) -> Truststore | None:
-    """Whom the port believes in its handshakes, where it asks or dials."""
-    return port.tls_truststore if port.client_auth != ClientAuth.PASSWORD or port.connect.all() else None
-
-
 def _name(row: Model | None) -> str:
     return row.name if row is not None else ""  # type: ignore[attr-defined]
 
@@ -339,7 +306,7 @@ def _port(port: Port) -> dict[str, Any]:
         "host": host,
         "number": number,
         "keystore": _name(port.tls_keystore),
-        "truststore": _name(_truststore_of(port)),
+        "truststore": _name(truststore_of(port)),
         "server_name": port.tls_server_name,
         "client_auth": port.client_auth,
         "client_truststore": _name(port.client_truststore),
@@ -438,13 +405,13 @@ def _users(keys: Collection[str] | None, *, hashes: bool = False) -> Section:
     return found
 
 
-def _acls(names: Iterable[str]) -> dict[str, Any]:
+def _acls(rows: Iterable[ACL]) -> dict[str, Any]:
     return {
         acl.name: {
             "allowed": [group.name for group in acl.allowed.all()],
             "denied": [group.name for group in acl.denied.all()],
         }
-        for acl in ACL.objects.filter(name__in=names).prefetch_related("allowed", "denied")
+        for acl in rows
     }
 
 
@@ -506,9 +473,9 @@ def _base64(data: bytes | memoryview) -> str:
     return base64.b64encode(bytes(data)).decode()
 
 
-def _truststores(rows: QuerySet[Truststore]) -> dict[str, Any]:
+def _truststores(rows: Iterable[Truststore]) -> dict[str, Any]:
     found = {}
-    for store in rows.prefetch_related("certificates", "crls", "crl_sources__crl"):
+    for store in rows:
         lists = list(store.crls.all())
         found[store.name] = {
             "anchors": [_base64(row.der) for row in store.certificates.all()],
@@ -522,7 +489,7 @@ def _truststores(rows: QuerySet[Truststore]) -> dict[str, Any]:
     return found
 
 
-def _keystores(rows: QuerySet[Keystore]) -> dict[str, Any]:
+def _keystores(rows: Iterable[Keystore]) -> dict[str, Any]:
     return {row.name: {"chain": row.chain, "key": row.open_private_key().decode()} for row in rows}
 
 

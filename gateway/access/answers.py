@@ -54,6 +54,7 @@ class Asker:
     def __init__(self, world: World, now: float) -> None:
         self.world, self.now = world, now
         self._courses: dict[Place, Course] = world.memory.at_time(now)
+        self._nobody: dict[tuple[object, ...], Reason] = {}  # the way, and what is shown → why it is nobody
 
     def course(self, place: Place) -> Course:
         if place not in self._courses:
@@ -63,6 +64,24 @@ class Asker:
     def walk(self, place: Place, shown: Shown) -> Way:
         """Raises KeyError: there is no such port."""
         return self.world.walk(shown.facts(self.world, place), self.world.entries[place.port][0], self.now, right)
+
+    def reason(self, place: Place, shown: Shown) -> Reason | None:
+        """Why the caller is refused there; None where he is not. Raises KeyError: there is no such port.
+
+        Whoever is refused before he is somebody is refused alike wherever that way leads: what lies at its end is not
+        looked at any more.
+        """
+        course = self.course(place)
+        if not course.open or shown.intermediates:
+            return self.walk(place, shown).reason
+        key = (*course.way, shown.certificate.sha256 if shown.certificate else "", shown.user)
+        refused = self._nobody.get(key)
+        if refused is not None:
+            return refused
+        way = self.walk(place, shown)
+        if way.reason is not None and not any(lane.decision.identity for lane in way.lanes):
+            self._nobody[key] = way.reason
+        return way.reason
 
     def grouped(self, among: Iterable[Place]) -> dict[tuple[str, tuple[object, ...]], list[Place]]:
         """Places that are decided alike, whoever calls."""
@@ -132,10 +151,9 @@ def identify(world: World, shown: Shown, now: float) -> list[Identified]:
     found: dict[tuple[object, ...], Identified] = {}
     for place in places(world):
         course = asker.course(place)
-        ports = tuple(part.name for part in course.parts)
-        if not course.open or ports in asked:
+        if not course.open or course.way in asked:
             continue
-        asked.add(ports)
+        asked.add(course.way)
         lane = asker.walk(place, shown).lanes[-1]
         decision = lane.decision
         user = decision.identity.user if decision.identity else ""
@@ -191,7 +209,7 @@ def who(world: World, held: Holdings, route: Service | API, now: float) -> list[
     crowd = Crowd([world.users], [held])
     leading = [place for place in places(world) if route in asker.course(place).routes]
     groups = asker.grouped(leading)
-    blocks = {key: crowd.blocks(asker.course(alike[0]).groups, crowd.everybody) for key, alike in groups.items()}
+    blocks = {key: crowd.blocks(asker.course(alike[0]).memberships, crowd.everybody) for key, alike in groups.items()}
     wanted = examples(crowd, 0, {block for found in blocks.values() for block in found})
     knowing = records.knowing(world, wanted)
     certificates = parsed(wanted, crowd, knowing)
@@ -221,7 +239,7 @@ def _at(
     callers = [
         Callers(block.bit_count(), tuple(crowd.some(block, NAMED)), ways) for ways, block in sorted(admitted.items())
     ]
-    strangers = asker.walk(place, STRANGER).reason is None
+    strangers = asker.reason(place, STRANGER) is None
     return tuple(callers), strangers, tuple(refused.most_common()), without
 
 
@@ -238,7 +256,7 @@ def outcomes_of(
             if example not in certificates:  # renewed or removed between two questions
                 continue
             shown = Shown(certificates[example])
-        found[credential] = asker.walk(place, shown).reason
+        found[credential] = asker.reason(place, shown)
     return found
 
 

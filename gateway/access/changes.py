@@ -185,7 +185,8 @@ class _Plan:
             old, new = before.course(found[0]), after.course(found[0])
             changed = old.key != new.key or old.parts != new.parts
             within = crowd.everybody if changed else crowd.changed
-            self.groups.append((found, crowd.blocks(old.groups | new.groups, within) if within else [], changed))
+            memberships = old.memberships | new.memberships
+            self.groups.append((found, crowd.blocks(memberships, within) if within else [], changed))
 
     def blocks(self) -> set[int]:
         return {block for _, blocks, _ in self.groups for block in blocks}
@@ -295,7 +296,7 @@ class _Comparison:
     def _reason(self, asker: Asker, place: Place, shown: Shown) -> Reason | str | None:
         if place.port not in asker.world.entries:
             return "no port"
-        return asker.walk(place, shown).reason
+        return asker.reason(place, shown)
 
     def _effects_on_others(self) -> Iterable[Effect]:
         for turn, found in self._others.items():
@@ -329,8 +330,8 @@ class _Comparison:
             )
             differs = False
             for place, (old, new) in zip(probes, meant, strict=True):
+                differs |= old.users != new.users
                 if old.first != new.first:
-                    differs = True
                     changes.setdefault((place.port, old.first, new.first), []).append(single.name)
             if differs:
                 alike_in_all.setdefault(meant, []).append(single)
@@ -343,12 +344,12 @@ class _Comparison:
             yield RunsAs(callers, port, old, new)
 
     def _probes(self) -> list[Place]:
-        """One place for each way through ports: whom a certificate means does not hang on the rest of a path."""
+        """One place for each way: whom a certificate means does not hang on the rest of a path."""
         found: dict[tuple[object, ...], Place] = {}
         for alike, _, _ in self._states.plan.groups:
             course = self._after.course(alike[0])
             if course.open:
-                found.setdefault(tuple(part.name for part in course.parts), alike[0])
+                found.setdefault(course.way, alike[0])
         return list(found.values())
 
     def _meant(self, asker: Asker, place: Place, shown: Shown) -> "_Meant":

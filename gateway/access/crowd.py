@@ -1,11 +1,13 @@
 """Users by the thousand, told apart by nothing but what decisions about them hang on.
 
-A set of users is the bits of one integer. `blocks` splits all users by a few groups and by what is different about
-them otherwise; whoever is in one block is decided alike wherever no other group counts, so one is asked for all.
+A set of users is the bits of one integer. `blocks` splits all users by membership in a few sets of groups and by what
+is different about them otherwise; whoever is in one block is decided alike wherever nothing else about groups counts,
+so one is asked for all.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import reduce
 from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple
@@ -119,18 +121,24 @@ class Crowd:
             return []
         return [*([PASSWORD] if user.password_hash else []), *self.held(state, name)]
 
-    def blocks(self, groups: Iterable[str], within: int) -> list[int]:
-        """`within`, split so that whoever is together differs in none of `groups` and in nothing else but groups."""
+    def blocks(self, memberships: Iterable[frozenset[str]], within: int) -> list[int]:
+        """`within`, split so that of whoever is together all or none are in some group of each of these sets.
+
+        They differ in nothing else but groups.
+        """
         found = [block for alike in self._alike.values() if (block := alike & within)]
         masks = {
             mask
-            for group in groups
+            for groups in memberships
             for state in range(len(self._users))
-            if (mask := self._members.get((state, group), 0) & within)
+            if (mask := self._members_of(state, groups) & within)
         }
         for mask in masks:
             found = [part for block in found for part in (block & mask, block & ~mask) if part]
         return found
+
+    def _members_of(self, state: int, groups: frozenset[str]) -> int:
+        return reduce(int.__or__, (self._members.get((state, group), 0) for group in groups), 0)
 
     def first(self, block: int) -> str:
         """The one who is asked for all."""

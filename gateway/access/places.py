@@ -13,7 +13,17 @@ from gateway.core import paths
 from gateway.core.addresses import parse_address
 from gateway.core.decision import Decision, Facts, Outcome
 from gateway.core.reasons import Reason
-from gateway.core.snapshot import ADMINISTRATORS, API, EndpointIdentity, Port, PortType, Registration, Service, Snapshot
+from gateway.core.snapshot import (
+    ADMINISTRATORS,
+    API,
+    EVERYBODY,
+    EndpointIdentity,
+    Port,
+    PortType,
+    Registration,
+    Service,
+    Snapshot,
+)
 from gateway.world import World, routes_of
 
 _ANY_METHOD = "GET"
@@ -33,16 +43,24 @@ class Course:
     Attributes:
         key: all that the decisions of all nodes compare a caller with, by value.
         routes: what is found along the way: the API, then the service behind it.
-        groups: membership in no other group makes a difference.
+        memberships: sets of groups. Whether a user is in one of a set makes a difference, and nothing else about his
+            groups does.
         parts: the ports and registrations along the way, to see whether one changed.
         open: whether it comes to the question who calls, and is not refused before.
     """
 
     key: tuple[object, ...]
     routes: tuple[Service | API, ...]
-    groups: frozenset[str]
+    memberships: frozenset[frozenset[str]]
     parts: tuple[Port | Registration, ...]
     open: bool
+
+    @property
+    def way(self) -> tuple[object, ...]:
+        """What it hangs on whom a caller's credential means, where the course is open: through which ports the way
+        leads, and whether the edge asks it too, as it does for an API.
+        """
+        return (*(part.name for part in self.parts), *(type(route) for route in self.routes))
 
     @property
     def label(self) -> str:
@@ -108,7 +126,7 @@ class _Tracing:
         self._world, self._place, self._now = world, place, now
         self._key: list[object] = []
         self._routes: list[Service | API] = []
-        self._groups: set[str] = {ADMINISTRATORS}
+        self._memberships: set[frozenset[str]] = set()
         self._parts: list[Port | Registration] = []
         self._open = True
 
@@ -133,7 +151,7 @@ class _Tracing:
         else:
             self._key.append("no port")
         open_ = self._open and bool(self._routes)
-        return Course(tuple(self._key), tuple(self._routes), frozenset(self._groups), tuple(self._parts), open_)
+        return Course(tuple(self._key), tuple(self._routes), frozenset(self._memberships), tuple(self._parts), open_)
 
     def _at(
         self, snapshot: Snapshot, port: Port, registration: Registration | None, path: str
@@ -145,7 +163,7 @@ class _Tracing:
         carried = True
         if registration is not None:
             self._parts.append(registration)
-            self._groups |= registration.groups or frozenset()
+            self._memberships.add((registration.groups or frozenset()) - {EVERYBODY})
             carried = registration.carries(path)
         taken = route is None or not route.methods or self._place.method in route.methods
         shown = port.service_access.admits(path, route.name if route else None)
@@ -156,7 +174,7 @@ class _Tracing:
             return (port.registration_port, path) if external else None
         self._routes.append(route)
         self._key.append(route.acl)
-        self._groups |= route.acl.allowed | route.acl.denied
+        self._memberships |= {_counting(route.acl.allowed, registration), route.acl.denied}
         if not isinstance(route, API):
             return None
         url = route.endpoint.url
@@ -178,6 +196,13 @@ class _Tracing:
         admitted = Decision(Outcome.CALL, path=path, caller=facts.peer, route=api)
         edge = self._world.entries[self._place.port][0]
         return self._world.called(api, facts, admitted, edge, self._now, right, [])
+
+
+def _counting(allowed: frozenset[str], registration: Registration | None) -> frozenset[str]:
+    """Those of an ACL's groups that the channel, if it comes by one, lets count."""
+    if registration is None:
+        return allowed
+    return allowed - {ADMINISTRATORS} if registration.groups is None else allowed & (registration.groups | {EVERYBODY})
 
 
 def right(password: str, user: object) -> bool:

@@ -164,6 +164,27 @@ def test_a_mapping_to_another_user(installation: dict[str, Any]) -> None:
     assert {(each.before, each.after) for each in found.identities} == {("alice", "carol")}
 
 
+@pytest.mark.parametrize(
+    ("port", "loses"),
+    [
+        pytest.param("ext", {"service orders", "API orders-api"}, id="not-any-more-inside"),
+        pytest.param("dial", {"API stock-api", "API orders-api"}, id="not-any-more-at-the-edge"),
+    ],
+)
+def test_each_node_that_maps_a_certificate_is_asked(installation: dict[str, Any], port: str, loses: set[str]) -> None:
+    """At the same ports the edge maps who calls an API, and hands on unmapped what passes through."""
+    endpoint = factories.EndpointFactory(name="orders", url="reverse://reg/orders", identity="caller")
+    factories.APIFactory(name="orders-api", node=installation["external"].node, path="/api/orders", endpoint=endpoint,
+                         execute_acl=installation["acl"])  # fmt: skip
+    row = Certificate.objects.get(name="alice")
+
+    def limit() -> None:
+        row.ports = [port]
+        row.save()
+
+    assert told(outlook(limit, "olivia")) == {("loses", "certificate", ("alice",), each) for each in loses}
+
+
 def test_a_certificate_that_an_endpoint_shows(installation: dict[str, Any]) -> None:
     """Every caller of the API is concerned, though none of them changes."""
     row = Certificate.objects.get(name="edge")

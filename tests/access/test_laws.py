@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.access.answers import Asker, Shown
+from gateway.access.answers import STRANGER, Asker, Shown
 from gateway.access.crowd import Crowd
 from gateway.access.places import course_of, places
 from gateway.core.snapshot import Snapshot
@@ -75,7 +75,7 @@ def worlds(draw: Any) -> World:
     return World.of({"edge": edge, "inside": inside})
 
 
-def reason(asker: Asker, place: Any, user: str) -> object:
+def walked(asker: Asker, place: Any, user: str) -> object:
     return asker.walk(place, Shown(user=user)).reason
 
 
@@ -84,16 +84,29 @@ def reason(asker: Asker, place: Any, user: str) -> object:
 def test_users_of_one_block_are_decided_alike_at_places_of_one_key(world: World) -> None:
     asker, crowd = Asker(world, NOW), Crowd([world.users], [{}])
     for alike in asker.grouped(places(world)).values():
-        for block in crowd.blocks(asker.course(alike[0]).groups, crowd.everybody):
-            of_all = {reason(asker, place, name) for place in alike for name in crowd.some(block, len(crowd.names))}
+        for block in crowd.blocks(asker.course(alike[0]).memberships, crowd.everybody):
+            of_all = {walked(asker, place, name) for place in alike for name in crowd.some(block, len(crowd.names))}
             assert len(of_all) == 1
 
 
+@settings(max_examples=100)
+@given(worlds(), st.permutations([None, *range(10)]))
+def test_who_is_nobody_at_one_place_is_nobody_wherever_that_way_leads(world: World, order: list[int | None]) -> None:
+    asker = Asker(world, NOW)
+    shown = [Shown(user=user) for user in (*world.users, "unheard-of")] + [Shown(each) for each in CERTIFICATES]
+    shown.append(STRANGER)
+    among = list(places(world))
+    for number in order:
+        for place in among if number is None else among[number : number + 1]:
+            for each in shown:
+                assert asker.reason(place, each) == asker.walk(place, each).reason
+
+
 @settings(max_examples=50)
-@given(worlds(), st.lists(st.sampled_from(GROUPS), unique=True))
-def test_blocks_lose_nobody_and_have_nobody_twice(world: World, groups: list[str]) -> None:
+@given(worlds(), st.lists(st.frozensets(st.sampled_from(GROUPS))))
+def test_blocks_lose_nobody_and_have_nobody_twice(world: World, memberships: list[frozenset[str]]) -> None:
     crowd = Crowd([world.users], [{}])
-    blocks = crowd.blocks(groups, crowd.everybody)
+    blocks = crowd.blocks(memberships, crowd.everybody)
     named = list(chain.from_iterable(crowd.some(block, len(crowd.names)) for block in blocks))
     assert sorted(named) == crowd.names
 

@@ -9,7 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from gateway.audit import change_set
-from gateway.compile import Compiler, document_of
+from gateway.compile import Compiler, Drafts, document_of
 from gateway.core.difference import difference
 from gateway.core.snapshot import amended, from_document
 from gateway.models import Node, Registration
@@ -253,3 +253,30 @@ def test_a_certificate_that_is_blocked_is_so_on_every_node_at_once(pair: dict[st
         assert document["blocked"]["certificates"] == [row.sha256]
         assert not document["registrations"][registration.name]["enabled"]
         assert document == document_of(node)
+
+
+def test_all_nodes_at_once_are_each_by_itself(pair: dict[str, Any]) -> None:
+    TruststoreFactory(name="elsewhere")
+    RegularPortFactory(node=pair["beside"], tls_keystore=KeystoreFactory(name="another"))
+    APIFactory(
+        node=pair["edge"],
+        endpoint=EndpointFactory(url=f"reverse://{pair['reg'].name}/orders"),
+        execute_acl=ACLFactory(),
+    )
+    for node, document in Drafts().documents().items():
+        # Of certificates, drafts have those alone that are asked for.
+        assert document | {"certificates": {}} == document_of(node) | {"certificates": {}}
+
+
+def test_more_nodes_take_no_more_queries(pair: dict[str, Any]) -> None:
+    def asked() -> int:
+        with CaptureQueriesContext(connection) as queries:
+            assert Drafts().documents()
+        return len(queries)
+
+    few = asked()
+    for number in range(3):
+        node = NodeFactory(name=f"more{number}", role="internal")
+        dial = InternalPortFactory(registration=RegistrationFactory(port=pair["reg"], node=node))
+        ServiceFactory(node=dial.node, execute_acl=ACLFactory(allowed=[pair["group"]]))
+    assert asked() == few
