@@ -20,6 +20,7 @@ from gateway.expiry import Ending, Endings, Kind, Wanted, recent_few
 from gateway.models import Node, Port, PortType, Registration, Unconfirmed
 from gateway.models.unconfirmed import State
 from gateway.relay.control import ControlError
+from identity.core.commands import command
 from identity.models import Certificate, Usage
 from identity.models.truststores import Revocation, RevocationSource
 
@@ -308,7 +309,7 @@ def _lists(now: datetime) -> Iterable[Concern]:
             yield Concern("bad" if crl is None else "warn", f"{words} cannot be fetched", url, last.error)
         elif late:
             yield Concern(
-                "warn", f"{words} is not fetched", url, "Does manage.py worker run? manage.py serve runs it too."
+                "warn", f"{words} is not fetched", url, f"Does {command('worker')} run? {command('serve')} runs it too."
             )
 
 

@@ -25,7 +25,7 @@ from gateway.core.enrolment import EnrolmentError, read_bundle
 from gateway.relay import enrol
 from gateway.relay.access_log import AccessLog
 from gateway.relay.agent import Agent
-from gateway.relay.control import ControlError, call
+from gateway.relay.control import ControlError, NotRunning, call
 from gateway.relay.handshake import MAX_WORKERS
 from gateway.relay.node import RelayNode
 from gateway.relay.siblings import Siblings
@@ -176,7 +176,12 @@ def _text(argument: str) -> str:
 
 async def _status(options: argparse.Namespace) -> int:
     identity = StateFolder(options.state).identity()
-    state = await asyncio.to_thread(call, options.state, identity.node, {"op": "state"})
+    try:
+        state = await asyncio.to_thread(call, options.state, identity.node, {"op": "state"})
+    except NotRunning as error:
+        raise ControlError(
+            f"node {identity.node} does not run. Start it: postern-node run --state {options.state}"
+        ) from error
     if options.json:
         print(json.dumps(state, indent=2))
         return 0
