@@ -20,6 +20,7 @@ from gateway.expiry import Ending, Endings, Kind, Wanted, recent_few
 from gateway.models import Node, Port, PortType, Registration, Unconfirmed
 from gateway.models.unconfirmed import State
 from gateway.relay.control import ControlError
+from identity.core.commands import command
 from identity.models import Certificate, Usage
 from identity.models.truststores import Revocation, RevocationSource
 
@@ -309,7 +310,7 @@ def _lists(now: datetime) -> Iterable[Concern]:
         if last.error:
             yield Concern("bad" if crl is None else "warn", f"{words} cannot be fetched", url, what + last.error)
         elif late:
-            hint = f"{what}Does manage.py worker run? manage.py serve runs it too."
+            hint = f"{what}Does {command('worker')} run? {command('serve')} runs it too."
             yield Concern("bad" if what else "warn", f"{words} is not fetched", url, hint)
 
 

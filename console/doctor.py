@@ -27,6 +27,7 @@ from gateway.core.addresses import parse_bind, parse_url, split_host_port
 from gateway.models import Dial, Endpoint, Node, Port, Service
 from gateway.relay import openssl
 from gateway.topology.oddities import crowded_requests
+from identity.core.commands import command
 from identity.core.vault import VaultError
 from identity.models import sealing
 
@@ -129,7 +130,7 @@ def _database() -> Generator[Finding, None, bool]:
                       "See that DATABASE_URL is right and the server runs.")  # fmt: skip
         return True
     if plan:
-        yield Finding("bad", "database", f"{len(plan)} migrations are not applied.", "manage.py prepare")
+        yield Finding("bad", "database", f"{len(plan)} migrations are not applied.", command("prepare"))
         return True
     free = shutil.disk_usage(settings.HOME_DIR if settings.HOME_DIR.exists() else Path.cwd()).free
     if free < ROOM:
@@ -152,7 +153,7 @@ def _secrets() -> Iterator[Finding]:
                                   "Give the key back that sealed it, or store the secret anew.")  # fmt: skip
     if old:
         yield Finding(
-            "warn", "master key", f"{old} secrets are still under a former key.", "manage.py rotate-master-key"
+            "warn", "master key", f"{old} secrets are still under a former key.", command("rotate-master-key")
         )
     elif settings.POSTERN_MASTER_KEY_PREVIOUS:
         yield Finding("warn", "master key", "no secret needs POSTERN_MASTER_KEY_PREVIOUS any more.", "Take it out.")

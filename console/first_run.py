@@ -32,6 +32,7 @@ from gateway.core.addresses import join_host_port, parse_bind
 from gateway.models import Change, Enrolment, Node, Port, PortType, Registration, Role, Service
 from identity.core import files
 from identity.core.certificates import pem_of
+from identity.core.commands import command as command_line
 from identity.models import Certificate, Group, Keystore, Truststore, User
 
 TRIAL = "O=Postern trial"
@@ -176,7 +177,7 @@ def command(node: Node) -> str:
         root = environment.PACKAGE.parent
         python = sys.executable if not sys.executable.startswith(str(root)) else os.path.relpath(sys.executable, root)
         return f"cd {shlex.quote(str(root))} && {shlex.quote(python)} manage.py relay --node {shlex.quote(node.name)}"
-    return f"postern relay --node {shlex.quote(node.name)}"
+    return command_line(f"relay --node {shlex.quote(node.name)}")
 
 
 def commands(states: list[NodeState]) -> list[dict[str, Any]]:

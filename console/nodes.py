@@ -8,6 +8,7 @@ from gateway.models import Enrolment
 from gateway.relay import control
 from gateway.relay.control import ControlError, NotRunning
 from gateway.relay.frames import Message
+from identity.core.commands import command
 
 
 def enrolled() -> set[str]:
@@ -30,5 +31,5 @@ def ask(node: str, message: Message, *, timeout: float, elsewhere: Container[str
             raise
         raise ControlError(
             f"Node {node} runs on a machine of its own, and nobody carries questions there. "
-            "Start manage.py courier; manage.py serve runs it too."
+            f"Start {command('courier')}; {command('serve')} runs it too."
         ) from error

@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from console import environment
 from gateway.core.addresses import parse_network
 from gateway.core.destinations import Destinations
+from identity.core.commands import command
 
 env = environ.FileAwareEnv()
 HOME_DIR = Path(env.str("POSTERN_HOME", default=str(environment.home({}))))
@@ -27,9 +28,9 @@ def _master_key(name: str, text: str) -> bytes:
     try:
         key = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except (binascii.Error, ValueError) as error:
-        raise ImproperlyConfigured(f"{name} is not base64url text; make one with: manage.py new-key") from error
+        raise ImproperlyConfigured(f"{name} is not base64url text; make one with: {command('new-key')}") from error
     if len(key) != 32:
-        raise ImproperlyConfigured(f"{name} holds {len(key)} bytes; exactly 32 are needed (manage.py new-key)")
+        raise ImproperlyConfigured(f"{name} holds {len(key)} bytes; exactly 32 are needed ({command('new-key')})")
     return key
 
 

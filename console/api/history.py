@@ -16,6 +16,7 @@ from console.views.undo import MOST, permissions_of
 from gateway import unconfirmed
 from gateway.models import Change, ChangeSet
 from gateway.topology.undo import CannotUndo, undo
+from identity.core.commands import command
 
 KIND = Query("kind", {"enum": list(KINDS)}, "Only what touches objects of this kind.")
 ACTOR = Query("actor", {"type": "string", "maxLength": 255}, "Only what this operator or command did.")
@@ -55,7 +56,7 @@ def undone(call: Call) -> Answer:
     for permission in sorted(permissions_of(row)):
         call.require(permission)
     if row.changes.count() > MOST:
-        raise Refused(409, "too_many", f"This many objects are undone on the host: manage.py undo {row.pk}")
+        raise Refused(409, "too_many", f"This many objects are undone on the host: {command(f'undo {row.pk}')}")
     try:
         recorder = undo(row, call.actor, call.address, dry_run=call.dry_run, note=call.message(row.message))
     except CannotUndo as error:

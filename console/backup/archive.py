@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
+from identity.core.commands import command
 from identity.core.vault import Vault, VaultError
 
 MAGIC = b"postern backup 1\n"
@@ -51,7 +52,7 @@ def read(file: BinaryIO, vault: Vault) -> Iterator[Line]:
         ArchiveError
     """
     if file.read(len(MAGIC)) != MAGIC:
-        raise ArchiveError("This is not a backup; manage.py backup writes one.")
+        raise ArchiveError(f"This is not a backup; {command('backup')} writes one.")
     name = file.read(16)
     index, ahead = 0, _read_chunk(file)
     while ahead is not None:

@@ -19,6 +19,7 @@ from django.db.models import Model
 from console.backup.archive import ArchiveError, Line
 from gateway.audit import current_revision
 from gateway.models import ChangeSet
+from identity.core.commands import command
 
 # What is not the installation's: who is logged in, and what Django makes anew of the models themselves.
 LEFT_OUT = {"sessions.session", "console.session", "contenttypes.contenttype", "auth.permission"}
@@ -50,7 +51,7 @@ def load(lines: Iterator[Line]) -> dict[str, Any]:
     """
     head = next(lines, None)
     if not head or head[0] != "postern":
-        raise ArchiveError("The backup has no head; it was not written by manage.py backup.")
+        raise ArchiveError(f"The backup has no head; it was not written by {command('backup')}.")
     wanted = {(app, name) for app, name in head[1]["migrations"]}
     historic = _prepare(wanted)
     with transaction.atomic():

@@ -8,6 +8,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 
 from gateway.core.reasons import REASONS
+from identity.core.commands import command
 
 register = template.Library()
 
@@ -44,6 +45,12 @@ def moment(when: datetime | None) -> str:
 @register.filter
 def may(operator: Any, permission: str) -> bool:
     return bool(operator.may(permission))
+
+
+@register.simple_tag(name="command")
+def command_tag(words: str) -> str:
+    """A command of the console's, as it is typed here."""
+    return command(words)
 
 
 @register.simple_tag(takes_context=True)

@@ -17,6 +17,7 @@ from gateway import unconfirmed
 from gateway.models import ChangeSet
 from gateway.topology.entries import SECTIONS
 from gateway.topology.undo import CannotUndo, undo
+from identity.core.commands import command
 
 MOST = 500  # objects of one change that a page undoes; beyond, `manage.py undo`
 
@@ -32,7 +33,7 @@ def undo_page(request: HttpRequest, pk: int) -> HttpResponse:
     if made.changes.filter(kind="keystores").exists() and not is_fresh(request):
         return ask_again(request)
     if made.changes.count() > MOST:
-        context["reasons"] = [f"This many objects are undone on the host: manage.py undo {made.pk}"]
+        context["reasons"] = [f"This many objects are undone on the host: {command(f'undo {made.pk}')}"]
         return render(request, "changes/undo.html", context, status=409)
     try:
         asked = request.method != "POST"

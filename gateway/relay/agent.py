@@ -21,6 +21,7 @@ from gateway.relay import link
 from gateway.relay.control import ControlError, ControlServer
 from gateway.relay.frames import Message
 from gateway.relay.node import RelayNode
+from gateway.relay.siblings import Siblings, side_door
 from gateway.relay.statefolder import Identity, StateError, StateFolder
 from identity.core import authority
 from identity.core.authority import AuthorityError
@@ -35,8 +36,12 @@ Clock = Callable[[], float]
 class Agent:
     """Owns the state folder and the links of one node."""
 
-    def __init__(self, folder: StateFolder, identity: Identity, node: RelayNode, *, clock: Clock = time.time) -> None:
+    def __init__(
+        self, folder: StateFolder, identity: Identity, node: RelayNode, *, siblings: Siblings | None = None,
+        clock: Clock = time.time,
+    ) -> None:  # fmt: skip
         self.folder, self.identity, self.node, self._clock = folder, identity, node, clock
+        self.siblings = siblings  # the node's other processes, where it has any
         self.control = ControlServer(node, folder.path, identity.node)
         self.revision, self.digest, self.differences = -1, "", 0
         self.confirmed: float | None = None  # when the console last said that nothing newer is there
@@ -49,7 +54,8 @@ class Agent:
         self._links: set[asyncio.Task[None]] = set()
         self._dialling: list[asyncio.Task[None]] = []
         self._direct: asyncio.Server | None = None
-        node.agent = self
+        self._side: asyncio.Server | None = None  # where siblings bring links
+        node.agent = node.links = self
 
     # --- starting and stopping ---
 
@@ -60,6 +66,9 @@ class Agent:
             ControlError: the node runs already.
         """
         await self.control.open()
+        if self.siblings is not None:
+            await self._open_side_door()
+            await self.siblings.start()
         try:
             await self._start_from_folder()
         except (StateError, SnapshotError) as error:
@@ -78,12 +87,18 @@ class Agent:
         await self.node.apply(kept.document)
         self.revision, self.digest, self.differences = kept.revision, kept.digest, kept.differences
         self.confirmed = kept.confirmed
+        if self.siblings is not None and (problem := await self.siblings.give(kept.document, kept.digest)):
+            raise SnapshotError(problem)
         log.info("node %s: revision %d, %.0f s old", self.identity.node, kept.revision, self.age or 0.0)
 
     async def close(self) -> None:
+        if self.siblings is not None:
+            self.siblings.stop()
         for task in self._dialling:
             task.cancel()
         self._stop_listening_directly()
+        if self._side is not None:
+            self._side.close()
         tasks = [*self._dialling, *self._links]
         for task in self._links:
             task.cancel()
@@ -93,6 +108,8 @@ class Agent:
             await self.node.drain()
         else:
             self.node.passwords.close()
+        if self.siblings is not None:
+            await self.siblings.closed()
 
     # --- what is told ---
 
@@ -113,6 +130,13 @@ class Agent:
         }
 
     # --- links ---
+
+    @property
+    def authority(self) -> str:
+        return self.identity.authority
+
+    def links_changed(self) -> None:
+        """It is this agent that changed."""
 
     def admits(self, der: bytes) -> bool:
         """Whether a certificate that was proved at a registration port is the console's."""
@@ -172,6 +196,16 @@ class Agent:
         if self._direct is not None:
             self._direct.close()
             self._direct = None
+
+    async def _open_side_door(self) -> None:
+        """Raises ControlError."""
+        door = side_door(self.folder.path, self.identity.node)
+        door.unlink(missing_ok=True)  # what a node that died left behind: that none lives, its control has shown
+        try:
+            self._side = await asyncio.start_unix_server(self._called, door, ssl=self._server_context())
+        except OSError as error:
+            raise ControlError(f"{door}: {error.strerror or error}") from error
+        door.chmod(0o600)
 
     def _called(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._hold(self._serve(reader, writer))
@@ -256,17 +290,24 @@ class Agent:
             statement = await asyncio.to_thread(delivery.verify, given, self.identity.pinned, self.identity.node)
             revision = statement.revision
             delivery.check_order(statement, self.revision, self.digest)
-            await self._put_in_force(given, statement, apply=message["op"] == "deliver")
+            problem = await self._put_in_force(given, statement, apply=message["op"] == "deliver")
         except (DeliveryError, SnapshotError, ValueError) as error:
             return self._refuse(revision, str(error))
         except OSError as error:
             return self._refuse(revision, f"it cannot be kept in {self.folder.path}: {error.strerror or error}")
+        if problem:  # the console sends the whole after a while, which puts a sibling right
+            return self._refuse(revision, problem)
         self.refused = None
         self._confirm(statement.revision)
         return self._in_force()
 
-    async def _put_in_force(self, given: Delivery, statement: Statement, *, apply: bool) -> None:
-        """Written first, then in force, then in its place: what is in force is what the next start finds."""
+    async def _put_in_force(self, given: Delivery, statement: Statement, *, apply: bool) -> str:
+        """Written first, then in force, then in its place: what is in force is what the next start finds.
+
+        Returns:
+            why another process of this node does not take it, "" where all did.
+        """
+        problem = ""
         if not apply and (statement.stands_on or statement.revision != self.revision):
             raise DeliveryError("what is kept sums up what is in force")
         held = await asyncio.to_thread(self.folder.hold, given, statement)
@@ -277,8 +318,14 @@ class Agent:
                     raise DeliveryError("the body is of another revision than its statement")
                 self._stop_listening_directly()  # the address is to be the registration port's
                 await (self.node.amend(content) if statement.stands_on else self.node.apply(content))
-            self.revision, self.digest = statement.revision, statement.digest
+            before, self.revision, self.digest = self.digest, statement.revision, statement.digest
             await asyncio.to_thread(held.commit)
+            if self.siblings is not None:
+                if apply:
+                    whole = self.node.snapshot.document
+                    problem = await self.siblings.follow(given.body, statement, whole)
+                else:
+                    self.siblings.summed_up(before, self.digest)
         except BaseException:
             held.drop()
             raise
@@ -289,6 +336,7 @@ class Agent:
         else:
             self.differences = 0
             await asyncio.to_thread(self.folder.settled)
+        return problem
 
     def _refuse(self, revision: int | None, words: str) -> Message:
         log.error("revision %s is refused: %s", revision, words)

@@ -15,6 +15,7 @@ import resource
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -24,8 +25,10 @@ from gateway.core.enrolment import EnrolmentError, read_bundle
 from gateway.relay import enrol
 from gateway.relay.access_log import AccessLog
 from gateway.relay.agent import Agent
-from gateway.relay.control import ControlError, call
+from gateway.relay.control import ControlError, NotRunning, call
+from gateway.relay.handshake import MAX_WORKERS
 from gateway.relay.node import RelayNode
+from gateway.relay.siblings import Siblings
 from gateway.relay.statefolder import StateError, StateFolder
 from gateway.relay.status import StatusServer
 from identity.core import log_lines
@@ -65,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="serve until SIGTERM, which lets what is in flight finish")
     run.add_argument("--status", default="", metavar="HOST:PORT", help="where /metrics, /healthz and /readyz are")
     run.add_argument("--access-log", default="", metavar="FILE", help="a line of JSON for each request; - for stdout")
+    run.add_argument(
+        "--workers", type=_workers, default=1, help="processes that share the node's ports (now %(default)s)"
+    )
     enrol = commands.add_parser("enrol", help="make the node's key here, and get its certificate from the console")
     enrol.add_argument("bundle", help="from the node's page: the text, a file that holds it, or - for standard input")
     enrol.add_argument("--wait", type=float, default=600.0, help="seconds for which an edge waits for the console")
@@ -73,6 +79,12 @@ def _parser() -> argparse.ArgumentParser:
     for each in (run, enrol, status):
         each.add_argument("--state", type=Path, default=DEFAULT_STATE, help="the node's folder (now %(default)s)")
     return parser
+
+
+def _workers(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= MAX_WORKERS):
+        raise argparse.ArgumentTypeError(f"give a number from 1 to {MAX_WORKERS}.")
+    return int(text)
 
 
 # --- run ---
@@ -90,10 +102,15 @@ async def _run(options: argparse.Namespace) -> int:
         access_log = AccessLog(options.access_log) if options.access_log else None
     except OSError as error:
         raise StateError(f"--access-log: {options.access_log}: {error.strerror or error}") from error
+    siblings = None
+    if options.workers > 1:
+        siblings = Siblings(
+            folder.path, identity.node, options.workers, access_log=options.access_log, ended=stopping.set
+        )
     if access_log is not None:
-        loop.add_signal_handler(signal.SIGHUP, access_log.reopen)
-    node = RelayNode(access_log=access_log)
-    agent = Agent(folder, identity, node)
+        loop.add_signal_handler(signal.SIGHUP, partial(_rotated, access_log, siblings))
+    node = RelayNode(0, options.workers, access_log)
+    agent = Agent(folder, identity, node, siblings=siblings)
     status = await _status_server(options.status, agent)
     try:
         await agent.start()
@@ -102,7 +119,13 @@ async def _run(options: argparse.Namespace) -> int:
         await agent.close()
         if status is not None:
             await status.close()
-    return 0
+    return siblings.status if siblings is not None else 0
+
+
+def _rotated(access_log: AccessLog, siblings: Siblings | None) -> None:
+    access_log.reopen()
+    if siblings is not None:
+        siblings.signal(signal.SIGHUP)
 
 
 async def _status_server(address: str, agent: Agent) -> StatusServer | None:
@@ -153,7 +176,12 @@ def _text(argument: str) -> str:
 
 async def _status(options: argparse.Namespace) -> int:
     identity = StateFolder(options.state).identity()
-    state = await asyncio.to_thread(call, options.state, identity.node, {"op": "state"})
+    try:
+        state = await asyncio.to_thread(call, options.state, identity.node, {"op": "state"})
+    except NotRunning as error:
+        raise ControlError(
+            f"node {identity.node} does not run. Start it: postern-node run --state {options.state}"
+        ) from error
     if options.json:
         print(json.dumps(state, indent=2))
         return 0

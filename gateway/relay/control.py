@@ -19,6 +19,7 @@ from gateway.relay.frames import FrameError, Message
 from gateway.relay.invoke import Invoke, invoke
 from gateway.relay.metrics import Metrics, exposition
 from identity.core.certificates import CertificateError, from_der
+from identity.core.commands import command
 
 if TYPE_CHECKING:
     from gateway.relay.node import RelayNode
@@ -58,7 +59,7 @@ def call(state_dir: Path, node: str, message: Message, *, timeout: float = 5.0) 
             sock.sendall(frames.encode(message))
             answer = frames.receive(sock)
         except (FileNotFoundError, ConnectionRefusedError) as error:
-            raise NotRunning(f"Node {node} does not run here. Start it: manage.py relay --node {node}") from error
+            raise NotRunning(f"Node {node} does not run here. Start it: {command(f'relay --node {node}')}") from error
         except TimeoutError as error:
             raise ControlError(f"Node {node} did not answer within {timeout:.0f} s.") from error
         except PermissionError as error:

@@ -45,8 +45,8 @@ async def enrol(bundle: Bundle, folder: StateFolder, *, wait: float = WAIT) -> I
 
 
 _WHY_NOT = (
-    "It dials the address that the node's page names, from the machine where `manage.py courier` runs; "
-    "that page tells what came of it."
+    "It dials the address that the node's page names, from the machine where the courier runs, by itself or with "
+    "`postern serve`; that page tells what came of it."
 )
 
 

@@ -17,7 +17,11 @@ class FrameError(ConnectionError):
 
 
 def encode(message: Message) -> bytes:
-    body = json.dumps(message, separators=(",", ":")).encode()
+    return framed(json.dumps(message, separators=(",", ":")).encode())
+
+
+def framed(body: bytes) -> bytes:
+    """A message that is JSON already."""
     return _LENGTH.pack(len(body)) + body
 
 

@@ -12,7 +12,7 @@ import logging
 import re
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 from cryptography import x509
 
@@ -279,6 +279,23 @@ class Splice:
 
     def resume_writing(self) -> None:
         self._writable.set()
+
+
+class Taker(Protocol):
+    """Who takes links that come by a registration port."""
+
+    @property
+    def authority(self) -> str:
+        """Of the console's certificate, PEM: the port's handshake lets it pass."""
+
+    def links_changed(self) -> None:
+        """The folder tells another authority or certificate than before."""
+
+    def admits(self, der: bytes) -> bool:
+        """Whether a certificate that was proved at a registration port is the console's."""
+
+    def take_over(self, transport: Any, gone: Callable[[], None]) -> Splice:
+        """An upgraded connection of the console's; `gone` is told when it has ended."""
 
 
 def read_upgrade(head: Head) -> None:

@@ -68,8 +68,8 @@ class Listener:
     def _admit_console(self, context: ssl.SSLContext) -> None:
         """The console comes by registration ports too. That its certificate passes their handshake lets nobody
         register: whoever does is judged by the port's truststore alone."""
-        if self.node.agent is not None and self.port.type is PortType.REGISTRATION:
-            context.load_verify_locations(cadata=self.node.agent.identity.authority)
+        if self.node.links is not None and self.port.type is PortType.REGISTRATION:
+            context.load_verify_locations(cadata=self.node.links.authority)
 
     async def open(self) -> None:
         """Raises OSError where the address cannot be had."""
@@ -94,8 +94,11 @@ class Listener:
         if before.limits != port.limits:
             self.heads = new_memo()
         if any(getattr(before, name) != getattr(port, name) for name in TLS_FIELDS):
-            self._context, self._watching = self._make_contexts(port)
+            self.renew_contexts()
             self.names = _names(port)
+
+    def renew_contexts(self) -> None:
+        self._context, self._watching = self._make_contexts(self.port)
 
     def close(self) -> None:
         if self._server is not None:
@@ -269,17 +272,17 @@ class Registrar(_ClientConnection):
 
     def _link(self, head: Head) -> tuple[Reason, str] | None:
         """Why not; None when this connection is the console's link from now on."""
-        agent = self.node.agent
-        if agent is None:
+        links = self.node.links
+        if links is None:
             return GatewayReason.NOT_FOUND, "this node is not enrolled: it takes no link"
         link.read_upgrade(head)
         if not self.port.ip_access.admits(parse_address(self.peer)):
             return GatewayReason.IP_DENIED, f"ip_access of port {self.port.name}"
-        if self.certificate is None or not agent.admits(self.certificate.der):
+        if self.certificate is None or not links.admits(self.certificate.der):
             return IdentityReason.CERTIFICATE_UNTRUSTED, "only the console opens a link"
         self._hand_over(link.upgraded())
         gone = partial(self._listener.gone, self.peer)
-        self.transport.set_application(agent.take_over(self.transport, gone))
+        self.transport.set_application(links.take_over(self.transport, gone))
         return None
 
     def _hand_over(self, answer: bytes) -> None:

@@ -32,6 +32,7 @@ from gateway.relay.connection import ServerConnection
 from gateway.relay.cork import Cork
 from gateway.relay.dialler import Dialler
 from gateway.relay.exchange import Exchange
+from gateway.relay.link import Taker
 from gateway.relay.listener import Listener
 from gateway.relay.memo import Memo
 from gateway.relay.metrics import Metrics
@@ -72,6 +73,7 @@ class RelayNode:
         self.diallers: dict[tuple[str, str, int, str], Dialler] = {}
         self.passwords = PasswordChecker()
         self.agent: Agent | None = None  # of a node on its own machine; a feed has none
+        self.links: Taker | None = None  # who takes the console's links there
         self.draining = False
         self.requests = 0
         self.refusals = Refusals()
@@ -121,6 +123,14 @@ class RelayNode:
             gc.collect()
             gc.freeze()
         log.info("node %s: revision %d is in force", snapshot.node, snapshot.revision)
+
+    def links_changed(self) -> None:
+        """The console is another to whoever takes its links, and so to the handshakes of registration ports."""
+        if self.links is not None:
+            self.links.links_changed()
+        for listener in self.listeners.values():
+            if listener.port.type is PortType.REGISTRATION:
+                listener.renew_contexts()
 
     async def _open_listeners(self, snapshot: Snapshot) -> None:
         """Open what is new before anything else changes; on failure close it again."""

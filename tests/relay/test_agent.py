@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.core.delivery import Delivery
-from gateway.relay import frames, link
+from gateway.relay import cli, frames, link
 from gateway.relay.control import ControlError, call
 from gateway.relay.link import LinkError
 from gateway.relay.statefolder import StateError, StateFolder
@@ -301,3 +301,10 @@ def test_an_unknown_question_does_not_end_the_link(edge: tuple[Path, str], conso
             assert state["configuration"]["revision"] == 1
 
     play(scene)
+
+
+def test_a_node_that_does_not_run_is_started_by_its_own_command(
+    edge: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["status", "--state", str(edge[0])]) == 1
+    assert f"Start it: postern-node run --state {edge[0]}" in capsys.readouterr().err

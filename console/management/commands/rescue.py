@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from console.models import Operator
 from console.rescue import rescue
+from identity.core.commands import command
 
 
 class Command(BaseCommand):
@@ -22,7 +23,7 @@ class Command(BaseCommand):
         name: str = options["name"]
         operator = Operator.objects.filter(username=name).first()
         if operator is None:
-            known = ", ".join(Operator.objects.values_list("username", flat=True)) or "none: manage.py prepare"
+            known = ", ".join(Operator.objects.values_list("username", flat=True)) or f"none: {command('prepare')}"
             raise CommandError(f"There is no operator {name!r}. There are: {known}.")
         password = rescue(operator, "rescue")
         self.stdout.write(

@@ -20,6 +20,7 @@ from console.supervisor import Program, Supervisor
 from gateway.core.addresses import join_host_port, parse_bind
 from gateway.models import Enrolment, Node, Port
 from gateway.relay.control import MAX_PATH, ControlError, call, socket_path
+from identity.core.commands import command
 
 WORKERS, THREADS = 2, 4  # of gunicorn
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to ask what listens everywhere
@@ -76,7 +77,7 @@ class Command(BaseCommand):
 def _check_migrations() -> None:
     executor = MigrationExecutor(connection)
     if executor.migration_plan(executor.loader.graph.leaf_nodes()):
-        raise CommandError("The database is not up to date. Run: manage.py prepare")
+        raise CommandError(f"The database is not up to date. Run: {command('prepare')}")
 
 
 def _nodes(wanted: list[str] | None) -> dict[str, list[Port]]:
@@ -114,8 +115,8 @@ def _check_addresses(nodes: dict[str, list[Port]], console: tuple[str, int] | No
             if problem := obstacle(*parse_bind(port.bind)):
                 raise CommandError(
                     f"Port {port.name} of node {node} cannot listen at {port.bind}: {problem}. Stop that program, or "
-                    "move the port: `manage.py export > postern.yaml`, change its `bind` there and the `connect` of "
-                    "those who dial it, `manage.py apply postern.yaml`."
+                    f"move the port: `{command('export')} > postern.yaml`, change its `bind` there and the `connect` "
+                    f"of those who dial it, `{command('apply')} postern.yaml`."
                 )
     if console is not None and (problem := obstacle(*console)):
         raise CommandError(
@@ -151,6 +152,12 @@ def _gunicorn(address: tuple[str, int], access_log: bool) -> Program:
     return Program("console", (sys.executable, "-u", "-m", "gunicorn", "--no-control-socket", *words, "console.wsgi"))
 
 
+def _typed(words: str) -> str:
+    """One of our commands, to be copied where this one was typed."""
+    line = command(words)
+    return f"{os.path.relpath(sys.executable)} {line}" if line.startswith("manage.py") else line
+
+
 def _about(nodes: dict[str, list[Port]], console: tuple[str, int] | None, *, elsewhere: bool) -> str:
     """What to do now."""
     lines = []
@@ -159,8 +166,7 @@ def _about(nodes: dict[str, list[Port]], console: tuple[str, int] | None, *, els
         operator = Operator.objects.filter(is_active=True).order_by("pk").first()
         lines.append(f"Console: http://{join_host_port(host, console[1])}/")
         if operator is not None:
-            python = os.path.relpath(sys.executable)
-            lines.append(f"Log in as {operator}. Password lost: {python} manage.py operator-password {operator}")
+            lines.append(f"Log in as {operator}. Password lost: {_typed(f'operator-password {operator}')}")
     if not nodes and not elsewhere:
         lines.append("No node is configured yet: add one in the console, then start again.")
     elif nodes and (curl := seed.curl_line()):

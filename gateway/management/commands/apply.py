@@ -11,6 +11,7 @@ from django.db import DatabaseError
 from gateway.topology.apply import apply
 from gateway.topology.document import Topology, TopologyError, load
 from gateway.topology.plan import describe
+from identity.core.commands import command
 
 
 class Command(BaseCommand):
@@ -34,7 +35,9 @@ class Command(BaseCommand):
             raise CommandError(f"Nothing was changed: {count} {'error' if count == 1 else 'errors'}.") from error
         except DatabaseError as error:
             said = str(error).partition("\n")[0]  # what PostgreSQL adds points into the query
-            raise CommandError(f"Nothing was changed: {said}. Is the database migrated (manage.py migrate)?") from error
+            raise CommandError(
+                f"Nothing was changed: {said}. Is the database migrated ({command('prepare')})?"
+            ) from error
         for warning in applied.warnings:
             self.stderr.write(f"warning: {warning}")
         for change in applied.changes:
