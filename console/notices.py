@@ -11,7 +11,7 @@ import json
 import logging
 import ssl
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
@@ -21,7 +21,7 @@ from django.core.mail import EmailMessage
 from django.urls import reverse
 
 from console.models import ExpiryNotice
-from gateway.expiry import Ending, Endings, Wanted, horizon, reached
+from gateway.expiry import Ending, Endings, Kind, Wanted, horizon, reached
 
 log = logging.getLogger(__name__)
 
@@ -89,25 +89,54 @@ def _claim(due: Mapping[tuple[str, int], Due], channel: str, claim: uuid.UUID, n
 
 def send_mail(due: list[Due], now: datetime) -> None:
     """Raises NotDelivered."""
-    lines = [_line(each, now) for each in due[:LISTED]]
-    if more := len(due) - LISTED:
-        lines += [f"and {more} more"] if more > 0 else []
+    lines = list(_lines(due[:LISTED]))
+    if len(due) > LISTED:
+        lines.append(f"and {len(due) - LISTED} more")
     if settings.CONSOLE_URL:
         lines += ["", f"All of them: {settings.CONSOLE_URL}{reverse('expiry')}"]
-    over = sum(each.ending.ends < now for each in due)
-    subject = f"Postern: {len(due)} end{'s' if len(due) == 1 else ''} soon" if not over else f"Postern: {over} over"
-    message = EmailMessage(subject, "\n".join(lines) + "\n", settings.EXPIRY_MAIL_FROM, settings.EXPIRY_MAIL_TO)
+    message = EmailMessage(_subject(due), "\n".join(lines) + "\n", settings.EXPIRY_MAIL_FROM, settings.EXPIRY_MAIL_TO)
     try:
         message.send()
     except OSError as error:  # smtplib's errors are of these
         raise NotDelivered(str(error)) from error
 
 
-def _line(due: Due, now: datetime) -> str:
-    ending = due.ending
+def _subject(due: list[Due]) -> str:
+    over = sum(each.days == 0 for each in due)
+    soon = len(due) - over
+    parts = [f"{over} {'has' if over == 1 else 'have'} ended"] if over else []
+    parts += [f"{soon} end{'s' if soon == 1 else ''} soon"] if soon else []
+    return f"Postern: {', '.join(parts)}"
+
+
+def _lines(due: list[Due]) -> Iterator[str]:
+    """In groups by threshold, the nearest end first in each; what is over stands before all."""
+    group = None
+    for each in sorted(due, key=lambda each: each.days):
+        if each.days != group:
+            if group is not None:
+                yield ""
+            group = each.days
+            yield f"Within {group} day{'' if group == 1 else 's'}:" if group else "Over:"
+        yield f"  {_line(each.ending)}"
+
+
+# What the console calls them, so that somebody finds them there.
+_NOUNS = {
+    Kind.SERVER: "keystore {name}",
+    Kind.CLIENT: "certificate {name}",
+    Kind.REGISTRATION: "registration {name}",
+    Kind.AUTHORITY: "authority in truststore {name}",
+    Kind.CRL: "revocation list in truststore {name}",
+    Kind.MACHINE: "machine of node {name}",
+}
+
+
+def _line(ending: Ending) -> str:
+    what = _NOUNS[ending.kind].format(name=ending.name)
     whose = f" ({ending.owner})" if ending.owner else ""
     said = f", {ending.description}" if ending.description else ""
-    return f"{ending.ends:%Y-%m-%d %H:%M} UTC  {ending.kind} {ending.name}{whose}: {ending.subject[:200]}{said}"
+    return f"{ending.ends:%Y-%m-%d %H:%M} UTC  {what}{whose}: {ending.subject[:200]}{said}"
 
 
 def call_webhook(due: list[Due], now: datetime) -> None:

@@ -97,10 +97,15 @@ def test_a_mail_comes_once_for_each_threshold(things: None, settings: Any) -> No
     settings.EXPIRY_MAIL_TO = ["ops@example.org"]
     assert notify(NOW) == {"mail": 5}
     (message,) = mail.outbox
-    assert "client soon (alice): CN=soon, Orders" in message.body
+    assert message.subject == "Postern: 5 end soon"
+    assert "certificate soon (alice): CN=soon, Orders" in message.body
+    headings = [line for line in message.body.splitlines() if line.endswith(":")]
+    assert headings == ["Within 3 days:", "Within 10 days:", "Within 30 days:", "Within 60 days:"]
     assert notify(NOW) == {"mail": 0}, "it was told"
     assert notify(NOW + timedelta(days=6)) == {"mail": 2}  # one is over, one within 3 days now
-    assert len(mail.outbox) == 2
+    (_, message) = mail.outbox
+    assert message.subject == "Postern: 1 has ended, 1 ends soon"
+    assert message.body.startswith("Over:\n  ")
 
 
 def test_a_renewal_is_told_by_itself(settings: Any) -> None:
