@@ -17,8 +17,9 @@ from gateway.core.snapshot import Endpoint, Port, Registration, Snapshot
 from gateway.relay import builtin
 from gateway.relay.channel import Credential, Witness
 from gateway.relay.exchange import Exchange
-from gateway.relay.http1 import NOTHING, ON_TUNNEL, Head, RequestParser, read_head
+from gateway.relay.heads import NOTHING, ON_TUNNEL, Head, read_head
 from gateway.relay.memo import Memo
+from gateway.relay.request_parser import RequestParser
 from gateway.relay.tls import end_with_reset
 from identity.core.assertions import Proof
 from identity.core.certificates import Certificate

@@ -18,11 +18,12 @@ from gateway.core.headers import Fields
 from gateway.core.reasons import BY_CODE, REASONS, GatewayReason, Reason
 from gateway.core.snapshot import API, Endpoint, EndpointIdentity, PortType, Service
 from gateway.relay import builtin
-from gateway.relay.http1 import (
+from gateway.relay.heads import Head
+from gateway.relay.response_parser import Answer
+from gateway.relay.upstream import BackendPool, Upstream
+from gateway.relay.writing import (
     CONTINUE,
     SWITCH,
-    Answer,
-    Head,
     chunk,
     last_chunk,
     random_digits,
@@ -31,7 +32,6 @@ from gateway.relay.http1 import (
     trace_line,
     write_fields,
 )
-from gateway.relay.upstream import BackendPool, Upstream
 from identity.core.assertions import AssertionInvalid, Proof
 from identity.core.certificates import Certificate
 from identity.core.reasons import IdentityReason
