@@ -38,7 +38,8 @@ from identity.core.reasons import IdentityReason
 from identity.core.trace import Step, Words, words
 
 if TYPE_CHECKING:
-    from gateway.relay.connection import Prepared, ServerConnection
+    from gateway.relay.connection import ServerConnection
+    from gateway.relay.prepared import Prepared
     from gateway.relay.tunnel import Member, Tunnel
 
 log = logging.getLogger(__name__)
