@@ -50,6 +50,17 @@ def status_line(status: int) -> bytes:
     return b"HTTP/1.1 %d %b\r\n" % (status, PHRASES.get(status, b""))
 
 
+def answer_head(status: int, fields: Fields, length: int | None, *, chunked: bool = False, more: bytes = b"") -> bytes:
+    """`length`: None where it is not told; `more`: lines that are written already."""
+    lines = [status_line(status), write_fields(fields)]
+    if chunked:
+        lines.append(b"Transfer-Encoding: chunked\r\n")
+    elif length is not None and status != 204:
+        lines.append(b"Content-Length: %d\r\n" % length)
+    lines += (more, b"\r\n")
+    return b"".join(lines)
+
+
 def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
