@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway.core.snapshot import Snapshot
-from gateway.relay.connection import ServerConnection, TunnelConnection
+from gateway.relay.connection import ServerConnection
+from gateway.relay.dialled import TunnelConnection
 from identity.core.reasons import IdentityReason
 
 if TYPE_CHECKING:

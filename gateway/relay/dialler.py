@@ -14,8 +14,8 @@ from gateway.core.errors import MessageError
 from gateway.core.snapshot import Dial, Port, Registration
 from gateway.relay import handshake
 from gateway.relay.channel import Channel
-from gateway.relay.connection import TunnelConnection
-from gateway.relay.http1 import new_memo
+from gateway.relay.dialled import TunnelConnection
+from gateway.relay.heads import new_memo
 from gateway.relay.tls import TLSLayer, client_context
 from gateway.relay.tunnel import PING_SECONDS, PING_TIMEOUT
 from gateway.relay.upstream import dial_tls

@@ -4,51 +4,36 @@ An exchange stands between the connection that the request came on and the one t
 is done in the callbacks of those two; there is no task and no queue of its own.
 """
 
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
-from gateway.core import headers, paths
-from gateway.core.decision import CredentialKind, Decision, Identity, Outcome, PasswordVerdict, is_basic
+from gateway.core import headers
+from gateway.core.decision import Decision, Outcome, PasswordVerdict
 from gateway.core.errors import NotSent
 from gateway.core.headers import Fields
-from gateway.core.reasons import BY_CODE, REASONS, GatewayReason, Reason
-from gateway.core.snapshot import API, Endpoint, EndpointIdentity, PortType, Service
-from gateway.relay import builtin
-from gateway.relay.http1 import (
-    CONTINUE,
-    SWITCH,
-    Answer,
-    Head,
-    chunk,
-    last_chunk,
-    random_digits,
-    request_line,
-    status_line,
-    trace_line,
-    write_fields,
-)
+from gateway.core.reasons import REASONS, GatewayReason, Reason
+from gateway.core.snapshot import API, Endpoint, Service
+from gateway.relay import builtin, onward, replies
+from gateway.relay.heads import Head
+from gateway.relay.problems import problem
+from gateway.relay.response_parser import Answer
 from gateway.relay.upstream import BackendPool, Upstream
-from identity.core.assertions import AssertionInvalid, Proof
-from identity.core.certificates import Certificate
-from identity.core.reasons import IdentityReason
+from gateway.relay.writing import CONTINUE, SWITCH, answer_head, chunk, last_chunk, random_digits, trace_line
+from identity.core.assertions import AssertionInvalid
 from identity.core.trace import Step, Words, words
 
 if TYPE_CHECKING:
-    from gateway.relay.connection import Prepared, ServerConnection
-    from gateway.relay.tunnel import Member, Tunnel
+    from gateway.relay.connection import ServerConnection
+    from gateway.relay.prepared import Prepared
+    from gateway.relay.tunnel import Tunnel
 
 log = logging.getLogger(__name__)
 
-RETRY_AFTER = b"1"  # seconds
 HOLD_BYTES = 16 * 1024  # of a body that is still coming which are kept before the request goes on
 HOLD_SECONDS = 1.0  # for which it is kept at most: what comes in drops may be meant to
-MAX_TRACE = 16 * 1024  # bytes of a trace that comes back through a tunnel
-# Refusals that are about who asked; behind an endpoint with an identity of its own the gateway is to blame.
-IDENTITY_REFUSALS = frozenset(IdentityReason)
 FOREVER = float("inf")
 NEVER_WRITTEN = (b"", 0.0)
 KEEP_ALIVE = b"Connection: keep-alive\r\n"
@@ -225,7 +210,7 @@ class Exchange:
         assert isinstance(api, API)
         endpoint = self._endpoint = api.endpoint
         if endpoint.url.scheme == "reverse":
-            self._to_tunnel(endpoint.url.host, self._path_there())
+            self._to_tunnel(endpoint.url.host, onward.path_there(decision, endpoint))
         else:
             self._answer_timeout = endpoint.timeout
             self._to_backend(self.connection.node.endpoint(endpoint))
@@ -272,31 +257,16 @@ class Exchange:
             with self.connection.node.cork:
                 self.refuse(error.reason, error.words)
 
-    def _target(self) -> str:
-        decision, path = self.decision, self._path_there()
-        assert decision is not None
-        return path if decision.query is None else f"{path}?{decision.query}"
-
-    def _path_there(self) -> str:
-        """The path by which the request goes on."""
-        decision, endpoint = self.decision, self._endpoint
-        assert decision is not None
-        route = decision.route
-        if endpoint is not None:
-            assert isinstance(route, API)
-            return paths.rebase(decision.path, route.path, endpoint.url.base)
-        if isinstance(route, Service) and route.backend is not None:
-            return paths.rebase(decision.path, route.path, route.backend.base)
-        return decision.path
-
     def _got_tunnel(self, upstream: "Tunnel") -> None:
         self._cancel_wait = None
         if self.done:
             return upstream.release()
         if self._endpoint is not None:  # the internal node's own word, 504 or better, comes first
             self._answer_timeout = self._endpoint.timeout + 5.0
+        decision = self.decision
+        assert decision is not None
         try:
-            written, until = self._write_for_tunnel(upstream.member)
+            written, until = onward.for_tunnel(self.connection, self.head, decision, self._endpoint, upstream.member)
         except AssertionInvalid as error:
             upstream.release()
             return self.refuse(GatewayReason.ENDPOINT_REFUSED, f"the statement cannot be signed: {error}")
@@ -308,142 +278,19 @@ class Exchange:
         prepared = self._prepared
         # A password may be another's tomorrow, and what was verified for one request is not for the next.
         if prepared is not None and prepared.decision is self.decision:
-            prepared.pool, prepared.path = upstream.owner, self._path_there()
+            prepared.pool, prepared.path = upstream.owner, onward.path_there(prepared.decision, self._endpoint)
             prepared.endpoint, prepared.answer_timeout = self._endpoint, self._answer_timeout
             prepared.keep(upstream.party, written, until)
-
-    def _write_for_tunnel(self, member: "Member") -> tuple[bytes, float]:
-        """The head for a tunnel but for its last line, and until when (seconds since 1970-01-01 UTC) it is good.
-
-        Raises AssertionInvalid.
-        """
-        head, decision, connection = self.head, self.decision, self.connection
-        assert decision is not None
-        identity, authorization, until = self._identity_on_tunnel(member, decision)
-        lines = [
-            request_line(head.method, self._target()),
-            b"Host: %b\r\n" % (head.host or b"localhost"),
-            write_fields(head.fields),
-            b"Postern-Peer: %b\r\n" % decision.caller.encode(),
-            identity,
-        ]
-        if authorization:
-            lines.append(b"Authorization: %b\r\n" % authorization)
-        if connection.tracing:
-            lines.append(b"Postern-Trace: 1\r\n")
-        lines.append(self._framing())
-        return b"".join(lines), until
-
-    def _identity_on_tunnel(self, member: "Member", decision: Decision) -> tuple[bytes, bytes | None, float]:
-        """Header lines that say who, the Authorization value that goes along, and until when both are good.
-
-        Raises AssertionInvalid.
-        """
-        connection, head, endpoint = self.connection, self.head, self._endpoint
-        kind = EndpointIdentity.CALLER if endpoint is None else endpoint.identity
-        if kind is EndpointIdentity.CALLER:
-            authorization = head.authorization
-            if endpoint is None:
-                # What is not Basic is no credential here, and the application's own business.
-                if authorization and is_basic(authorization.decode("latin-1")) and not connection.port.accept_basic:
-                    authorization = None
-            elif decision.credential is not CredentialKind.BASIC:
-                authorization = None
-            if decision.credential is not CredentialKind.CERTIFICATE or connection.certificate is None:
-                return b"", authorization, FOREVER
-            key = connection.node.key_of_port(member.registration.port)
-            proof = connection.proof or Proof.TLS
-            # Verified issuers alone; the root itself the far side has, or it does not believe the chain anyway.
-            above = tuple(link for link in decision.chain if not link.self_issued)
-            lines, until = member.statement(connection.certificate, above, proof, key)
-            return lines, authorization, until
-        assert endpoint is not None
-        if kind is EndpointIdentity.CERTIFICATE:
-            assert endpoint.keystore is not None
-            leaf, issuers = endpoint.keystore.chain[0], endpoint.keystore.chain[1:]
-            lines, until = member.statement(leaf, issuers, Proof.KEY, connection.node.key_of(endpoint.keystore))
-            return lines, None, until
-        if kind is EndpointIdentity.BASIC:
-            return b"", builtin.basic(endpoint.username, endpoint.password), FOREVER
-        return b"", None, FOREVER
 
     def _got_backend(self, upstream: Upstream) -> None:
         self._cancel_wait = None
         if self.done:
             return upstream.release()
-        written, until = self._write_for_backend()
+        decision = self.decision
+        assert decision is not None
+        written, until = onward.for_backend(self.connection, self.head, decision, self._endpoint)
         self._keep(upstream, written, until)
         return self._start(upstream, written)
-
-    def _write_for_backend(self) -> tuple[bytes, float]:
-        """The head for a backend or an https endpoint, as `_write_for_tunnel` has it."""
-        head, decision, connection, endpoint = self.head, self.decision, self.connection, self._endpoint
-        assert decision is not None
-        until = FOREVER
-        url = endpoint.url if endpoint else decision.route.backend  # type: ignore[union-attr]
-        lines = [
-            request_line(head.method, self._target()),
-            b"Host: %b\r\n" % url.authority.encode(),  # type: ignore[union-attr]
-            write_fields(head.fields),
-        ]
-        forwarded = headers.forwarded(decision.caller, head.host.decode("latin-1"), connection.secure)
-        if connection.believes_forwarding and head.forwarding:
-            lines.append(write_fields(f for f in head.forwarding if f[0].lower() != b"forwarded"))
-            before = [value for name, value in head.forwarding if name.lower() == b"forwarded"]
-            forwarded = b", ".join([*before, forwarded])
-        lines.append(b"Forwarded: %b\r\n" % forwarded)
-        authorization = None
-        if endpoint is not None:
-            if endpoint.identity is EndpointIdentity.BASIC:
-                authorization = builtin.basic(endpoint.username, endpoint.password)
-            elif endpoint.forward_authorization:
-                authorization = head.authorization
-        else:
-            service = decision.route
-            assert isinstance(service, Service)
-            if service.identity_headers and decision.identity is not None:
-                fields, until = self._identity_fields(service, decision.identity)
-                lines.append(fields)
-            if service.forward_authorization:
-                authorization = head.authorization
-        if authorization:
-            lines.append(b"Authorization: %b\r\n" % authorization)
-        lines.append(self._framing())
-        return b"".join(lines), until
-
-    def _identity_fields(self, service: Service, identity: Identity) -> tuple[bytes, float]:
-        """Whom the request runs as, in the forms that the service asks for, and until when that is good.
-
-        Nothing for `Default`.
-        """
-        until = FOREVER
-        if identity.anonymous:
-            return b"", until
-        lines: list[bytes] = []
-        certificate = identity.certificate
-        node = self.connection.node
-        for form in service.identity_headers:
-            if form == "client-cert" and certificate is not None:
-                lines.append(b"Client-Cert: %b\r\n" % headers.client_cert(certificate))
-            elif form == "xfcc" and certificate is not None:
-                lines.append(b"X-Forwarded-Client-Cert: %b\r\n" % _xfcc(certificate))
-            elif form == "user":
-                groups = ",".join(sorted(identity.groups))
-                lines.append(f"X-Forwarded-User: {identity.user}\r\nX-Forwarded-Groups: {groups}\r\n".encode())
-            elif form == "jwt" and node.snapshot.token is not None:
-                token, until = node.identity_token(identity)
-                lines.append(b"Postern-Identity: %b\r\n" % token)
-        return b"".join(lines), until
-
-    def _framing(self) -> bytes:
-        if self.head.switches:
-            return SWITCH
-        length = self.head.length
-        if length is None:
-            return b"Transfer-Encoding: chunked\r\n"
-        if length == 0 and self.head.method in ("GET", "HEAD", "OPTIONS", "DELETE"):
-            return b""
-        return b"Content-Length: %d\r\n" % length
 
     def _start(self, upstream: Upstream, written: bytes) -> None:
         """Send the head, ended by the line that is this request's own, and what there is of the body."""
@@ -541,10 +388,10 @@ class Exchange:
             return
         inner = None
         if self._through_tunnel:
-            inner = _inner_reason(fields)
+            inner = replies.reason(fields)
             if self.connection.tracing:
-                self._take_lanes(fields)
-        if self._is_endpoints_fault(status, inner):
+                self.lanes = replies.lanes(fields, self.trace_id)
+        if replies.is_endpoints_fault(self._endpoint, status, inner):
             why = inner.value if inner else f"status {status}"
             upstream, self.upstream = self.upstream, None
             if isinstance(upstream, Upstream):
@@ -552,23 +399,11 @@ class Exchange:
             self.refuse(GatewayReason.ENDPOINT_REFUSED, f"endpoint {self._endpoint_name}: {why}")
             return
         self.reason = inner
-        self._heed(inner)
+        if replies.is_about_caller(self._endpoint, inner):  # he is let go
+            self.connection.last = True
         self.deadline = FOREVER
         kept = [(name, value) for name, value in fields if headers.response_keeps(name)]
         self.answer(status, kept, length)
-
-    def _is_endpoints_fault(self, status: int, inner: Reason | None) -> bool:
-        """Whether the far side refused an identity that the endpoint gave, and not the caller's."""
-        endpoint = self._endpoint
-        if endpoint is None or endpoint.identity is EndpointIdentity.CALLER or status not in (401, 403):
-            return False
-        return inner in IDENTITY_REFUSALS or not self._through_tunnel
-
-    def _heed(self, inner: Reason | None) -> None:
-        """A caller whose user the far side has found disabled is let go; this node may not know whom he means."""
-        endpoint = self._endpoint
-        if inner is IdentityReason.USER_DISABLED and (endpoint is None or endpoint.identity is EndpointIdentity.CALLER):
-            self.connection.last = True
 
     @property
     def _endpoint_name(self) -> str:
@@ -592,14 +427,6 @@ class Exchange:
             return endpoint.url.scheme == "reverse"
         return self.decision is not None and self.decision.outcome is Outcome.PASS
 
-    def _take_lanes(self, fields: Fields) -> None:
-        for name, value in fields:
-            if name.lower() == b"postern-trace" and len(value) <= MAX_TRACE:
-                try:
-                    self.lanes = builtin.decode_lanes(value)
-                except ValueError:
-                    log.warning("trace %s: the far side's trace cannot be read", self.trace_id)
-
     def response(self, answer: Answer, body: bytes) -> None:
         """An answer that came whole, its head known from before."""
         connection, head = self.connection, self.head
@@ -617,14 +444,14 @@ class Exchange:
             self.response_end([])
             return
         if answer.status >= 400 and self._through_tunnel:
-            self.reason = _inner_reason(answer.fields)
+            self.reason = replies.reason(answer.fields)
         self.status, self.answered = answer.status, True
         self.deadline = FOREVER
         written = answer.written.get(head.version)
         if written is None:
             kept = [(name, value) for name, value in answer.fields if headers.response_keeps(name)]
             more = KEEP_ALIVE if head.version == "1.0" else b""
-            written = answer.written[head.version] = self._answer_head(answer.status, kept, answer.length, more)
+            written = answer.written[head.version] = answer_head(answer.status, kept, answer.length, more=more)
         self.sent = len(body)
         connection.send(written + body if body else written)
         upstream, self.upstream = self.upstream, None
@@ -666,7 +493,7 @@ class Exchange:
         self.status, self.answered, self.deadline = 101, True, FOREVER
         connection.last = connection.switched = True
         kept = [(name, value) for name, value in fields if headers.response_keeps(name)]
-        connection.send(self._answer_head(101, kept, None, SWITCH) + rest)
+        connection.send(answer_head(101, kept, None, more=SWITCH) + rest)
         self._resume_request()
 
     def switched_data(self, data: bytes) -> None:
@@ -700,16 +527,7 @@ class Exchange:
         if ours:
             more += connection.node.date_line()
         more += connection.trace_line(self)
-        connection.write(self._answer_head(status, fields, length, more))
-
-    def _answer_head(self, status: int, fields: Fields, length: int | None, more: bytes = b"") -> bytes:
-        lines = [status_line(status), write_fields(fields)]
-        if self._chunked_answer:
-            lines.append(b"Transfer-Encoding: chunked\r\n")
-        elif length is not None and status != 204:
-            lines.append(b"Content-Length: %d\r\n" % length)
-        lines += (more, b"\r\n")
-        return b"".join(lines)
+        connection.write(answer_head(status, fields, length, chunked=self._chunked_answer, more=more))
 
     # --- refusing ---
 
@@ -722,30 +540,8 @@ class Exchange:
         info = REASONS[reason]
         self._failed(reason, detail)
         decision, connection = self.decision, self.connection
-        document: dict[str, Any] = {
-            "type": "about:blank",
-            "title": info.title,
-            "status": info.status,
-            "reason": reason.value,
-            "trace_id": self.trace_id,
-        }
-        if connection.port.explain and detail:
-            document["detail"] = words(detail)
-        body = json.dumps(document).encode()
-        fields: Fields = [(b"Content-Type", b"application/problem+json"), (b"Cache-Control", b"no-store")]
-        if info.status == 401:
-            challenge = (
-                b'Basic realm="gateway", charset="UTF-8"'
-                if connection.port.accept_basic
-                else b'Certificate realm="gateway"'
-            )
-            fields.append((b"WWW-Authenticate", challenge))
-        elif info.status == 503:
-            fields.append((b"Retry-After", RETRY_AFTER))
-        elif info.status == 405 and decision is not None:
-            fields.append((b"Allow", ", ".join(sorted(decision.allow)).encode()))
-        if connection.port.type is PortType.INTERNAL:
-            fields.append((b"Postern-Reason", reason.value.encode()))
+        allow = decision.allow if decision is not None else ()
+        fields, body = problem(connection.port, reason, detail, self.trace_id, allow)
         self._drop_upstream()
         self.answer(info.status, fields, len(body), ours=True)
         if self.head.method != "HEAD":
@@ -841,23 +637,3 @@ def _with_failure(decision: Decision, reason: Reason, detail: Words) -> Decision
     """A copy, for decisions are remembered: what came of the request after it was decided."""
     step = Step("execution", False, reason.value, detail)
     return replace(decision, outcome=Outcome.REFUSE, reason=reason, steps=[*decision.steps, step])
-
-
-def _inner_reason(fields: Fields) -> Reason | None:
-    """Why the far side of a tunnel refused; None where it did not."""
-    for name, value in fields:
-        if name.lower() == b"postern-reason":
-            return BY_CODE.get(value.decode("latin-1"))
-    return None
-
-
-_xfccs: dict[str, bytes] = {}
-
-
-def _xfcc(certificate: Certificate) -> bytes:
-    known = _xfccs.get(certificate.sha256)
-    if known is None:
-        if len(_xfccs) >= 4096:
-            _xfccs.clear()
-        known = _xfccs[certificate.sha256] = headers.xfcc(certificate)
-    return known

@@ -17,7 +17,7 @@ from gateway.core.snapshot import Port, PortType
 from gateway.relay import builtin
 from gateway.relay.connection import ServerConnection
 from gateway.relay.exchange import Exchange
-from gateway.relay.http1 import Answer, ResponseParser
+from gateway.relay.response_parser import Answer, ResponseParser
 from identity.core.assertions import Proof
 from identity.core.certificates import Certificate
 

@@ -19,7 +19,7 @@ from cryptography import x509
 from gateway.core.errors import MessageError
 from gateway.relay import frames
 from gateway.relay.frames import FrameError, Message
-from gateway.relay.http1 import Head
+from gateway.relay.heads import Head
 from gateway.relay.tls import load_pair
 from identity.core.authority import Pair
 

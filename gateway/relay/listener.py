@@ -16,7 +16,7 @@ from gateway.core.snapshot import Port, PortType
 from gateway.relay import handshake, link
 from gateway.relay.connection import ServerConnection
 from gateway.relay.exchange import Exchange
-from gateway.relay.http1 import AT_REGISTRATION, Head, new_memo
+from gateway.relay.heads import AT_REGISTRATION, Head, new_memo
 from gateway.relay.memo import Memo
 from gateway.relay.tls import Application, TLSLayer, port_context, watch
 from gateway.relay.upstream import Early, PlainLayer

@@ -10,8 +10,10 @@ from gateway.core.addresses import parse_bind
 from gateway.core.errors import MessageError
 from gateway.core.headers import Fields
 from gateway.core.limits import Limits
-from gateway.relay.http1 import Head, RequestParser, status_line, write_fields
+from gateway.relay.heads import Head
 from gateway.relay.metrics import CONTENT_TYPE
+from gateway.relay.request_parser import RequestParser
+from gateway.relay.writing import status_line, write_fields
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from gateway.core.headers import Fields, client_cert, client_cert_chain
 from gateway.core.reasons import GatewayReason
 from gateway.core.snapshot import Registration
 from gateway.relay.cork import Cork
-from gateway.relay.http1 import new_memo
+from gateway.relay.heads import new_memo
 from gateway.relay.memo import Memo
 from gateway.relay.upstream import Unheard, Upstream
 from identity.core import assertions

@@ -10,9 +10,11 @@ from gateway.core.errors import MessageError, NotSent
 from gateway.core.headers import Fields
 from gateway.core.reasons import GatewayReason
 from gateway.relay.cork import Cork
-from gateway.relay.http1 import Answer, ResponseParser, chunk, last_chunk, new_memo
+from gateway.relay.heads import new_memo
 from gateway.relay.memo import Memo
+from gateway.relay.response_parser import Answer, ResponseParser
 from gateway.relay.tls import TLSLayer
+from gateway.relay.writing import chunk, last_chunk
 
 if TYPE_CHECKING:
     from gateway.relay.exchange import Exchange

@@ -12,7 +12,10 @@ from gateway.core.headers import Fields
 from gateway.core.limits import Limits
 from gateway.core.reasons import GatewayReason
 from gateway.relay.handshake import Accepted, Handshake, HandshakeRefused
-from gateway.relay.http1 import NOTHING, ON_TUNNEL, Answer, Head, RequestParser, ResponseParser, new_memo, trace_line
+from gateway.relay.heads import NOTHING, ON_TUNNEL, Head, new_memo
+from gateway.relay.request_parser import RequestParser
+from gateway.relay.response_parser import Answer, ResponseParser
+from gateway.relay.writing import trace_line
 
 HOST = b"Host: a.example\r\n"
 

@@ -189,7 +189,14 @@ def test_a_caller_of_a_node_that_stops_is_told_with_an_answer(fresh: Callable[..
 @pytest.mark.timeout(180)
 def test_a_restart_of_an_edge_under_load_loses_no_request_that_it_accepted(fresh: Callable[..., Installation]) -> None:
     """Callers go on until they are told that the connection ends, and then to whichever edge lets them in."""
-    installation = fresh(two_edges)
+
+    def unhurried(topology: dict[str, Any]) -> None:
+        two_edges(topology)
+        for port in topology["ports"]:
+            if port["type"] == "external":  # a tenth of it is a caller's to ask once more in
+                port["limits"] = {"drain_timeout": 100}
+
+    installation = fresh(unhurried)
     answered: Counter[str] = Counter()
     lost: list[str] = []
     over = threading.Event()
