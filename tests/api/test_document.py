@@ -13,7 +13,7 @@ import pytest
 import console.api
 from console import tokens
 from console.demo.seed import seed
-from console.models import PERMISSIONS, Operator, Role
+from console.models import CONFIRMED, PERMISSIONS, Operator, Role
 
 TEXT = (Path(__file__).parent.parent.parent / "docs" / "api.md").read_text()
 CODE = Path(console.api.__file__).parent
@@ -30,7 +30,7 @@ def test_every_line_works_against_the_demo(live_server: Any, settings: Any, tmp_
     settings.POSTERN_STATE_DIR = tmp_path / "state"
     seed()
     owner = Operator.objects.create_operator("olga", "a password of some words", Role.OWNER)
-    _, token = tokens.create(owner, "docs", list(PERMISSIONS), timedelta(days=1), None)
+    _, token = tokens.create(owner, "docs", [*PERMISSIONS, CONFIRMED], timedelta(hours=1), None)
     known = os.environ | {"POSTERN": live_server.url, "TOKEN": token, "NO_PROXY": "*"}
     blocks = re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
@@ -51,7 +51,7 @@ def test_the_codes_are_those_that_there_are() -> None:
 
 
 def test_the_scopes_are_the_permissions() -> None:
-    assert [row[0] for row in rows("| scope | lets |")] == list(PERMISSIONS)
+    assert [row[0] for row in rows("| scope | lets |")] == [*PERMISSIONS, CONFIRMED]
 
 
 def test_the_limit_is_that_of_the_settings(settings: Any) -> None:
