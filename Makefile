@@ -30,6 +30,8 @@ test: lint types imports migrations test-sqlite test-postgresql ## everything: s
 
 test-sqlite: $(VENV)/.test ## all tests, in a real browser too, on SQLite
 	@tools/need-package chromium chromium chromium-browser
+	@tools/need-package curl curl # for what docs/api.md says
+	@tools/need-package jq jq
 	@tools/need-package postgresql initdb pg_ctlcluster # for the tests of what PostgreSQL alone does
 	@[ "$$(id -u)" != 0 ] || tools/need-package iproute2 ip # without root there is no network to drop packets in
 	@[ "$$(id -u)" != 0 ] || tools/need-package nftables nft

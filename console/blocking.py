@@ -8,8 +8,10 @@ from typing import Any
 
 from django.db.models import Model
 
+from console.certificate_preview import proposed_name
 from gateway.models import Change, ChangeSet, Registration
 from gateway.topology.entries import KIND_OF
+from identity.core.certificates import Certificate as Parsed
 from identity.models import Certificate, User
 from identity.models.users import DEFAULT
 
@@ -59,6 +61,15 @@ def throw(row: Model, *, block: bool) -> None:
     field, value = SWITCHES[type(row)]
     setattr(row, field, value if block else not value)
     row.save()
+
+
+def put_on_file(certificate: Parsed) -> Certificate:
+    """The entry that speaks for a certificate, else a new one, not saved yet: to be blocked it need not be known."""
+    row = Certificate.objects.speaking_for(certificate.sha256)
+    if row is None:
+        row = Certificate(name=proposed_name(certificate), description="Put on file to be blocked")
+        row.set_certificate(certificate)
+    return row
 
 
 def _blocked_by(kind: str, row: Model) -> ChangeSet | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db.models import ProtectedError
+from django.db.models import Model, ProtectedError
 
 from console.blocking import throw
 from console.nouns import label_of
@@ -92,6 +92,12 @@ def carry_out(action: Action, rows: Iterable[Any], group: Group | None) -> None:
 
 def _named(rows: Iterable[Any]) -> str:
     return label_of(next(iter(rows)))
+
+
+def done_words(action: Action, model: type[Model], count: int, group: Group | None) -> str:
+    """What was done, for the audit log: "3 users disabled"."""
+    what = str(model._meta.verbose_name if count == 1 else model._meta.verbose_name_plural)
+    return f"{count} {what} {action.done.replace('a group', f'group {group}')}"
 
 
 def kept_by(action: Action, rows: Sequence[Any]) -> list[str]:

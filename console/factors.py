@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from console import totp
+from console import sessions, tokens, totp
 from console.models import Authenticator, Operator, Passkey, RecoveryCode
 from console.operators import entry_of
 from gateway.audit import record_operators
@@ -103,6 +103,16 @@ def remove_all(operator: Operator) -> None:
     Authenticator.objects.filter(operator=operator).delete()
     operator.passkeys.all().delete()
     operator.recovery_codes.all().delete()
+
+
+def take_away(operator: Operator, actor: str, address: str | None) -> None:
+    """Of one who has lost them, by an owner: he is logged out, and his tokens are worth nothing."""
+    before = entry_of(operator)
+    with transaction.atomic():
+        remove_all(operator)
+        sessions.end_all(operator)
+        tokens.revoke_all(operator, actor, address)
+        record_operators(actor, address, operator.username, before, entry_of(operator))
 
 
 def new_recovery_codes(operator: Operator, actor: str, address: str | None) -> list[str]:

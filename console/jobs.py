@@ -8,11 +8,10 @@ import contextlib
 import logging
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
 from django.core.exceptions import ValidationError
-from django.core.files.uploadedfile import UploadedFile
 from django.db import DatabaseError, transaction
 from django.utils import timezone
 
@@ -28,13 +27,15 @@ PART = 1024 * 1024  # bytes of a file in one row
 IN_MEMORY = 8 * 1024 * 1024  # bytes of a file; more goes to a temporary one
 
 
-def take(kind: str, file: "UploadedFile[Any]", actor: str, address: str | None) -> Job:
+def take(kind: str, filename: str, chunks: Iterable[bytes], actor: str, address: str | None) -> Job:
     """Store the file; a worker looks at it next. Raises SheetError: it is too large."""
-    if (file.size or 0) > sheets.MAX_FILE:
-        raise SheetError(f"The file has {file.size:,} bytes; at most {sheets.MAX_FILE:,} are taken. Split it.")
+    size = 0
     with transaction.atomic():
-        job = Job.objects.create(kind=kind, filename=(file.name or "upload")[:255], actor=actor, address=address)
-        for number, chunk in enumerate(file.chunks(PART)):
+        job = Job.objects.create(kind=kind, filename=(filename or "upload")[:255], actor=actor, address=address)
+        for number, chunk in enumerate(chunks):
+            size += len(chunk)
+            if size > sheets.MAX_FILE:
+                raise SheetError(f"The file has more than {sheets.MAX_FILE:,} bytes, and no more are taken. Split it.")
             JobPart.objects.create(job=job, number=number, data=zlib.compress(chunk, 1))
     return job
 
@@ -43,6 +44,11 @@ def go_on(job: Job, mode: JobMode, actor: str, address: str | None) -> bool:
     """Have what was looked at carried out; False where it is not there to be carried out, or somebody was faster."""
     seen = Job.objects.filter(pk=job.pk, state=JobState.CHECKED)
     return bool(seen.update(state=JobState.WAITING, mode=mode, actor=actor, address=address, updated_at=timezone.now()))
+
+
+def throw_away(job: Job) -> bool:
+    """Throw the file away, nothing of it being imported; False where it is being worked on, or is done."""
+    return bool(Job.objects.filter(pk=job.pk, state__in=[JobState.CHECKED, JobState.FAILED]).delete()[0])
 
 
 def work() -> bool:

@@ -39,6 +39,8 @@ PERMISSIONS: dict[str, Role] = {
     "change_identity": Role.SECURITY,
     "change_operators": Role.OWNER,
 }
+# What a token alone has besides: it was made for what the pages ask again for the password before.
+CONFIRMED = "confirmed"
 _RANK = {role: rank for rank, role in enumerate(Role)}
 
 
@@ -205,6 +207,7 @@ class Token(models.Model):
     """What a program shows at the API in place of an operator. Only its digest is stored: it is shown once."""
 
     LONGEST = timedelta(days=366)
+    LONGEST_CONFIRMED = timedelta(hours=1)  # of one that need not be asked again
 
     operator = models.ForeignKey(Operator, on_delete=models.CASCADE, related_name="tokens")
     name = models.CharField(max_length=100, validators=[name_validator], help_text="What it is for.")
@@ -233,6 +236,10 @@ class Token(models.Model):
     def may(self, permission: str) -> bool:
         """What it was made for, as long as its operator may do it."""
         return self.operator.may(permission) and permission in self.scopes
+
+    @property
+    def is_confirmed(self) -> bool:
+        return CONFIRMED in self.scopes
 
     def is_over(self, now: datetime) -> bool:
         return self.expires_at <= now

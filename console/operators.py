@@ -43,6 +43,38 @@ def choose_password(operator: Operator, password: str, by: Operator) -> None:
     operator.one_time_password = operator.pk != by.pk
 
 
+def changed(
+    operator: Operator,
+    before: dict[str, Any] | None,
+    actor: str,
+    address: str | None,
+    *,
+    new_password: bool,
+    but: str | None = None,
+) -> None:
+    """What follows when an operator was made or changed: recorded, and over what went by what he was.
+
+    Args:
+        before: his entry; None of a new one.
+        but: key of a session of his that goes on.
+    """
+    after = entry_of(operator)
+    if new_password:
+        after |= {"password": "set anew"} if before is not None else {}
+        sessions.end_all(operator, but=but)
+    record_operators(actor, address, operator.username, before, after)
+    if before is not None and (new_password or not operator.is_active):
+        tokens.revoke_all(operator, actor, address)
+
+
+def end_sessions(operator: Operator, actor: str, address: str | None, *, but: str | None = None) -> int:
+    """How many there were. `but`: key of one that goes on."""
+    count = sessions.end_all(operator, but=but)
+    entry = entry_of(operator)
+    record_operators(actor, address, operator.username, entry, entry | {"sessions_ended": count})
+    return count
+
+
 def bar(operator: Operator, role: str, active: bool, by: Operator) -> str:
     """Why `by` must not give `operator` this role and state; "" where he may.
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist
+from django.db import transaction
 from django.utils import timezone
 
 from console.invocation import Invocation, InvocationError, ran_as, send
@@ -19,7 +20,22 @@ from identity.models import Certificate, Keystore
 log = logging.getLogger(__name__)
 
 
-def record(actor: str, address: str | None, before: dict[str, Any] | None, after: dict[str, Any] | None) -> None:
+def keep(test: SavedTest, actor: str, address: str | None) -> SavedTest:
+    """Store a test that is filled in, new or changed."""
+    with transaction.atomic():
+        was = SavedTest.objects.filter(pk=test.pk).first()
+        test.save()
+        _record(actor, address, was.record() if was else None, test.record())
+    return test
+
+
+def remove(test: SavedTest, actor: str, address: str | None) -> None:
+    with transaction.atomic():
+        _record(actor, address, test.record(), None)
+        test.delete()
+
+
+def _record(actor: str, address: str | None, before: dict[str, Any] | None, after: dict[str, Any] | None) -> None:
     """That a test was added, changed or removed; it configures nothing."""
     action = Action.ADDED if before is None else Action.REMOVED if after is None else Action.CHANGED
     name = (after or before or {})["name"]

@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from console.models import PERMISSIONS, Operator, Token
+from console.models import CONFIRMED, PERMISSIONS, Operator, Token
 from gateway.audit import record_event
 from gateway.models import Action, Change
 
@@ -27,13 +27,16 @@ def create(
     """A new token and its text, which is nowhere from then on. Raises ValidationError, which names the field."""
     now = timezone.now()
     wanted = set(scopes)
-    if not wanted or not all(each in PERMISSIONS and operator.may(each) for each in wanted):
+    permissions = wanted - {CONFIRMED}
+    if not permissions or not all(each in PERMISSIONS and operator.may(each) for each in permissions):
         raise ValidationError({"scopes": "Choose one at least, of those that you have yourself."})
     if not timedelta() < lifetime <= Token.LONGEST:
         raise ValidationError({"expires": f"A token lasts {Token.LONGEST.days} days at most."})
+    if CONFIRMED in wanted and lifetime > Token.LONGEST_CONFIRMED:
+        raise ValidationError({"expires": f"With the scope {CONFIRMED} a token lasts an hour at most."})
     text = PREFIX + secrets.token_urlsafe(_BYTES)
     token = Token(operator=operator, name=name, digest=_digest(text), made_at=now, expires_at=now + lifetime)
-    token.scopes = [each for each in PERMISSIONS if each in wanted]
+    token.scopes = [each for each in (*PERMISSIONS, CONFIRMED) if each in wanted]
     with transaction.atomic():
         Token.objects.filter(operator=operator, expires_at__lte=now, revoked_at=None).update(revoked_at=now)
         if Token.objects.filter(operator=operator).standing(now).count() >= MOST:

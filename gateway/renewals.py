@@ -10,7 +10,7 @@ Whoever feeds a node asks for renewals that are due; of several that ask at once
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from django.core.exceptions import ValidationError
@@ -21,6 +21,20 @@ from identity.core.vault import VaultError
 from identity.models import Certificate, Keystore
 
 log = logging.getLogger(__name__)
+
+
+def prepare(keystore: Keystore, act: Callable[[], None]) -> None:
+    """Begin a renewal, give its certificate, or drop it, inside a change set: `act` does it to the keystore itself.
+
+    What was announced of the renewal before is taken back, and what there is now is announced.
+
+    Raises ValidationError, VaultError.
+    """
+    withdraw(keystore)
+    act()
+    keystore.save()
+    if keystore.renewal == "ready":
+        announce(keystore)
 
 
 def announce(keystore: Keystore) -> list[Registration]:

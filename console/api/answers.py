@@ -104,7 +104,7 @@ def _who(each: Who) -> dict[str, Any]:
 
 
 def _invoke(call: Call, *, simulate: bool) -> Answer:
-    form = InvokeForm(_form_data(call.body))
+    form = InvokeForm(form_data(call.body))
     if not form.is_valid():
         raise of_form(form)
     invocation = form.invocation()
@@ -117,17 +117,12 @@ def _invoke(call: Call, *, simulate: bool) -> Answer:
     return Answer(answer)
 
 
-_TEXTS = ("port", "method", "path", "credential", "username", "password", "body")
+_TEXTS = ("port", "method", "path", "credential", "pem", "username", "password", "body")
 _BY_NAME = {"certificate": Certificate, "keystore": Keystore}
 
 
-def _form_data(body: dict[str, Any]) -> dict[str, Any]:
+def form_data(body: dict[str, Any]) -> dict[str, Any]:
     """As the page's form has it: certificates and keystores by key, headers as lines. Raises Refused."""
-    if unknown := sorted(body.keys() - INVOCATION["properties"].keys()):
-        raise malformed(f"There is no field {unknown[0][:100]} here.", unknown[0][:100])
-    for name in (*_TEXTS, *_BY_NAME):
-        if not isinstance(body.get(name, ""), str):
-            raise malformed(f"{name} has to be a text.", name)
     data: dict[str, Any] = {name: body[name] for name in _TEXTS if name in body}
     for name, model in _BY_NAME.items():
         if name in body:
@@ -136,17 +131,8 @@ def _form_data(body: dict[str, Any]) -> dict[str, Any]:
                 told = FieldError(name, f'there is no {model._meta.verbose_name} "{body[name][:255]}"')
                 raise Refused(422, "invalid", "It cannot be done; nothing was sent.", [told])
             data[name] = row.pk
-    data["headers"] = "\n".join(_header(each) for each in _headers(body.get("headers", [])))
+    data["headers"] = "\n".join(_header(each) for each in body.get("headers", []))
     return data
-
-
-def _headers(given: Any) -> list[dict[str, str]]:
-    if not isinstance(given, list) or not all(
-        isinstance(each, dict) and set(each) == {"name", "value"} and all(isinstance(v, str) for v in each.values())
-        for each in given
-    ):
-        raise malformed("headers is a list of objects, each with name and value.", "headers")
-    return given
 
 
 def _header(given: dict[str, str]) -> str:

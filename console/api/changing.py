@@ -7,8 +7,9 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from console.access import TOUCHING
+from console.api import confirming
 from console.api.operations import Call
-from console.api.problems import of_topology, of_validation
+from console.api.problems import Refused, of_topology, of_validation
 from console.api.reading import Query
 from gateway import unconfirmed
 from gateway.access.changes import Callers, Effect, Outlook, RunsAs, outlook
@@ -36,6 +37,7 @@ def carry_out(
     status: int = 422,
     warnings: Callable[[], list[str]] = list,
     goes_back: bool = False,
+    asks: bool = True,
 ) -> dict[str, Any]:
     """What was changed, or of a dry run what would be.
 
@@ -45,6 +47,7 @@ def carry_out(
         status: of the refusal where `act` cannot be done.
         warnings: asked once `act` is done, inside the change set.
         goes_back: whether the change waits to be confirmed.
+        asks: whether a token has to be made for what is grave; not where it was asked for that already.
     Raises:
         Refused
     """
@@ -64,6 +67,8 @@ def carry_out(
             if not call.dry_run:
                 with transaction.atomic():
                     change()
+                    if asks:
+                        confirming.require_for(call, held[-1].changes)
                     if goes_back and held[-1].revision is not None:
                         unconfirmed.wait(held[-1].revision)
             elif TOUCHING.isdisjoint(sections):
@@ -79,6 +84,8 @@ def carry_out(
         raise of_topology(error.problems, section, name, status=status) from error
     except ValidationError as error:
         raise of_validation(error, status=status) from error
+    except VaultError as error:
+        raise Refused(409, "sealed", f"What is sealed cannot be opened; nothing was changed. {error}") from error
     recorder = held[-1]
     return outcome(recorder.changes, recorder.revision, dry_run=call.dry_run, warnings=told, seen=seen)
 

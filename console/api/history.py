@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from django.db import transaction
 from django.db.models import Count, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce
 
+from console.api import confirming
 from console.api.changing import DRY_RUN, SHOWN, change_of, outcome
 from console.api.operations import Answer, Call, Operation
 from console.api.paging import PAGING, TEXT, page
@@ -58,7 +60,10 @@ def undone(call: Call) -> Answer:
     if row.changes.count() > MOST:
         raise Refused(409, "too_many", f"This many objects are undone on the host: {command(f'undo {row.pk}')}")
     try:
-        recorder = undo(row, call.actor, call.address, dry_run=call.dry_run, note=call.message(row.message))
+        with transaction.atomic():
+            recorder = undo(row, call.actor, call.address, dry_run=call.dry_run, note=call.message(row.message))
+            if not call.dry_run:
+                confirming.require_for(call, recorder.changes)
     except CannotUndo as error:
         raise _in_the_way(error) from error
     return Answer(outcome(recorder.changes, recorder.revision, dry_run=call.dry_run))

@@ -9,6 +9,7 @@ from console.api import schemas
 from console.api.operations import BASE, Operation
 from console.api.paging import PAGING
 from console.api.reading import MAX_MESSAGE, MESSAGE
+from console.models import CONFIRMED
 from gateway.topology.entries import SECTIONS
 from gateway.topology.schema import NAME, schema_of
 
@@ -30,14 +31,14 @@ _WORDS = {
     409: "Something stands in the way",
     412: "It is not as the request takes for granted",
     413: "The body is too large",
-    415: "The body is not JSON",
+    415: "The body is of another type",
     422: "What was sent can be read, and cannot be done",
     429: "Too many wrong tokens",
     500: "Something went wrong",
     503: "No answer, for now",
 }
 _ALWAYS = (400, 401, 403, 405, 429, 500, 503)
-_DONE = {200: "Done", 201: "Added"}
+_DONE = {200: "Done", 201: "Added", 202: "Taken: `Location` tells how far it is", 204: "Done"}
 
 
 def document(operations: Iterable[Operation]) -> Schema:
@@ -88,25 +89,32 @@ def _operation(operation: Operation) -> Schema:
     refusals |= {422} if PAGING[-1] in operation.queries else set()
     responses: Schema = {}
     for status, schema in operation.answers.items():
-        responses[str(status)] = {"description": _DONE[status], "content": {"application/json": {"schema": schema}}}
+        content = {} if schema is None else {"content": {operation.gives: {"schema": schema}}}
+        responses[str(status)] = {"description": _DONE[status], **content}
     if operation.method == "GET" and "If-None-Match" in operation.headers:
         responses["304"] = {"description": "It is as the tag says"}
     responses |= {str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(refusals)}
     found: Schema = {
         "operationId": operation.id,
         "summary": operation.summary,
-        "description": f"Takes {', '.join(operation.permissions)}.",
+        "description": f"Takes {', '.join((*operation.permissions, *([CONFIRMED] if operation.confirmed else ())))}.",
         "tags": [operation.tag],
         "parameters": [*_arguments(operation), *_queries(operation), *_headers(operation)],
         "responses": responses,
     }
     if operation.body is not None:
-        found["requestBody"] = {"required": True, "content": {"application/json": {"schema": operation.body}}}
+        content = {each: {"schema": operation.body} for each in operation.takes}
+        found["requestBody"] = {"required": True, "content": content}
     return found
 
 
 def _arguments(operation: Operation) -> list[Schema]:
-    schema = {"name": NAME, "number": {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}}
+    schema = {
+        "name": NAME,
+        "number": {"type": "integer", "minimum": 0, "maximum": 10**18 - 1},
+        "id": {"type": "string", "format": "uuid"},
+        "trace_id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+    }
     return [
         {"name": name, "in": "path", "required": True, "schema": schema[name]}
         for name in re.findall(r"\{(\w+)\}", operation.path)
@@ -115,7 +123,13 @@ def _arguments(operation: Operation) -> list[Schema]:
 
 def _queries(operation: Operation) -> list[Schema]:
     return [
-        {"name": each.name, "in": "query", "description": each.words, "schema": each.schema}
+        {
+            "name": each.name,
+            "in": "query",
+            "description": each.words,
+            "schema": each.schema,
+            **({"required": True} if each.required else {}),
+        }
         for each in operation.queries
     ]
 

@@ -19,10 +19,11 @@ from django.views.decorators.csrf import csrf_exempt
 
 from console import security_log, tokens
 from console.api import problems
+from console.api.checking import check
 from console.api.problems import Refused
-from console.api.reading import Query, body_of, message_of, query_of
+from console.api.reading import JSON, Query, body_of, check_type, message_of, query_of
 from console.authentication import note_wrong_token, tokens_locked_until
-from console.models import Token
+from console.models import CONFIRMED, Token
 from console.permissions import public
 from console.views.pages import address_of
 from identity.core.names import NAME_PATTERN
@@ -36,7 +37,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{1,512}=*")  # RFC 6750, section 2.1
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`content`: None where there is no body."""
+    """`content`: None where there is no body; a text where the operation gives no JSON."""
 
     content: Any
     status: int = 200
@@ -75,17 +76,30 @@ class Call:
             return
         security_log.refused(self.request, f"{self.actor} by token {self.token}", f"it takes {permission}")
         whose = "token" if self.token.operator.may(permission) else "token's operator"
-        raise Refused(
-            403, "forbidden", f"The {whose} may not: this takes {permission}.",
-            headers={"WWW-Authenticate": f'Bearer realm="postern", error="insufficient_scope", scope="{permission}"'},
-        )  # fmt: skip
+        raise _insufficient(f"The {whose} may not: this takes {permission}.", permission)
+
+    def require_confirmed(self) -> None:
+        """Raises Refused: before this the pages ask again who somebody is, and the token was not made for it."""
+        if not self.token.is_confirmed:
+            security_log.refused(self.request, f"{self.actor} by token {self.token}", f"it takes {CONFIRMED}")
+            raise _insufficient(
+                f"The console asks again for the password before this: it takes a token with the scope {CONFIRMED}.",
+                CONFIRMED,
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """`path`: below the base, its arguments in braces. `answers`: schema of each status that is no refusal.
+    """What there is at one address by one method.
 
-    `refusals`: further statuses than those that every operation may answer with.
+    Attributes:
+        path: below the base, its arguments in braces.
+        answers: schema of each status that is no refusal; None where there is no body.
+        refusals: further statuses than those that every operation may answer with.
+        body: schema of what is sent, which is looked at here unless it is a component, whose reader does.
+        takes: what is sent where that is no JSON; it is read by whoever does it.
+        gives: what is answered.
+        confirmed: whether the pages ask again for the password before it.
     """
 
     id: str
@@ -94,12 +108,15 @@ class Operation:
     summary: str
     run: Callable[[Call], Answer]
     permissions: tuple[str, ...]
-    answers: dict[int, Schema]
+    answers: dict[int, Schema | None]
     tag: str
     queries: tuple[Query, ...] = ()
     headers: tuple[str, ...] = ()
     body: Schema | None = None
     refusals: tuple[int, ...] = ()
+    takes: tuple[str, ...] = (JSON,)
+    gives: str = JSON
+    confirmed: bool = False
 
 
 class _Name:
@@ -119,8 +136,15 @@ class _Number(_Name):
         return int(value)
 
 
+class _Trace(_Name):
+    regex = "[0-9a-f]{32}"
+
+
 register_converter(_Name, "name")
 register_converter(_Number, "number")
+register_converter(_Trace, "trace")
+# Argument → its converter; all others are names.
+_CONVERTERS = {"number": "number", "id": "uuid", "trace_id": "trace"}
 
 
 def routes(operations: Iterable[Operation]) -> list[URLPattern]:
@@ -131,7 +155,7 @@ def routes(operations: Iterable[Operation]) -> list[URLPattern]:
 
 
 def _route(template: str) -> str:
-    return re.sub(r"\{(\w+)\}", lambda match: f"<{'number' if match[1] == 'number' else 'name'}:{match[1]}>", template)
+    return re.sub(r"\{(\w+)\}", lambda match: f"<{_CONVERTERS.get(match[1], 'name')}:{match[1]}>", template)
 
 
 def _name(operations: dict[str, Operation]) -> str:
@@ -170,12 +194,20 @@ def _answer(request: HttpRequest, operations: dict[str, Operation], args: dict[s
     call = Call(request, _authenticated(request), args, {}, {})
     for permission in operation.permissions:
         call.require(permission)
+    if operation.confirmed:
+        call.require_confirmed()
     call.query = query_of(request, operation.queries)
     if operation.body is not None:
-        call.body = body_of(request)
+        check_type(request, operation.takes)
+        if JSON in operation.takes:
+            call.body = body_of(request)
+            if "properties" in operation.body:
+                check(call.body, operation.body)
     answer = operation.run(call)
     if answer.content is None:
         return HttpResponse(status=answer.status, headers=answer.headers)
+    if operation.gives != JSON:
+        return HttpResponse(answer.content, f"{operation.gives}; charset=utf-8", answer.status, headers=answer.headers)
     return JsonResponse(answer.content, status=answer.status, headers=answer.headers, safe=False)
 
 
@@ -210,6 +242,11 @@ def _stands_not(token: Token, now: datetime) -> str:
     if token.is_over(now):
         return f"This token is over since {token.expires_at:%Y-%m-%d %H:%M} UTC."
     return "" if token.operator.is_active else "The token's operator is disabled."
+
+
+def _insufficient(detail: str, scope: str) -> Refused:
+    told = f'Bearer realm="postern", error="insufficient_scope", scope="{scope}"'
+    return Refused(403, "forbidden", detail, headers={"WWW-Authenticate": told})
 
 
 def _unknown(detail: str, *, error: str = ', error="invalid_token"') -> Refused:

@@ -88,13 +88,14 @@ def of_validation(error: ValidationError, *, status: int = 422) -> Refused:
         errors = [FieldError.of(field, text) for field, texts in error.message_dict.items() for text in texts]
     else:
         errors = [FieldError.of("", text) for text in error.messages]
-    return Refused(status, "invalid", "It cannot be done; nothing was changed.", errors)
+    code = "in_the_way" if status == 409 else "invalid"
+    return Refused(status, code, "It cannot be done; nothing was changed.", errors)
 
 
-def of_form(form: BaseForm) -> Refused:
+def of_form(form: BaseForm, called: Mapping[str, str] | None = None) -> Refused:
+    """`called`: what the request calls otherwise than the form."""
+    names = {"__all__": ""} | dict(called or {})
     errors = [
-        FieldError.of("" if field == "__all__" else field, str(text))
-        for field, texts in form.errors.items()
-        for text in texts
+        FieldError.of(names.get(field, field), str(text)) for field, texts in form.errors.items() for text in texts
     ]
     return Refused(422, "invalid", "It cannot be done; nothing was changed.", errors)

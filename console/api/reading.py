@@ -13,6 +13,7 @@ from console.api.problems import Refused, malformed
 MAX_DEPTH = 20  # of nesting, as in a file
 MAX_MESSAGE = 500  # characters of what a change is for
 MESSAGE = "Change-Message"
+JSON = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Query:
     name: str
     schema: dict[str, Any]
     words: str
+    required: bool = False
 
     def read(self, text: str) -> Any:
         """Raises Refused."""
@@ -59,18 +61,21 @@ def query_of(request: HttpRequest, known: Iterable[Query]) -> dict[str, Any]:
         if len(values) > 1:
             raise malformed(f"The parameter {name} is given twice.", name)
         found[name] = by_name[name].read(values[0])
+    for each in by_name.values():
+        if each.required and each.name not in found:
+            raise malformed(f"The parameter {each.name} is missing.", each.name)
     return found
+
+
+def check_type(request: HttpRequest, taken: tuple[str, ...]) -> None:
+    """Raises Refused unless the body says that it is one of these."""
+    if request.content_type not in taken:
+        words = f"The body has to be {' or '.join(taken)}."
+        raise Refused(415, "unsupported_media_type", words, headers={"Accept": ", ".join(taken)})
 
 
 def body_of(request: HttpRequest) -> dict[str, Any]:
     """The object in the body. Raises Refused."""
-    if request.content_type != "application/json":
-        raise Refused(
-            415,
-            "unsupported_media_type",
-            "The body has to be application/json.",
-            headers={"Accept": "application/json"},
-        )
     try:
         text = request.body.decode()
     except RequestDataTooBig as error:

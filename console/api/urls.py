@@ -6,13 +6,32 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path, re_path
 from django.views.decorators.csrf import csrf_exempt
 
-from console.api import answers, configuration, history, state
+from console.api import (
+    answers,
+    bulk,
+    certificates,
+    configuration,
+    history,
+    imports,
+    keystores,
+    machines,
+    operators,
+    refusals,
+    saved_tests,
+    searching,
+    state,
+    truststores,
+)
 from console.api.openapi import document
 from console.api.operations import BASE, guarded, routes
 from console.api.problems import Refused, not_found
 from console.permissions import public
 
-OPERATIONS = [*configuration.OPERATIONS, *answers.OPERATIONS, *history.OPERATIONS, *state.OPERATIONS]
+_MODULES = (
+    configuration, certificates, keystores, truststores, machines, bulk, imports, answers, saved_tests, history, state,
+    refusals, searching, operators,
+)  # fmt: skip
+OPERATIONS = [operation for module in _MODULES for operation in module.OPERATIONS]
 
 
 @csrf_exempt

@@ -101,6 +101,14 @@ def _stored_keys(row: Keystore) -> list[files.PrivateKey]:
         return []
 
 
+def known_keys(row: Keystore) -> list[files.PrivateKey]:
+    """Keys that are here already, of which an authority's answer may be: the renewal's, and the one in use."""
+    known = _stored_keys(row)
+    with suppress(VaultError):
+        return [row.next_key(), *known] if row.next_private_key else known
+    return known
+
+
 class SubjectFields(forms.Form):
     subject = forms.CharField(
         max_length=1024, required=False, help_text="Such as CN=gateway.example,O=Acme,C=DE",
@@ -189,7 +197,4 @@ class AnswerForm(PairFields):
 
     def answer(self, row: Keystore) -> None:
         """Raises ValidationError."""
-        known = _stored_keys(row)
-        with suppress(VaultError):
-            known = [row.next_key(), *known] if row.next_private_key else known
-        row.set_next(*read_pair(self.cleaned_data, *known), self.cleaned_data.get("at"))
+        row.set_next(*read_pair(self.cleaned_data, *known_keys(row)), self.cleaned_data.get("at"))

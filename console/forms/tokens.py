@@ -1,17 +1,19 @@
 """A new token: what it is for, what it may, and until when."""
 
+from datetime import timedelta
 from typing import Any
 
 from django import forms
 
-from console.models import PERMISSIONS, Operator, Token
+from console.models import CONFIRMED, Operator, Token
 
 WORDS = {
     "view": "Look at everything but secrets",
     "test_invoke": "Test invokes and simulations",
     "change_gateway": "Change nodes, ports, services, APIs, endpoints, registrations",
     "change_identity": "Change users, groups, ACLs, certificates, mapping rules, stores",
-    "change_operators": "Look at operators",
+    "change_operators": "Look at operators and change them",
+    CONFIRMED: "What this console asks again for before: operators, keys, unblocking. It then lasts an hour",
 }
 
 
@@ -34,5 +36,11 @@ class TokenForm(forms.Form):
 
     def __init__(self, operator: Operator, *args: Any) -> None:
         super().__init__(*args)
-        choices = [(name, WORDS[name]) for name in PERMISSIONS if operator.may(name)]
+        choices = [(name, WORDS[name]) for name in WORDS if name == CONFIRMED or operator.may(name)]
         self.fields["scopes"].choices = choices  # type: ignore[attr-defined]
+
+    @property
+    def lifetime(self) -> timedelta:
+        """Of a valid form: days, or the hour that one lasts which need not be asked again."""
+        asked = timedelta(days=self.cleaned_data["expires"])
+        return min(asked, Token.LONGEST_CONFIRMED) if CONFIRMED in self.cleaned_data["scopes"] else asked

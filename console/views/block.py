@@ -9,8 +9,7 @@ from django.shortcuts import get_object_or_404, redirect
 from django.urls import path
 from django.views.decorators.http import require_POST
 
-from console.blocking import SWITCHES, throw
-from console.certificate_preview import proposed_name
+from console.blocking import SWITCHES, put_on_file, throw
 from console.nouns import label_of, permission_of, url_of
 from console.permissions import permission_required, require
 from console.sign_in import ask_again, is_fresh
@@ -19,11 +18,6 @@ from gateway.audit import change_set
 from gateway.topology.entries import KIND_OF, SECTIONS
 from identity.core import files
 from identity.core.certificates import CertificateError
-from identity.models import Certificate
-
-ASK_SECONDS = 1.5  # for a node to tell whom it refused
-ASKED_AT_ONCE = 16
-SHOWN = 100
 
 
 @require_POST
@@ -54,10 +48,7 @@ def block_pem(request: HttpRequest) -> HttpResponse:
     except CertificateError as error:
         messages.error(request, f"The certificate was damaged on the way ({error}) Upload it again.")
         return redirect("certificates-add")
-    row = Certificate.objects.speaking_for(certificate.sha256)
-    if row is None:
-        row = Certificate(name=proposed_name(certificate), description="Put on file to be blocked")
-        row.set_certificate(certificate)
+    row = put_on_file(certificate)
     done = f"Certificate {row} is blocked"
     try:
         with change_set(operator_of(request), done, address_of(request)):

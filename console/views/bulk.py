@@ -12,7 +12,7 @@ from django.urls import path
 from django.views.decorators.http import require_http_methods
 
 from console.access import TOUCHING, WouldChange
-from console.bulk import MOST, Action, Refused, carry_out, kept_by
+from console.bulk import MOST, Action, Refused, carry_out, done_words, kept_by
 from console.permissions import require
 from console.sign_in import ask_again, is_fresh
 from console.views.certificates import CERTIFICATES
@@ -104,8 +104,7 @@ def _look_ahead(
 
 def _carry_out(request: HttpRequest, noun: Noun, action: Action, rows: list[Any], group: Group | None) -> str:
     """Why nothing was done; "" where all was."""
-    what = noun.singular if len(rows) == 1 else str(noun.model._meta.verbose_name_plural)
-    done = f"{len(rows)} {what} {action.done.replace('a group', f'group {group}')}"
+    done = done_words(action, noun.model, len(rows), group)
     try:
         with change_set(operator_of(request), done, address_of(request)) as recorder:
             carry_out(action, rows, group)

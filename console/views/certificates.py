@@ -112,6 +112,7 @@ def add(request: HttpRequest) -> HttpResponse:
         "name": proposed_name(form.chain[0]),
         "user": old.user if old else None,
         "usage": old.usage if old else Usage.SSL_AUTHENTICATION,
+        "ports": old.ports if old else [],  # what was limited stays so
         "replaces": old,
         "old_until": overlap_end(old) if old else None,
     }

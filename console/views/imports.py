@@ -9,7 +9,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from console.jobs import go_on, take
+from console.jobs import PART, go_on, take, throw_away
 from console.models import Job, JobMode, JobState
 from console.nouns import TITLES
 from console.permissions import permission_required
@@ -40,7 +40,10 @@ def imports(request: HttpRequest) -> HttpResponse:
     form = ImportForm(request.POST or None, request.FILES or None, initial={"kind": request.GET.get("kind", "users")})
     if form.is_bound and form.is_valid():
         try:
-            job = take(form.cleaned_data["kind"], form.cleaned_data["file"], operator_of(request), address_of(request))
+            file = form.cleaned_data["file"]
+            job = take(
+                form.cleaned_data["kind"], file.name, file.chunks(PART), operator_of(request), address_of(request)
+            )
         except SheetError as error:
             form.add_error("file", str(error))
         else:
@@ -93,7 +96,7 @@ def carry_out(request: HttpRequest, pk: Any, mode: str) -> HttpResponse:
 @require_POST
 @permission_required("change_identity")
 def discard(request: HttpRequest, pk: Any) -> HttpResponse:
-    if Job.objects.filter(pk=pk, state__in=[JobState.CHECKED, JobState.FAILED]).delete()[0]:
+    if throw_away(get_object_or_404(Job.objects.defer("refused", "shown"), pk=pk)):
         messages.success(request, "The file is thrown away; nothing of it was imported.")
     return redirect("imports")
 

@@ -1,5 +1,6 @@
 """Pages of keystores: uploading and making one, its renewal, and the request that an authority answers."""
 
+from functools import partial
 from typing import Any
 
 from django.contrib import messages
@@ -26,7 +27,7 @@ from console.views.pages import (
     urlpatterns,
 )
 from gateway.audit import change_set
-from gateway.renewals import announce, known_by_certificate, swap, withdraw
+from gateway.renewals import known_by_certificate, prepare, swap
 from identity.core.vault import VaultError
 from identity.models import Keystore
 
@@ -90,14 +91,7 @@ def renew(request: HttpRequest, pk: Any) -> HttpResponse:
     if form is not None and form.is_valid():
         try:
             with change_set(operator_of(request), f"renewal of keystore {row}", address_of(request)):
-                withdraw(row)
-                if isinstance(form, AskForm):
-                    form.ask(row)
-                    row.save()
-                else:
-                    form.answer(row)
-                    row.save()
-                    announce(row)
+                prepare(row, partial(form.ask if isinstance(form, AskForm) else form.answer, row))
         except ValidationError as error:
             for name, problems in getattr(error, "error_dict", {None: error.messages}).items():
                 form.add_error(name if name in form.fields else None, problems)
@@ -137,9 +131,7 @@ def act(request: HttpRequest, pk: Any, action: str) -> HttpResponse:
                 followed = swap(row)
             else:
                 followed = []
-                withdraw(row)
-                row.drop_next()
-                row.save()
+                prepare(row, row.drop_next)
     except (ValidationError, VaultError) as error:
         messages.error(request, " ".join(getattr(error, "messages", [str(error)])))
         return redirect("keystores-renew", row.pk)

@@ -12,15 +12,15 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from console import factors, sessions, tokens
+from console import factors, tokens
 from console.forms.operators import OperatorForm
 from console.models import Operator
-from console.operators import entry_of
+from console.operators import changed, entry_of
+from console.operators import end_sessions as sessions_ended
 from console.permissions import permission_required
 from console.sign_in import confirmed
 from console.views.account import sessions_of
 from console.views.pages import address_of, operator_of
-from gateway.audit import record_operators
 
 
 @require_safe
@@ -47,16 +47,10 @@ def _operator(request: HttpRequest, pk: int | None) -> HttpResponse:
     form = OperatorForm(request.POST if request.method == "POST" else None, instance=row, by=request.user)
     if form.is_bound and form.is_valid():
         saved = form.save()
-        after = entry_of(saved)
-        if form.cleaned_data.get("new_password"):
-            if before is not None:
-                after |= {"password": "set anew"}
-            own = request.session.session_key if saved.pk == request.user.pk else None
-            sessions.end_all(saved, but=own)
-        record_operators(operator_of(request), address_of(request), saved.username, before, after)
-        if before is not None and (form.cleaned_data.get("new_password") or not saved.is_active):
-            tokens.revoke_all(saved, operator_of(request), address_of(request))
-        if saved.pk == request.user.pk and form.cleaned_data.get("new_password"):
+        new_password = bool(form.cleaned_data.get("new_password"))
+        own = request.session.session_key if saved.pk == request.user.pk else None
+        changed(saved, before, operator_of(request), address_of(request), new_password=new_password, but=own)
+        if saved.pk == request.user.pk and new_password:
             update_session_auth_hash(request, saved)
         messages.success(request, f"Operator {saved} is saved.")
         return redirect("operators")
@@ -73,18 +67,13 @@ def _operator(request: HttpRequest, pk: int | None) -> HttpResponse:
 @require_POST
 @permission_required("change_operators")
 @confirmed
-@transaction.atomic
 def remove_factors(request: HttpRequest, pk: int) -> HttpResponse:
     """For an operator who has lost them; his own are removed on his own page, where more is asked."""
     row = get_object_or_404(Operator, pk=pk)
     if row.pk == request.user.pk:
         messages.error(request, "Your own second factors are on the page My account.")
         return redirect("operators-edit", pk)
-    before = entry_of(row)
-    factors.remove_all(row)
-    sessions.end_all(row)
-    tokens.revoke_all(row, operator_of(request), address_of(request))
-    record_operators(operator_of(request), address_of(request), row.username, before, entry_of(row))
+    factors.take_away(row, operator_of(request), address_of(request))
     messages.success(request, f"{row} has no second factor any more, and is logged out.")
     return redirect("operators-edit", pk)
 
@@ -95,10 +84,7 @@ def remove_factors(request: HttpRequest, pk: int) -> HttpResponse:
 def end_sessions(request: HttpRequest, pk: int) -> HttpResponse:
     row = get_object_or_404(Operator, pk=pk)
     own = request.session.session_key if row.pk == request.user.pk else None
-    count = sessions.end_all(row, but=own)
-    entry = entry_of(row)
-    told = entry | {"sessions_ended": count}
-    record_operators(operator_of(request), address_of(request), row.username, entry, told)
+    count = sessions_ended(row, operator_of(request), address_of(request), but=own)
     messages.success(request, f"{count} session{'' if count == 1 else 's'} of {row} ended.")
     return redirect("operators-edit", pk)
 

@@ -17,9 +17,9 @@ from django.views.decorators.http import require_safe
 from console.blocking import is_blocked
 from console.kept import Refusal, RefusalKind, ShownCertificate
 from console.permissions import permission_required
-from console.refusals import Stranger, paired, refusals_by_reason, strangers
-from console.report import Caller, report_of
+from console.refusals import Stranger, refusals_by_reason, strangers
 from console.suggestions import link
+from console.traces import traced
 from console.views.pages import PAGE
 from gateway.core.reasons import BY_CODE, REASONS
 from gateway.models import Port
@@ -112,14 +112,10 @@ def _moment(text: str, now: datetime) -> datetime | None:
 @permission_required("view")
 def refusal(request: HttpRequest, trace_id: str) -> HttpResponse:
     """Every request of a trace, with what each node decided of it."""
-    rows = list(Refusal.objects.filter(trace_id=trace_id, kind=RefusalKind.REQUEST).order_by("at", "id")[:100])
-    if not rows:
+    requests = traced(trace_id)
+    if not requests:
         raise Http404
-    requests = [
-        {"row": head, "report": report_of(_caller(head), _answer(head, told)), "nodes": [row.node for row in told]}
-        for head, told in paired(rows)[:10]
-    ]
-    certificate = next((row.certificate for row in rows if row.certificate), "")
+    certificate = next((each.row.certificate for each in requests if each.row.certificate), "")
     context = {
         "trace_id": trace_id,
         "requests": requests,
@@ -127,21 +123,6 @@ def refusal(request: HttpRequest, trace_id: str) -> HttpResponse:
         "shown": ShownCertificate.objects.filter(pk=certificate).first() if certificate else None,
     }
     return render(request, "refusals/detail.html", context)
-
-
-def _caller(row: Refusal) -> Caller:
-    if row.subject or row.certificate:
-        words = row.subject or f"certificate …{row.certificate[-8:]}"
-    else:
-        words = f"user {row.user}" if row.user and row.user != "Default" else "no credential"
-    return Caller(words, row.certificate, row.user, row.path, row.method, row.peer)
-
-
-def _answer(head: Refusal, told: list[Refusal]) -> dict[str, Any]:
-    lanes = [lane for row in told for lane in row.lanes]
-    if len(head.lanes) > 1:  # of a test: its first node was told by the last what that tells itself, too
-        lanes = head.lanes
-    return {"status": head.status, "reason": head.reason, "lanes": lanes}
 
 
 # --- certificates that came to nothing ---

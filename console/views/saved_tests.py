@@ -15,7 +15,7 @@ from console.forms.invoke import SavedTestForm
 from console.invocation import InvocationError
 from console.kept import RunState, SavedTest, TestResult, TestRun
 from console.permissions import permission_required
-from console.saved_tests import ask_for_run, compared, invocation_of, record
+from console.saved_tests import ask_for_run, compared, invocation_of, keep, remove
 from console.views.pages import PAGE, address_of, operator_of
 
 RUNS_SHOWN = 10
@@ -64,12 +64,9 @@ def edit(request: HttpRequest, pk: Any) -> HttpResponse:
 
 def _edit(request: HttpRequest, row: SavedTest | None) -> HttpResponse:
     bound = request.method == "POST"
-    before = row.record() if row else None
     form = SavedTestForm(request.POST if bound else None, request.FILES if bound else None, instance=row)
     if bound and form.is_valid():
-        saved = form.fill()
-        saved.save()
-        record(operator_of(request), address_of(request), before, saved.record())
+        saved = keep(form.fill(), operator_of(request), address_of(request))
         messages.success(request, f"Test {saved} is saved.")
         return redirect("tests")
     context: dict[str, Any] = {"form": form, "row": row}
@@ -86,8 +83,7 @@ def _edit(request: HttpRequest, row: SavedTest | None) -> HttpResponse:
 @permission_required("test_invoke")
 def delete(request: HttpRequest, pk: Any) -> HttpResponse:
     row = get_object_or_404(SavedTest, pk=pk)
-    record(operator_of(request), address_of(request), row.record(), None)
-    row.delete()
+    remove(row, operator_of(request), address_of(request))
     messages.success(request, f"Test {row} is deleted.")
     return redirect("tests")
 

@@ -1,6 +1,5 @@
 """One's own tokens for the API: made, shown once, revoked."""
 
-from datetime import timedelta
 from typing import Any
 
 from django.contrib import messages
@@ -30,9 +29,7 @@ def own(request: HttpRequest) -> HttpResponse:
     if form.is_bound and form.is_valid():
         data = form.cleaned_data
         try:
-            made, text = tokens.create(
-                operator, data["name"], data["scopes"], timedelta(days=data["expires"]), address_of(request)
-            )
+            made, text = tokens.create(operator, data["name"], data["scopes"], form.lifetime, address_of(request))
         except ValidationError as error:
             form.add_error(None, error)
     context = {

@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 
 from console import tokens
-from console.models import PERMISSIONS, Operator, Role
+from console.models import CONFIRMED, PERMISSIONS, Operator, Role
 from tests.console.conftest import world
 
 __all__ = ["world"]
@@ -21,7 +21,7 @@ class Caller:
     def __init__(self, operator: Operator, scopes: list[str]) -> None:
         self.operator = operator
         name = f"t{operator.tokens.count() + 1}"
-        self.token, self.text = tokens.create(operator, name, scopes, timedelta(days=1), None)
+        self.token, self.text = tokens.create(operator, name, scopes, timedelta(hours=1), None)
         self._client = Client()
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
@@ -48,12 +48,13 @@ class Caller:
 
 @pytest.fixture
 def caller_of(db: None) -> Callable[..., Caller]:
-    """`caller_of("viewer")`: with all that the role has; `caller_of("owner", "view")`: with that alone."""
+    """`caller_of("viewer")`: with all that the role has, not asked again; `caller_of("owner", "view")`: with that
+    alone."""
 
     def make(role: str, *scopes: str) -> Caller:
         operator = Operator.objects.filter(username=f"olga-{role}").first()
         operator = operator or Operator.objects.create_operator(f"olga-{role}", "a password of some words", Role(role))
-        return Caller(operator, list(scopes) or [each for each in PERMISSIONS if operator.may(each)])
+        return Caller(operator, list(scopes) or [*(each for each in PERMISSIONS if operator.may(each)), CONFIRMED])
 
     return make
 

@@ -96,8 +96,8 @@ class TestTelling:
                         at=at - timedelta(milliseconds=5))  # fmt: skip
         page = viewer.get(f"/refusals/{'ab' * 16}/")
         (request,) = page.context["requests"]
-        assert [each.node for each in request["report"].lanes] == ["edge", "inside"]
-        assert request["report"].refusal.headline == "inside refused at the check “ACL”"
+        assert [each.node for each in request.report.lanes] == ["edge", "inside"]
+        assert request.report.refusal.headline == "inside refused at the check “ACL”"
 
     def test_the_same_trace_twice_is_two_requests(self) -> None:
         at = timezone.now()
@@ -111,7 +111,7 @@ class TestTelling:
         ServiceFactory(name="orders", execute_acl=acl)
         row = refused_request(lanes=[lane("inside")])
         (request,) = owner.get(reverse("refusals-detail", args=[row.trace_id])).context["requests"]
-        label, url = request["report"].refusal.changes[0]
+        label, url = request.report.refusal.changes[0]
         assert label == "Add group Partners to ACL Orders"
         page = owner.get(url)
         assert "Filled in by the link that you followed, and not saved" in page.content.decode()
@@ -131,7 +131,7 @@ class TestTelling:
         ExternalPortFactory(name="ext", service_access={"default": "deny", "allow": ["/hello"], "deny": []})
         row = refused_request(reason=reason, lanes=[lane(reason=reason, route="")])
         (request,) = owner.get(reverse("refusals-detail", args=[row.trace_id])).context["requests"]
-        url = dict(request["report"].refusal.changes)[label]
+        url = dict(request.report.refusal.changes)[label]
         assert owner.get(url).context["form"][field].value() == value
 
     def test_channels_methods_and_users_too(self, owner: Client) -> None:
@@ -171,7 +171,7 @@ class TestTelling:
         ServiceFactory(name="orders", execute_acl=ACLFactory(name="Orders", denied=[banned]))
         row = refused_request(lanes=[lane("inside")])
         (request,) = owner.get(reverse("refusals-detail", args=[row.trace_id])).context["requests"]
-        assert request["report"].refusal.changes[0][0] == "Open ACL Orders"
+        assert request.report.refusal.changes[0][0] == "Open ACL Orders"
 
 
 class TestKeeping:
@@ -268,4 +268,4 @@ def test_predefined_groups_are_offered_to_nobody(owner: Client) -> None:
     ServiceFactory(name="orders", execute_acl=ACLFactory(name="Orders", denied=[], allowed=[]))
     row = refused_request(lanes=[lane("inside")])
     (request,) = owner.get(reverse("refusals-detail", args=[row.trace_id])).context["requests"]
-    assert not any(str(everybody) in label for label, _ in request["report"].refusal.changes)
+    assert not any(str(everybody) in label for label, _ in request.report.refusal.changes)
