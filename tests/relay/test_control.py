@@ -74,11 +74,13 @@ def test_a_state_folder_that_is_too_long_is_told(tmp_path: Path) -> None:
 
 def test_workers_are_one_node() -> None:
     port = {"name": "ext", "type": "external", "listening": True, "connections": 2}
-    tunnel = {"registration": "in", "port": "reg", "peer": "192.0.2.1:1", "idle": 1, "busy": 0, "last_seen": 5.0}
+    tunnel = {"registration": "in", "port": "reg", "peer": "192.0.2.1:1", "idle": 1, "busy": 0, "last_seen": 5.0,
+              "certificates": {"aa": 1}}  # fmt: skip
     one = {"revision": 8, "requests": 3, "in_flight": 1, "ports": [port], "tunnels": [tunnel], "left": []}
-    other = one | {"revision": 7, "tunnels": [tunnel | {"busy": 2, "last_seen": None}], "left": [{"registration": "a"}]}
+    other = one | {"revision": 7, "tunnels": [tunnel | {"busy": 2, "last_seen": None, "certificates": {"aa": 1, "bb": 2}}],
+                   "left": [{"registration": "a"}]}  # fmt: skip
     found = merged([one, other])
     assert (found["revision"], found["requests"], found["in_flight"]) == (7, 6, 2), "the older one is in force too"
     assert found["ports"] == [port | {"connections": 4}]
-    assert found["tunnels"] == [tunnel | {"idle": 2, "busy": 2}]
+    assert found["tunnels"] == [tunnel | {"idle": 2, "busy": 2, "certificates": {"aa": 2, "bb": 2}}]
     assert found["left"] == [{"registration": "a"}]
