@@ -55,7 +55,11 @@ def undone(call: Call) -> Answer:
     for permission in sorted(permissions_of(row)):
         call.require(permission)
     if row.changes.count() > MOST:
-        raise Refused(409, "too_many", f"This many objects are undone on the host: manage.py undo {row.pk}")
+        raise Refused(
+            409,
+            "too_many",
+            f"This many objects are undone on the change's page, or on the host: manage.py undo {row.pk}",
+        )
     try:
         recorder = undo(row, call.actor, call.address, dry_run=call.dry_run, note=call.message(row.message))
     except CannotUndo as error:
