@@ -1,4 +1,5 @@
-"""Imports as jobs: a file is taken, looked at, and carried out when somebody has seen what it would do.
+"""Imports, and the undoing of large changes, as jobs. A file is taken, looked at, and carried out when somebody has
+seen what it would do.
 
 The rows of a job tell how far it is; whichever worker is free works on it. What it changes and that it is done are
 written in one transaction, so that a job whose worker died is done again or was done, and never both.
@@ -20,10 +21,13 @@ from console.progress import told_of
 from gateway.bulk import sheets
 from gateway.bulk.imports import IMPORTERS, Importer, Outcome, Plan, RowError, import_rows
 from gateway.bulk.sheets import SheetError
+from gateway.models import ChangeSet
+from gateway.topology.undo import CannotUndo, undo
 
 log = logging.getLogger(__name__)
 
 PART = 1024 * 1024  # bytes of a file in one row
+UNDO = "undo"  # the kind of a job that is no import
 IN_MEMORY = 8 * 1024 * 1024  # bytes of a file; more goes to a temporary one
 
 
@@ -48,7 +52,19 @@ def go_on(job: Job, mode: JobMode, actor: str, address: str | None) -> bool:
 
 def throw_away(job: Job) -> bool:
     """Throw the file away, nothing of it being imported; False where it is being worked on, or is done."""
-    return bool(Job.objects.filter(pk=job.pk, state__in=[JobState.CHECKED, JobState.FAILED]).delete()[0])
+    return bool(Job.objects.imports().filter(pk=job.pk, state__in=[JobState.CHECKED, JobState.FAILED]).delete()[0])
+
+
+def take_undo(made: ChangeSet, actor: str, address: str | None) -> Job:
+    """Have a worker undo it; the job that is at it already, where there is one."""
+    with transaction.atomic():
+        for job in Job.objects.filter(undoes=made.pk):
+            if job.in_progress:
+                return job
+        return Job.objects.create(
+            kind=UNDO, filename=f"change {made.pk}", undoes=made.pk, mode=JobMode.ALL, actor=actor, address=address,
+            total=made.changes.count(),
+        )  # fmt: skip
 
 
 def work() -> bool:
@@ -59,17 +75,17 @@ def work() -> bool:
     if job is None:
         return False
     try:
-        _work_on(job)
-    except (SheetError, RowError) as error:
+        _undo(job) if job.kind == UNDO else _work_on(job)
+    except (SheetError, RowError, CannotUndo) as error:
         _fail(job, str(error))
     except ValidationError as error:
-        _fail(job, f"Nothing was imported: {' '.join(error.messages)}")
+        _fail(job, f"Nothing was changed: {' '.join(error.messages)}")
     except DatabaseError as error:
-        log.exception("import %s", job.pk)
-        _fail(job, f"Nothing was imported; the database refuses it: {str(error).partition(chr(10))[0]}")
-    except Exception:  # one file must not keep the others from being worked on
-        log.exception("import %s", job.pk)
-        _fail(job, "Nothing was imported: something went wrong here; what it was is in the worker's log.")
+        log.exception("job %s", job.pk)
+        _fail(job, f"Nothing was changed; the database refuses it: {str(error).partition(chr(10))[0]}")
+    except Exception:  # one job must not keep the others from being worked on
+        log.exception("job %s", job.pk)
+        _fail(job, "Nothing was changed: something went wrong here; what it was is in the worker's log.")
     return True
 
 
@@ -105,6 +121,14 @@ def _work_on(job: Job) -> None:
             progress=progress,
             also=lambda revision: _finish(job, finished | {"revision": revision}),
         )
+
+
+def _undo(job: Job) -> None:
+    _progress(job, "undoing", 0)
+    with told_of(job) as progress, transaction.atomic():
+        made = ChangeSet.objects.get(pk=job.undoes)
+        recorder = undo(made, job.actor, job.address, progress=progress)
+        _finish(job, {"state": JobState.DONE, "updated_at": timezone.now(), "revision": recorder.revision})
 
 
 def _finish(job: Job, finished: dict[str, Any]) -> None:

@@ -292,19 +292,22 @@ class JobQuerySet(models.QuerySet["Job"]):
     def waiting(self) -> Self:
         return self.filter(state=JobState.WAITING).order_by("created_at")
 
+    def imports(self) -> Self:
+        return self.filter(undoes=None)
+
     def over(self, now: datetime) -> Self:
         """Those that nobody comes back to."""
         return self.filter(updated_at__lt=now - Job.KEPT).exclude(state=JobState.RUNNING)
 
 
 class Job(models.Model):
-    """An import: looked at first, then carried out, by whichever worker is free."""
+    """An import, looked at first, then carried out; or the undoing of a large change. By whichever worker is free."""
 
     LEASE = timedelta(minutes=10)  # without a sign of life after which its worker counts as dead
     KEPT = timedelta(days=7)
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    kind = models.CharField(max_length=32, help_text="users, groups or certificates")
+    kind = models.CharField(max_length=32, help_text="users, groups or certificates; undo")
     filename = models.CharField(max_length=255)
     actor = models.CharField(max_length=255)
     address = models.GenericIPAddressField(null=True)
@@ -317,6 +320,7 @@ class Job(models.Model):
     shown = models.JSONField(default=list, help_text="The first outcomes of each kind")
     refused = models.TextField(blank=True, help_text="CSV of the rows that are refused, each with its error")
     problem = models.TextField(blank=True)
+    undoes = models.BigIntegerField(null=True, help_text="Number of the change that is undone")
     revision = models.BigIntegerField(null=True)
     created_at = models.DateTimeField(default=timezone.now)
     updated_at = models.DateTimeField(default=timezone.now)

@@ -58,7 +58,11 @@ def undone(call: Call) -> Answer:
     for permission in sorted(permissions_of(row)):
         call.require(permission)
     if row.changes.count() > MOST:
-        raise Refused(409, "too_many", f"This many objects are undone on the host: {command(f'undo {row.pk}')}")
+        raise Refused(
+            409,
+            "too_many",
+            f"This many objects are undone on the change's page, or on the host: {command(f'undo {row.pk}')}",
+        )
     try:
         with transaction.atomic():
             recorder = undo(row, call.actor, call.address, dry_run=call.dry_run, note=call.message(row.message))

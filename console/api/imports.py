@@ -55,7 +55,7 @@ def _accepted(job: Job) -> Answer:
 
 def listed(call: Call) -> Answer:
     begin, limit = offset_of(call.query), call.query.get("limit", USUAL)
-    found = list(Job.objects.defer("refused", "shown")[begin : begin + limit + 1])
+    found = list(Job.objects.imports().defer("refused", "shown")[begin : begin + limit + 1])
     following = sealed(begin + limit) if len(found) > limit else None
     return Answer({"items": [_told(each) for each in found[:limit]], "next": following})
 
@@ -89,7 +89,7 @@ def _not_so(job: Job, words: str) -> Refused:
 
 
 def _job(call: Call) -> Job:
-    job = Job.objects.filter(pk=call.args["id"]).first()
+    job = Job.objects.imports().filter(pk=call.args["id"]).first()
     if job is None:
         raise not_found("There is no import of this number; they are forgotten after a week.")
     return job

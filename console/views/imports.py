@@ -50,7 +50,7 @@ def imports(request: HttpRequest) -> HttpResponse:
             return redirect("imports-detail", job.pk)
     context = {
         "form": form,
-        "jobs": Job.objects.defer("refused", "shown")[:SHOWN],
+        "jobs": Job.objects.imports().defer("refused", "shown")[:SHOWN],
         "sheets": [(TITLES[kind], each.columns, each.needed) for kind, each in IMPORTERS.items()],
     }
     return render(request, "imports/page.html", context, status=422 if form.is_bound else 200)
@@ -59,7 +59,7 @@ def imports(request: HttpRequest) -> HttpResponse:
 @require_GET
 @permission_required("change_identity")
 def detail(request: HttpRequest, pk: Any) -> HttpResponse:
-    job = get_object_or_404(Job.objects.defer("refused"), pk=pk)
+    job = get_object_or_404(Job.objects.imports().defer("refused"), pk=pk)
     groups = [
         {
             "title": title,
@@ -87,7 +87,7 @@ def detail(request: HttpRequest, pk: Any) -> HttpResponse:
 @require_POST
 @permission_required("change_identity")
 def carry_out(request: HttpRequest, pk: Any, mode: str) -> HttpResponse:
-    job = get_object_or_404(Job.objects.defer("refused", "shown"), pk=pk)
+    job = get_object_or_404(Job.objects.imports().defer("refused", "shown"), pk=pk)
     if not go_on(job, JobMode(mode), operator_of(request), address_of(request)):
         messages.error(request, "It is carried out already, or was not looked at yet.")
     return redirect("imports-detail", job.pk)
@@ -96,7 +96,7 @@ def carry_out(request: HttpRequest, pk: Any, mode: str) -> HttpResponse:
 @require_POST
 @permission_required("change_identity")
 def discard(request: HttpRequest, pk: Any) -> HttpResponse:
-    if throw_away(get_object_or_404(Job.objects.defer("refused", "shown"), pk=pk)):
+    if throw_away(get_object_or_404(Job.objects.imports().defer("refused", "shown"), pk=pk)):
         messages.success(request, "The file is thrown away; nothing of it was imported.")
     return redirect("imports")
 
@@ -105,7 +105,7 @@ def discard(request: HttpRequest, pk: Any) -> HttpResponse:
 @permission_required("change_identity")
 def refused(request: HttpRequest, pk: Any) -> HttpResponse:
     """The rows that were refused, each with its error."""
-    job = get_object_or_404(Job, pk=pk)
+    job = get_object_or_404(Job.objects.imports(), pk=pk)
     answer = HttpResponse(job.refused, content_type="text/csv; charset=utf-8")
     answer["Content-Disposition"] = f'attachment; filename="{job.kind}-refused.csv"'
     return answer

@@ -1,25 +1,39 @@
-"""Undoing a change: first shown as what would come of it, then done as a change of its own."""
+"""Undoing a change: first shown as what would come of it, then done as a change of its own.
+
+A large one, such as an import, is told in numbers and undone by a worker: it takes as long as the import did.
+"""
 
 from typing import Any
 
 from django.contrib import messages
+from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.urls import path
+from django.urls import path, reverse
 from django.views.decorators.http import require_http_methods, require_POST
 
-from console.nouns import permission_of
+from console.jobs import take_undo
+from console.models import Job, JobState
+from console.nouns import TITLES, permission_of
 from console.permissions import permission_required, require
+from console.progress import done_of
 from console.sign_in import ask_again, is_fresh
 from console.views.changes import described
 from console.views.pages import address_of, operator_of
 from gateway import unconfirmed
-from gateway.models import ChangeSet
+from gateway.models import Action, ChangeSet
 from gateway.topology.entries import SECTIONS
 from gateway.topology.undo import CannotUndo, undo
 from identity.core.commands import command
 
-MOST = 500  # objects of one change that a page undoes; beyond, `manage.py undo`
+MOST = 500  # objects of one change that a page undoes by itself, and shows one by one before
+# Objects that a worker changes back, or brings back: each takes some milliseconds, in which nobody else writes.
+MOST_WRITTEN = 5_000
+ONE_BY_ONE = "{count:,} objects would be changed back one by one, and nothing else could be changed meanwhile. That is \
+done on the host: {command}"
+
+# What undoing does with what a change did.
+_BACK = {Action.ADDED: "taken away", Action.CHANGED: "changed back", Action.REMOVED: "brought back"}
 
 
 @require_http_methods(["GET", "POST"])
@@ -33,8 +47,7 @@ def undo_page(request: HttpRequest, pk: int) -> HttpResponse:
     if made.changes.filter(kind="keystores").exists() and not is_fresh(request):
         return ask_again(request)
     if made.changes.count() > MOST:
-        context["reasons"] = [f"This many objects are undone on the host: {command(f'undo {made.pk}')}"]
-        return render(request, "changes/undo.html", context, status=409)
+        return _by_a_worker(request, made)
     try:
         asked = request.method != "POST"
         recorder = undo(made, operator_of(request), address_of(request), dry_run=asked)
@@ -45,6 +58,28 @@ def undo_page(request: HttpRequest, pk: int) -> HttpResponse:
         return render(request, "changes/undo.html", context | {"changes": described(recorder.changes)})
     messages.success(request, f"Change {made.pk} is undone.")
     return redirect("changes-detail", recorder.revision) if recorder.revision else redirect("changes")
+
+
+def _by_a_worker(request: HttpRequest, made: ChangeSet) -> HttpResponse:
+    jobs = list(Job.objects.filter(undoes=made.pk))  # the last one first
+    asked = next((job for job in jobs if str(job.pk) == request.GET.get("job")), None)
+    job = next((job for job in jobs if job.in_progress), asked)
+    counts = list(made.changes.order_by().values_list("kind", "action").annotate(number=Count("pk")))
+    written = sum(number for _, action, number in counts if action != Action.ADDED)
+    reasons = [ONE_BY_ONE.format(count=written, command=command(f"undo {made.pk}"))] if written > MOST_WRITTEN else []
+    if job is not None and job.state == JobState.DONE:
+        return redirect("changes-detail", job.revision) if job.revision else redirect("changes")
+    if request.method == "POST" and not reasons:
+        job = take_undo(made, operator_of(request), address_of(request))
+        return redirect(f"{reverse('changes-undo', args=[made.pk])}?job={job.pk}")
+    context = {
+        "row": made,
+        "reasons": reasons,
+        "job": job,
+        "done": done_of(job) if job else 0,
+        "counts": [(TITLES.get(kind, kind), _BACK[Action(action)], number) for kind, action, number in sorted(counts)],
+    }
+    return render(request, "changes/undo_large.html", context, status=409 if reasons else 200)
 
 
 def permissions_of(made: ChangeSet) -> set[str]:

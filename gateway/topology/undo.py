@@ -5,10 +5,11 @@ back as the same object, with its secrets, and at the end everything is compared
 """
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Model, ProtectedError
 
@@ -24,7 +25,10 @@ from gateway.topology.secrets import put_secret
 from gateway.topology.sections import READERS
 from identity.models import sealing
 
+# What imports add, whatever names others before these.
+_ADDED_IN_BULK = ("certificates", "users", "groups")
 _NAMED = 5  # of the changes that stand in the way
+_TOLD = 100  # objects that stand in the way
 
 
 class CannotUndo(Exception):
@@ -43,9 +47,20 @@ class _Restoring(Step):
     change: Change = field(kw_only=True)
 
 
-def undo(made: ChangeSet, actor: str, address: str | None = None, *, dry_run: bool = False, note: str = "") -> Recorder:
-    """Undo a change set by a new one. `note`: goes to the audit log, behind which change was undone.
+def undo(
+    made: ChangeSet,
+    actor: str,
+    address: str | None = None,
+    *,
+    dry_run: bool = False,
+    note: str = "",
+    progress: Callable[[float], None] = lambda share: None,
+) -> Recorder:
+    """Undo a change set by a new one.
 
+    Args:
+        note: goes to the audit log, behind which change was undone.
+        progress: told what share of the work is done, 0 to 1.
     Raises:
         CannotUndo
     """
@@ -57,7 +72,9 @@ def undo(made: ChangeSet, actor: str, address: str | None = None, *, dry_run: bo
         with change_set(actor, message, address, dry_run=dry_run) as recorder:
             if reasons := _later(made, steps):
                 raise CannotUndo(reasons)
-            _Undoing(recorder).carry_out(_ordered(steps))
+            recorder.recorded = lambda done: progress(0.5 + done / (2 * len(steps)))
+            left = _remove_many(recorder, steps, lambda done: progress(done / (2 * len(steps))))
+            _Undoing(recorder).carry_out(_ordered(left))
             if reasons := _unlike(steps):
                 raise CannotUndo(reasons)
             Unconfirmed.objects.waiting().filter(pk=made.pk).update(state=State.WENT_BACK)
@@ -104,6 +121,28 @@ class _Undoing(Application):
         self._rows.put(row)
 
 
+def _remove_many(recorder: Recorder, steps: list[_Restoring], progress: Callable[[int], None]) -> list[_Restoring]:
+    """Take away what the change had added, some hundred at once, where an import adds many; the steps that are left.
+
+    What cannot go is left to be tried by itself, which tells what is in its way.
+    """
+    left = [step for step in steps if step.entry is not None or step.section not in _ADDED_IN_BULK]
+    done = 0
+    for section in _ADDED_IN_BULK:
+        added = [step for step in steps if step.entry is None and step.section == section]
+        for start in range(0, len(added), CHUNK):
+            some = added[start : start + CHUNK]
+            try:
+                with transaction.atomic():
+                    recorder.touch_many(SECTIONS[section], [step.pk for step in some])
+                    SECTIONS[section]._default_manager.filter(pk__in=[step.pk for step in some]).delete()
+            except (ProtectedError, ValidationError):
+                left += some
+            done += len(some)
+            progress(done)
+    return left
+
+
 def _readable(section: str, entry: dict[str, Any]) -> dict[str, Any]:
     """Without what `record_of` adds: it follows from the rest, or `_unlike` finds that it does not.
 
@@ -124,22 +163,25 @@ def _give_secrets(row: Model, change: Change) -> bool:
 # --- what stands in the way ---
 
 
-def _now(steps: Iterable[_Restoring]) -> dict[tuple[str, uuid.UUID], dict[str, Any]]:
-    """Each object that is stored, as it is now."""
-    found = {}
-    for section in {step.section for step in steps}:
-        keys = [step.pk for step in steps if step.section == section]
-        for start in range(0, len(keys), CHUNK):
-            for row in stored(SECTIONS[section]).filter(pk__in=keys[start : start + CHUNK]):
-                found[section, row.pk] = record_of(row)
-    return found
+def _now(steps: Iterable[_Restoring]) -> Iterator[tuple[_Restoring, dict[str, Any] | None]]:
+    """Each step with its object as it is now, None where it is not there; some hundred in memory at once."""
+    by_section: dict[str, list[_Restoring]] = {}
+    for step in steps:
+        by_section.setdefault(step.section, []).append(step)
+    for section, of_section in by_section.items():
+        for start in range(0, len(of_section), CHUNK):
+            some = of_section[start : start + CHUNK]
+            rows = stored(SECTIONS[section]).filter(pk__in=[step.pk for step in some])
+            found = {row.pk: record_of(row) for row in rows}
+            yield from ((step, found.get(step.pk)) for step in some)
 
 
 def _later(made: ChangeSet, steps: list[_Restoring]) -> list[str]:
     """Objects that are not as the change set left them, and what changed them since."""
-    now = _now(steps)
-    differing = [step for step in steps if now.get((step.section, step.pk)) != step.change.after]
-    return [_blame(made, step.section, step.change.name, step.pk, "was changed again") for step in differing]
+    differing = [step for step, is_now in _now(steps) if is_now != step.change.after]
+    told = [_blame(made, step.section, step.change.name, step.pk, "was changed again") for step in differing[:_TOLD]]
+    more = len(differing) - len(told)
+    return [*told, f"{more:,} more were changed again."] if more else told
 
 
 def _blame(made: ChangeSet, section: str, row_name: str, pk: uuid.UUID, what: str, mentions: str = "") -> str:
@@ -169,10 +211,8 @@ def _names(value: Any) -> set[str]:
 
 def _unlike(steps: list[_Restoring]) -> list[str]:
     """Objects that did not become what they had been."""
-    now = _now(steps)
     reasons = []
-    for step in steps:
-        is_now = now.get((step.section, step.pk))
+    for step, is_now in _now(steps):
         if is_now != step.change.before:
             before = step.change.before or {}
             fields = [n for n in dict.fromkeys([*before, *(is_now or {})]) if before.get(n) != (is_now or {}).get(n)]

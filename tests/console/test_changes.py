@@ -7,9 +7,12 @@ from django.test import Client
 from django.urls import reverse
 
 from console.differences import Line, differences
+from console.jobs import work
+from console.models import Job
 from gateway.audit import change_set, record_test
 from gateway.models import ChangeSet
-from identity.models import User
+from gateway.topology.undo import undo
+from identity.models import Group, User
 from tests import factories
 from tests.minting import authority
 
@@ -155,3 +158,62 @@ def test_an_undo_takes_what_the_change_took(as_role: Any, changed: ChangeSet) ->
 def test_a_test_is_not_undone(owner: Client) -> None:
     record_test("victor", "test invoke: GET / at ext", None, "ext", {"status": 200})
     assert "there is nothing to undo" in owner.get(undo_url(ChangeSet.objects.latest("id"))).content.decode()
+
+
+# --- undoing an import ---
+
+
+@pytest.fixture
+def imported(db: None) -> ChangeSet:
+    """600 groups and 2 users, one of them in a group that was there before."""
+    with change_set("tests", "an import") as recorder:
+        rows = [Group(name=f"g{number}") for number in range(600)]
+        recorder.add_many(rows)
+        factories.UserFactory(name="alice", groups=[rows[0]])
+    return ChangeSet.objects.latest("id")
+
+
+def test_a_large_change_is_undone_by_a_worker(owner: Client, imported: ChangeSet) -> None:
+    page = owner.get(undo_url(imported)).content.decode()
+    assert "600" in page and "taken away" in page
+    followed = owner.post(undo_url(imported))["Location"]
+    assert owner.post(undo_url(imported))["Location"] == followed, "once"
+    assert followed == f"{undo_url(imported)}?job={Job.objects.get().pk}"
+    page = owner.get(followed).content.decode()
+    assert "Waiting for a worker" in page
+    assert Job.objects.get().filename not in owner.get("/import/").content.decode()
+    assert work() and not work()
+    made = ChangeSet.objects.latest("id")
+    assert (made.actor, made.changes.count()) == ("olivia-owner", 601)
+    assert made.message == f"undo of change {imported.pk}: an import"
+    assert not Group.objects.filter(name__startswith="g").exists()
+    assert owner.get(followed)["Location"] == reverse("changes-detail", args=[made.pk])
+    owner.post(undo_url(made))
+    assert work(), "what undid is undone in the same way"
+    assert Group.objects.get(name="g0").users.get().name == "alice"
+    assert "taken away" in owner.get(undo_url(imported)).content.decode(), "and this one can be undone again"
+
+
+def test_what_stands_in_the_way_of_a_large_one_is_told(owner: Client, imported: ChangeSet) -> None:
+    with change_set("tests", "a group is used"):
+        factories.UserFactory(name="bob", groups=[Group.objects.get(name="g7")])
+        changed = Group.objects.get(name="g9")
+        changed.description = "used"
+        changed.save()
+    followed = owner.post(undo_url(imported))["Location"]
+    assert work()
+    page = owner.get(followed).content.decode()
+    assert "nothing was changed" in page
+    assert "groups g9 was changed again" in page
+    assert Group.objects.filter(name__startswith="g").count() == 600
+    assert ChangeSet.objects.latest("id").message == "a group is used"
+
+
+def test_what_would_take_too_long_is_undone_on_the_host(owner: Client, imported: ChangeSet, monkeypatch: Any) -> None:
+    undo(imported, "tests")
+    made = ChangeSet.objects.latest("id")
+    monkeypatch.setattr("console.views.undo.MOST_WRITTEN", 600)
+    for answer in (owner.get(undo_url(made)), owner.post(undo_url(made))):
+        assert answer.status_code == 409
+        assert f"manage.py undo {made.pk}" in answer.content.decode()
+    assert not Job.objects.exists()

@@ -77,8 +77,8 @@ def test_workers_are_one_node() -> None:
     tunnel = {"registration": "in", "port": "reg", "peer": "192.0.2.1:1", "idle": 1, "busy": 0, "last_seen": 5.0,
               "certificates": {"aa": 1}}  # fmt: skip
     one = {"revision": 8, "requests": 3, "in_flight": 1, "ports": [port], "tunnels": [tunnel], "left": []}
-    other = one | {"revision": 7, "tunnels": [tunnel | {"busy": 2, "last_seen": None, "certificates": {"aa": 1, "bb": 2}}],
-                   "left": [{"registration": "a"}]}  # fmt: skip
+    busier = tunnel | {"busy": 2, "last_seen": None, "certificates": {"aa": 1, "bb": 2}}
+    other = one | {"revision": 7, "tunnels": [busier], "left": [{"registration": "a"}]}
     found = merged([one, other])
     assert (found["revision"], found["requests"], found["in_flight"]) == (7, 6, 2), "the older one is in force too"
     assert found["ports"] == [port | {"connections": 4}]
