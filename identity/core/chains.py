@@ -33,7 +33,10 @@ _REMEMBERED = 4096  # verdicts kept per truststore
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`reason` None: trusted. `chain`: the verified issuers, nearest first, the anchor last.
+    """`reason` None: trusted. `chain`: the verified issuers, nearest first.
+
+    The anchor that made the path hold is among them, and after it come the anchors above it, as far as the path holds
+    up to them too: whom a mapping rule means by an authority does not hang on whether one below it is an anchor.
 
     It holds from `since` until `until` (seconds since 1970-01-01 UTC), when something in it begins or ends.
     """
@@ -190,7 +193,7 @@ class _Search:
         for path in self._paths((self._certificate,)):
             verdict = self._follow(path)
             if verdict.reason is None:
-                return verdict
+                return replace(verdict, chain=self._extended(path)[1:])
             if worst is None or _GRAVITY.index(verdict.reason) > _GRAVITY.index(worst.reason):
                 worst = verdict
         return worst or self._no_path()
@@ -237,6 +240,17 @@ class _Search:
             return self._refusal(fault)
         return self._ask_lists(path)
 
+    def _extended(self, path: tuple[Certificate, ...]) -> tuple[Certificate, ...]:
+        """The path, and the anchors above its end up to which it holds. Their lists have been asked already."""
+        for _, above in self._above_anchor(path[-1]):
+            longer, place = (*path, above), Place.INTERMEDIATE if len(path) > 1 else Place.CLIENT
+            if not above.not_before <= self._now <= above.not_after or path_rules.fault(longer, len(longer)):
+                break
+            if profile.fault(path[-1], place) is not None:  # its signature had not counted before
+                break
+            path = longer
+        return path
+
     def _ask_lists(self, path: tuple[Certificate, ...]) -> Verdict:
         """Each link is asked of the lists of the authority above it, and the anchor of those of anchors above it."""
         store = self._truststore
@@ -251,9 +265,7 @@ class _Search:
         return Verdict(None, f"trusted by truststore {store.name} through {anchor}, valid to {until}", path[1:])
 
     def _above_anchor(self, anchor: Certificate) -> Iterator[tuple[Certificate, Certificate]]:
-        """A truststore may hold an intermediate, and beside it the authority that has revoked it."""
-        if not self._truststore.crls and not self._truststore.awaited:
-            return
+        """A truststore may hold an intermediate, and beside it the authority that has issued it, or revoked it."""
         below, seen = anchor, {anchor.spki_sha256}
         while True:
             named = (above for above in self._truststore.named(below.issuer) if above.spki_sha256 not in seen)

@@ -1,13 +1,16 @@
 """Whom a truststore believes."""
 
 import time
+from typing import Any
 
 import pytest
+from cryptography import x509
 
 from identity.core import chains
 from identity.core.certificates import Certificate
 from identity.core.reasons import IdentityReason
 from tests.factories import partner_ca
+from tests.identity.forging import forge
 from tests.minting import Minted, authority, crl, mint
 
 SUB = authority("CN=Sub CA,O=Acme", partner_ca())
@@ -31,6 +34,39 @@ def test_through_an_intermediate_that_came_along() -> None:
     assert judge(ALICE, store(partner_ca()), (SUB,)) is None
     verdict = chains.judge(ALICE.certificate, (SUB.certificate,), store(partner_ca()), time.time())
     assert verdict.chain == (SUB.certificate, partner_ca().certificate)
+
+
+def test_whether_an_authority_below_another_is_an_anchor_too_changes_no_chain() -> None:
+    """A rule means the one above: a truststore that is given the one below too must not shut its users out."""
+    whole = (SUB.certificate, partner_ca().certificate)
+    assert chains.judge(ALICE.certificate, (), store(SUB, partner_ca()), time.time()).chain == whole
+    assert chains.judge(ALICE.certificate, (), store(SUB), time.time()).chain == whole[:1]
+    pinned = store(DIRECT, partner_ca())
+    assert chains.judge(DIRECT.certificate, (), pinned, time.time()).chain == whole[1:]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        pytest.param({"days": (-9, -1)}, id="has-expired"),
+        pytest.param({"basic": (x509.BasicConstraints(True, 0), True), "below": {"authority": True}}, id="path-length"),
+        pytest.param({"extensions": [(x509.NameConstraints([x509.DNSName("a.example")], None), True)]},
+                     id="name-constraints"),
+    ],
+)  # fmt: skip
+def test_a_chain_ends_where_it_would_not_hold(made: dict[str, Any]) -> None:
+    """What an anchor issued is believed for that anchor; it is one above's, too, only where that one permits it."""
+    made = dict(made)
+    below = made.pop("below", {})
+    root = forge("Root", authority=True, **made)
+    sub = forge("Sub", root, authority=True)
+    issuer = forge("Below", sub, **below) if below else sub
+    names = x509.SubjectAlternativeName([x509.DNSName("b.example")])
+    leaf = forge("x", issuer, extensions=[(names, False)])
+    above = (issuer.certificate,) if below else ()
+    verdict = chains.judge(leaf.certificate, above, store(sub, root), time.time())
+    assert verdict.reason is None
+    assert verdict.chain == (*above, sub.certificate)
 
 
 def test_an_intermediate_that_is_missing() -> None:
