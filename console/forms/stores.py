@@ -85,7 +85,7 @@ class TruststoreForm(NounForm):
         label="Fetch lists from",
         help_text="URLs, one a line, each with how often after it (1h where nothing is said): "
         "http://pki.partner.example/ca.crl 6h. What comes is taken if an authority above signed it. Until something "
-        "has come from each, certificates of authorities without a list are refused, unless lists may run out.",
+        "has come from each, certificates of authorities without a list are refused, unless Let pass is chosen below.",
         placeholder="http://pki.partner.example/ca.crl 6h",
     )
 

@@ -95,6 +95,10 @@ def _unlimited(row: Registration) -> list[Note]:
     ]
 
 
+def _known_by(row: Registration) -> list[Cell]:
+    return [Cell(row.subject), *([Cell("and the next one", "warn")] if row.next_sha256 else [])]
+
+
 def _asserts(row: Registration) -> Cell:
     if row.limits_assertions:
         return Cell("limited", "ok")
@@ -193,11 +197,11 @@ REGISTRATIONS = Noun(
         NAME,
         Column("Port", lambda row: link(row.port), "port__name"),
         Column("Node", lambda row: link(row.node), "node__name"),
-        Column("Certificate", lambda row: Cell(row.subject)),
+        Column("Certificate", _known_by),
         Column("May assert", _asserts),
         Column("State", _port_state, "enabled"),
     ],
-    search=("name", "subject", "sha256", "node__name", "port__name"),
+    search=("name", "subject", "sha256", "next_sha256", "node__name", "port__name"),
     rows=lambda rows: rows.select_related("port", "node"),
 )
 
