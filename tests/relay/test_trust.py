@@ -101,6 +101,7 @@ def trusting_topology(backend: int) -> dict[str, Any]:
     for port, more in {
         "named": {"client_auth": "request", "tls": two},
         "asks-nobody": {"client_auth": "password", "tls": {"keystore": "inside-server", "keystores": ["b"]}},
+        "strict": {"client_auth": "require", "tls": https["tls"]},
         "modern": {"client_auth": "request", "tls": {**https["tls"], "min_version": 1.3}},
         "lenient": {"client_auth": "request", "tls": {**https["tls"], "ciphers": "compatible"}},
     }.items():
@@ -177,6 +178,29 @@ def test_what_the_handshake_refused_is_told_in_our_words_too(trusting: Installat
             trusting.until(
                 lambda words=words: words in (trusting.folder / "inside.log").read_text(), f"the log tells: {words}"
             )
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    ("shown", "alert"),
+    [
+        pytest.param(forge("x", forge("Unknown", authority=True)), "UNKNOWN_CA", id="of-an-unknown-authority"),
+        pytest.param(CORPUS["an impostor's"][0], "DECRYPT_ERROR", id="of-an-impostor"),
+        pytest.param(CORPUS["expired"][0], "CERTIFICATE_EXPIRED", id="expired"),
+        pytest.param(None, "CERTIFICATE_REQUIRED", id="none-where-one-is-required"),
+    ],
+)
+def test_a_caller_whose_handshake_fails_is_told_why_by_an_alert(
+    trusting: Installation, tmp_path: Path, version: ssl.TLSVersion, shown: Minted | None, alert: str
+) -> None:
+    """Without one each of these looks to him like a connection that broke."""
+    context = client(tmp_path, shown, ()) if shown else trusting.context()
+    context.minimum_version = context.maximum_version = version
+    with pytest.raises(ssl.SSLError) as caught, connected(trusting, "strict", context, "localhost") as sock:
+        sock.recv(1)  # of TLS 1.3 the client hears after its own end of the handshake
+    if shown is None and version is ssl.TLSVersion.TLSv1_2:
+        alert = "HANDSHAKE_FAILURE"  # there is no better one before TLS 1.3 (RFC 8446, section 6.2)
+    assert str(caught.value.reason).endswith(f"_ALERT_{alert}")
 
 
 # --- which certificate, and for whom ---
