@@ -3,6 +3,7 @@
 import secrets
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 
 from console import sessions, tokens
@@ -94,9 +95,18 @@ def bar(operator: Operator, role: str, active: bool, by: Operator) -> str:
 
 
 def other_owners(operator: Operator) -> bool:
-    """Owners who could log in; the rows are locked, so that two of them cannot go at once."""
-    owners = Operator.objects.select_for_update().filter(role=Role.OWNER, is_active=True)
-    return bool(list(owners.exclude(pk=operator.pk)))
+    """Owners who could log in; the rows are locked, so that two of them cannot go at once.
+
+    Whom an identity provider proves that is not asked here any more could not, but for a passkey of his own.
+    """
+    owners = Operator.objects.select_for_update().filter(role=Role.OWNER, is_active=True).exclude(pk=operator.pk)
+    issuer = settings.CONSOLE_OIDC_ISSUER
+    return any(
+        row.has_usable_password()
+        or (issuer and (row.single_sign_on or "").startswith(f"{issuer} "))
+        or row.passkeys.exists()
+        for row in list(owners)
+    )
 
 
 def entry_of(row: Operator) -> dict[str, Any]:

@@ -81,7 +81,8 @@ class _Noun:
                       (DRY_RUN, *((GOES_BACK,) if self.model is Port else ())),
                       ("If-Match", "If-None-Match", "Change-Message"), entry(section), (409, 412, 422)),
             Operation(f"{section}_delete", "DELETE", one, f"Delete {article} {self.noun} that nothing uses",
-                      self.delete, changing, {200: _OUTCOME}, section, (DRY_RUN,), ("If-Match", "Change-Message"),
+                      self.delete, changing, {200: _OUTCOME}, section,
+                      (DRY_RUN, *((GOES_BACK,) if self.model is Port else ())), ("If-Match", "Change-Message"),
                       refusals=(404, 409, 412)),
         ]  # fmt: skip
         if self.model in SWITCHES:
@@ -146,8 +147,9 @@ class _Noun:
             remove(self.section, name, recorder)
 
         told = carry_out(
-            call, f"{self.noun} {name} deleted", act, [self.section], section=self.section, name=name, status=409
-        )
+            call, f"{self.noun} {name} deleted", act, [self.section], section=self.section, name=name, status=409,
+            goes_back=bool(call.query.get("goes_back")),
+        )  # fmt: skip
         return Answer(told)
 
     def switch(self, *, block: bool) -> Any:

@@ -96,6 +96,14 @@ def _flat(rows: Rows) -> set[str]:
     return {name for row in rows for name in ((row,) if isinstance(row, str) else row)}
 
 
+def _goes_back() -> forms.BooleanField:
+    return forms.BooleanField(
+        required=False,
+        label=f"Go back unless I confirm within {SECONDS} s",
+        help_text="For a change that could cut you off: what was before comes back by itself.",
+    )
+
+
 class PortForm(NounForm):
     """A port of one type; the type is set once, when it is added."""
 
@@ -127,11 +135,7 @@ class PortForm(NounForm):
         check=parse_network,
         help_text="Networks whose X-Forwarded-For and traceparent are believed, one a line. None: nobody's.",
     )
-    goes_back = forms.BooleanField(
-        required=False,
-        label=f"Go back unless I confirm within {SECONDS} s",
-        help_text="For a change that could cut you off: what was before comes back by itself.",
-    )
+    goes_back = _goes_back()
     shown_at = {"service_access": "service_allow", "ip_access": "ip_allow"}
 
     class Meta:
@@ -332,6 +336,7 @@ class PairForm(forms.Form):
     """An edge's external and registration port, configured as one step: both, or neither."""
 
     node = forms.ModelChoiceField(queryset=Node.objects.filter(role=Role.EDGE), label="Edge node")
+    goes_back = _goes_back()
 
     def __init__(self, data: Any = None) -> None:
         super().__init__(data)

@@ -14,6 +14,7 @@ from console.models import Job, JobMode, JobState
 from console.nouns import TITLES
 from console.permissions import permission_required
 from console.progress import done_of
+from console.sign_in import confirmed
 from console.views.pages import address_of, operator_of
 from gateway.bulk.imports import IMPORTERS
 from gateway.bulk.sheets import SheetError
@@ -86,6 +87,7 @@ def detail(request: HttpRequest, pk: Any) -> HttpResponse:
 
 @require_POST
 @permission_required("change_identity")
+@confirmed
 def carry_out(request: HttpRequest, pk: Any, mode: str) -> HttpResponse:
     job = get_object_or_404(Job.objects.imports().defer("refused", "shown"), pk=pk)
     if not go_on(job, JobMode(mode), operator_of(request), address_of(request)):

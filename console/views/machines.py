@@ -13,6 +13,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from console.forms.machines import BundleForm
 from console.permissions import permission_required
+from console.sign_in import confirmed
 from console.views.pages import address_of, operator_of
 from gateway import enrolments
 from gateway.core.enrolment import LIFETIME, EnrolmentError
@@ -35,6 +36,7 @@ def about(row: Node | None) -> dict[str, Any]:
 @never_cache
 @require_http_methods(["GET", "POST"])
 @permission_required("change_identity")
+@confirmed
 def enrol(request: HttpRequest, pk: Any) -> HttpResponse:
     """Make a bundle. It is on this answer, and nowhere else from then on."""
     node = get_object_or_404(Node, pk=pk)

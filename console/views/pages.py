@@ -15,7 +15,7 @@ from django.urls import URLPattern, path, reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
 from console.access import TOUCHING, WouldChange, access_of, answers_about, is_quick
-from console.blocking import blocking_of
+from console.blocking import SWITCHES, blocking_of, is_blocked
 from console.bulk import Action
 from console.forms.fields import NounForm
 from console.models import PERMISSIONS, Role
@@ -78,6 +78,7 @@ class Noun:
         more: (label, URL) of further pages that its list leads to.
         notes: what is lawful but odd about a row, shown above its form.
         bulk: what may be done to several at once.
+        goes_back: whether a change of one may be told to go back by itself unless it is confirmed.
         secret: whether it is asked again who somebody is, before he adds, changes or deletes one.
     """
 
@@ -95,6 +96,7 @@ class Noun:
     context: Callable[[Any], dict[str, Any]] = lambda row: {}
     notes: Callable[[Any], list[Note]] = lambda row: []
     foresee: Callable[[Any], Any] | None = None
+    goes_back: bool = False
     secret: bool = False
     bulk: tuple[Action, ...] = ()
 
@@ -215,6 +217,8 @@ def edit_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
     if noun.secret and may_change and not is_fresh(request):
         return ask_again(request)
     bound = request.method == "POST"
+    if bound and row is not None and _lets_in_again(row, request.POST, noun.form) and not is_fresh(request):
+        return ask_again(request)
     options = noun.form_options(request, row)
     # A link elsewhere may fill in what it knows: /services/add/?node=…
     initial = request.GET.dict() if not bound and row is None else None
@@ -266,6 +270,14 @@ def edit_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
         },
         status=422 if bound and foreseen is None and would_change is None else 200,
     )
+
+
+def _lets_in_again(row: Model, typed: QueryDict, form: type[NounForm]) -> bool:
+    """Whether what is blocked would be blocked no more: that is asked again here as at the button."""
+    if type(row) not in SWITCHES or not is_blocked(row):
+        return False
+    field, value = SWITCHES[type(row)]
+    return field in form.base_fields and (field in typed) != value
 
 
 def _foreseen(request: HttpRequest, noun: Noun, form: NounForm) -> Any:
@@ -337,10 +349,11 @@ def delete_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
     problem = ""
     if getattr(row, "predefined", False):
         problem = f"{row} is predefined and cannot be deleted."
+    elif (waits := unconfirmed.waiting_for(noun.kind, row.pk)) is not None:
+        problem = f"Change {waits.pk} of it waits to be confirmed: keep it, or take it back, first."
     if request.method == "POST" and not found and not problem:
         try:
-            with change_set(operator_of(request), f"{label_of(row)} deleted", address_of(request)):
-                row.delete()
+            _delete(request, noun, row)
         except ProtectedError as error:
             found = [Reference(label_of(other), url_of(other)) for other in error.protected_objects]
         except ValidationError as error:
@@ -352,8 +365,17 @@ def delete_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
     touches = noun.kind in TOUCHING and not found and not problem
     would_change = _without(request, noun, pk) if touches and request.GET.get("would_change") else None
     context = {"noun": noun, "row": row, "references": found, "problem": problem, "would_change": would_change,
-               "touches_access": touches}  # fmt: skip
+               "touches_access": touches, "seconds": unconfirmed.SECONDS}  # fmt: skip
     return render(request, "nouns/delete.html", context, status=status)
+
+
+def _delete(request: HttpRequest, noun: Noun, row: Model) -> None:
+    """Raises ProtectedError, ValidationError."""
+    with transaction.atomic():
+        with change_set(operator_of(request), f"{label_of(row)} deleted", address_of(request)) as recorder:
+            row.delete()
+        if noun.goes_back and "goes_back" in request.POST and recorder.revision is not None:
+            unconfirmed.wait(recorder.revision)
 
 
 def _without(request: HttpRequest, noun: Noun, pk: Any) -> WouldChange | None:

@@ -12,6 +12,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path, reverse
 from django.views.decorators.http import require_http_methods, require_POST
 
+from console.blocking import SWITCHES, lets_in_again
 from console.jobs import take_undo
 from console.models import Job, JobState
 from console.nouns import TITLES, permission_of
@@ -22,7 +23,7 @@ from console.views.changes import described
 from console.views.pages import address_of, operator_of
 from gateway import unconfirmed
 from gateway.models import Action, ChangeSet
-from gateway.topology.entries import SECTIONS
+from gateway.topology.entries import KIND_OF, SECTIONS
 from gateway.topology.undo import CannotUndo, undo
 from identity.core.commands import command
 
@@ -44,7 +45,7 @@ def undo_page(request: HttpRequest, pk: int) -> HttpResponse:
     for permission in permissions_of(made):
         require(request, permission)
     context: dict[str, Any] = {"row": made, "reasons": [], "changes": []}
-    if made.changes.filter(kind="keystores").exists() and not is_fresh(request):
+    if not is_fresh(request) and _is_dangerous(made):
         return ask_again(request)
     if made.changes.count() > MOST:
         return _by_a_worker(request, made)
@@ -58,6 +59,13 @@ def undo_page(request: HttpRequest, pk: int) -> HttpResponse:
         return render(request, "changes/undo.html", context | {"changes": described(recorder.changes)})
     messages.success(request, f"Change {made.pk} is undone.")
     return redirect("changes-detail", recorder.revision) if recorder.revision else redirect("changes")
+
+
+def _is_dangerous(made: ChangeSet) -> bool:
+    """Whether undoing it brings keys back, lets somebody in again who was shut out, or is much at once."""
+    if made.changes.filter(kind="keystores").exists() or made.changes.count() > MOST:
+        return True
+    return any(map(lets_in_again, made.changes.filter(kind__in=[KIND_OF[model] for model in SWITCHES])))
 
 
 def _by_a_worker(request: HttpRequest, made: ChangeSet) -> HttpResponse:

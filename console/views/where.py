@@ -4,6 +4,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -30,6 +31,7 @@ from console.views.pages import (
     operator_of,
     urlpatterns,
 )
+from gateway import unconfirmed
 from gateway.audit import change_set
 from gateway.core.paths import rebase
 from gateway.models import API, Endpoint, Node, Port, PortType, Registration, Service
@@ -141,6 +143,7 @@ PORTS = Noun(
     rows=lambda rows: rows.select_related("node").prefetch_related("connect"),
     form_options=_port_form_options,
     adds=_ways_to_add_ports,
+    goes_back=True,
 )
 SERVICES = Noun(
     kind="services",
@@ -213,8 +216,12 @@ def pair(request: HttpRequest) -> HttpResponse:
     form = PairForm(request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
         try:
-            with change_set(operator_of(request), "pair of external and registration port added", address_of(request)):
-                external, registration = form.save()
+            message = "pair of external and registration port added"
+            with transaction.atomic():
+                with change_set(operator_of(request), message, address_of(request)) as recorder:
+                    external, registration = form.save()
+                if form.cleaned_data["goes_back"] and recorder.revision is not None:
+                    unconfirmed.wait(recorder.revision)
         except ValidationError as error:
             form.external.take_errors(error)
         else:

@@ -28,6 +28,7 @@ from identity.models import sealing
 # What imports add, whatever names others before these.
 _ADDED_IN_BULK = ("certificates", "users", "groups")
 _NAMED = 5  # of the changes that stand in the way
+_FEW = 20  # objects that are quickly taken one by one
 _TOLD = 100  # objects that stand in the way
 
 
@@ -126,6 +127,8 @@ def _remove_many(recorder: Recorder, steps: list[_Restoring], progress: Callable
 
     What cannot go is left to be tried by itself, which tells what is in its way.
     """
+    if len(steps) <= _FEW:
+        return steps
     left = [step for step in steps if step.entry is not None or step.section not in _ADDED_IN_BULK]
     done = 0
     for section in _ADDED_IN_BULK:

@@ -224,6 +224,14 @@ def test_a_change_of_a_port_may_go_back_by_itself(owner: Caller, world: dict[str
     assert Port.objects.get(name="ext").description == "risky"
 
 
+def test_a_port_that_is_deleted_may_come_back_by_itself(owner: Caller, world: dict[str, Model]) -> None:
+    number = owner.delete("/ports/ext?goes_back=true").json()["revision"]
+    assert owner.get("/ports/ext").status_code == 404
+    assert owner.post(f"/changes/{number}/take-back").status_code == 200
+    assert owner.get("/ports/ext").status_code == 200
+    assert owner.delete("/groups/Partners?goes_back=true").status_code == 400, "ports alone have it"
+
+
 def test_block_and_unblock(owner: Caller, world: dict[str, Model]) -> None:
     assert owner.post("/certificates/alice/block?dry_run=true").json()["changes"][0]["after"]["blocked"] is True
     assert not Certificate.objects.get(name="alice").blocked

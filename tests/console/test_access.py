@@ -110,7 +110,7 @@ READ_ALONE = {
 # Before these it is asked again who somebody is.
 ASKING = {
     "account-authenticator", "account-passkey", "account-recovery-codes", "account-authenticator-remove",
-    "certificates-bulk", "users-bulk", "registrations-bulk", "start",
+    "certificates-bulk", "users-bulk", "registrations-bulk", "start", "nodes-enrol", "imports-all", "imports-good",
     "account-passkey-remove", "account-tokens", "operators-add", "operators-edit", "operators-remove-factors",
     "keystores-add", "keystores-edit", "keystores-delete", "keystores-generate", "keystores-renew",
     "keystores-swap", "keystores-drop", "certificates-unblock", "users-unblock", "registrations-unblock",

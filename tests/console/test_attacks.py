@@ -146,3 +146,50 @@ def test_the_list_of_changes_does_not_read_all_that_each_has(
     assert [(each["more"], each["changes"]) for each in listed[:2]] == [(1, []), (40, [])]
     assert (len(one["changes"]), one["more"]) == (40, 0)
     assert len(read) == 40, "the one alone"
+
+
+# --- who sits at somebody's open session lets nobody in again whom others have shut out ---
+
+
+@pytest.fixture
+def stale(owner: Client) -> Client:
+    """Logged in, and not asked for a while who he is."""
+    session = owner.session
+    session["proved_at"] = 0
+    session.save()
+    return owner
+
+
+def asked(answer: Any) -> bool:
+    return answer.status_code == 302 and answer["Location"].startswith("/confirm/")
+
+
+def test_not_by_the_form_of_what_is_disabled(stale: Client, world: dict[str, Model]) -> None:
+    alice = world["users"]
+    assert stale.post(f"/users/{alice.pk}/", {"name": "alice"}).status_code == 302, "to shut out is never delayed"
+    alice.refresh_from_db()
+    assert not alice.enabled  # type: ignore[attr-defined]
+    assert asked(stale.post(f"/users/{alice.pk}/", {"name": "alice", "enabled": "on"}))
+    assert not asked(stale.post(f"/users/{alice.pk}/", {"name": "alice", "description": "still disabled"}))
+    alice.refresh_from_db()
+    assert not alice.enabled  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", ["certificates", "users", "registrations"])
+def test_not_by_undoing_that_he_was_shut_out(stale: Client, world: dict[str, Model], kind: str) -> None:
+    assert stale.post(f"/{kind}/{world[kind].pk}/block/").status_code == 302
+    blocked = ChangeSet.objects.latest("id")
+    for answer in (stale.get(f"/changes/{blocked.pk}/undo/"), stale.post(f"/changes/{blocked.pk}/undo/")):
+        assert asked(answer)
+    assert ChangeSet.objects.latest("id") == blocked
+
+
+def test_what_shuts_out_is_undone_at_once(owner: Client, world: dict[str, Model]) -> None:
+    owner.post(f"/users/{world['users'].pk}/block/")
+    owner.post(f"/users/{world['users'].pk}/unblock/")
+    session = owner.session
+    session["proved_at"] = 0
+    session.save()
+    made = ChangeSet.objects.latest("id")
+    assert owner.post(f"/changes/{made.pk}/undo/")["Location"] == f"/changes/{ChangeSet.objects.latest('id').pk}/"
+    assert ChangeSet.objects.latest("id") != made

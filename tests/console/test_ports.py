@@ -7,7 +7,8 @@ from django.db.models import ProtectedError
 from django.test import Client
 
 from gateway.audit import change_set
-from gateway.models import ChangeSet, Dial, Port, PortType
+from gateway.models import ChangeSet, Dial, Port, PortType, Unconfirmed
+from gateway.unconfirmed import take_back
 from tests import factories
 from tests.minting import mint
 
@@ -60,6 +61,13 @@ class TestPair:
         assert external.service_access == {"default": "deny", "allow": ["/orders"], "deny": []}
         assert registration.client_auth == "require"
         assert {change.name for change in ChangeSet.objects.latest("id").changes.all()} == {"ext", "reg"}
+        assert not Unconfirmed.objects.exists()
+
+    def test_both_go_away_again_unless_they_are_confirmed(self, owner: Client, pair: dict[str, Any]) -> None:
+        assert owner.post("/ports/add/pair/", pair | {"goes_back": "on"}).status_code == 302
+        assert Port.objects.count() == 2
+        assert take_back(Unconfirmed.objects.get().pk, "tests")
+        assert not Port.objects.exists()
 
     @pytest.mark.parametrize(
         ("wrong", "words"),

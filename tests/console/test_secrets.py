@@ -4,6 +4,7 @@ import base64
 import json
 import logging
 from collections.abc import Iterator
+from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,25 @@ from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 
-from console.models import SavedTest
+from console import factors, operators, tokens, totp
+from console.api.urls import OPERATIONS
+from console.models import Operator, Role, SavedTest
+from gateway import enrolments
 from gateway.audit import change_set
+from gateway.models import ChangeSet, Node
+from gateway.topology.entries import SECTIONS
 from identity.core import issuing
 from identity.core.issuing import KeyKind
 from identity.models import Keystore
 from tests import factories
+from tests.api.conftest import caller_of
 from tests.console.crawling import pages
 from tests.minting import Minted, mint
 
+__all__ = ["caller_of"]
 pytestmark = pytest.mark.django_db
 PHRASE, PASSWORD = "the phrase of a key", "correct horse battery staple"
+OPERATORS_PASSWORD = "what olga alone knows"
 
 
 def traces(minted: Minted) -> set[str]:
@@ -41,9 +50,39 @@ def traces(minted: Minted) -> set[str]:
     return found | {line for line in minted.key_pem.splitlines()[1:-1] if len(line) > 20} | {der.hex()[70:120]}
 
 
+def of_operators(owner: Client) -> set[str]:
+    """What operators get in by: a password, an app, recovery codes, a token, a one-time password, a session's key."""
+    operator = Operator.objects.create_operator("olga", OPERATORS_PASSWORD, Role.OWNER)
+    seed = totp.new_secret()
+    factors.add_authenticator(operator, seed, 1, "tests", None)
+    codes = factors.new_recovery_codes(operator, "tests", None)
+    _, token = tokens.create(operator, "a-program", ["view"], timedelta(days=1), None)
+    once = operators.create("victor", Role.VIEWER, "tests")
+    app = base64.b32encode(seed).decode().rstrip("=")
+    return {OPERATORS_PASSWORD, app, seed.hex(), token, once, str(owner.session.session_key), *codes}
+
+
+def of_a_machine(node: Node) -> set[str]:
+    """What a bundle has for whoever enrols with it."""
+    key = enrolments.offer(node, "tests", None, address="127.0.0.1:9").key
+    return {key.hex(), base64.b64encode(key).decode()[:40], base64.urlsafe_b64encode(key).decode()[:40]}
+
+
+def of_settings(settings: Any) -> set[str]:
+    """What the host is told, and the console never tells."""
+    settings.CONSOLE_OIDC_ISSUER, settings.CONSOLE_OIDC_CLIENT_ID = "http://127.0.0.1:1", "postern"
+    settings.EXPIRY_WEBHOOK = "http://127.0.0.1:1/hook"
+    told = {"CONSOLE_OIDC_CLIENT_SECRET": "the secret of a client", "EXPIRY_WEBHOOK_SECRET": "the secret of a hook",
+            "CONSOLE_METRICS_TOKEN": "the token of a monitor", "EMAIL_HOST_PASSWORD": "what mail takes"}  # fmt: skip
+    for name, text in told.items():
+        setattr(settings, name, text)
+    key = base64.urlsafe_b64encode(settings.POSTERN_MASTER_KEY).decode().rstrip("=")
+    return {settings.SECRET_KEY, key, *told.values()}
+
+
 @pytest.fixture
 def planted(
-    world: dict[str, Any], owner: Client, caplog: pytest.LogCaptureFixture
+    world: dict[str, Any], owner: Client, caplog: pytest.LogCaptureFixture, settings: Any
 ) -> Iterator[tuple[Client, set[str]]]:
     """An installation with a keystore in use, one that is renewed and one that waits; all made through the console."""
     caplog.set_level(logging.DEBUG)
@@ -69,11 +108,12 @@ def planted(
     told = {"name": "kept", "port": world["ports"].name, "method": "GET", "path": "/", "credential": "password",
             "username": "b", "password": PASSWORD, "expected_status": "200"}  # fmt: skip
     assert owner.post("/tests/add/", told).status_code in (302, 422)
-    kept = SavedTest(name="kept too", port="ext", method="GET", path="/", credential="password", expected_status=200)
+    kept = SavedTest(name="kept-too", port="ext", method="GET", path="/", credential="password", expected_status=200)
     kept.set_password(PASSWORD)
     kept.save()
     made = Minted(waiting.certificate.parsed, key)
     secrets = {PHRASE, PASSWORD}.union(*(traces(each) for each in (now, following, encrypted, made)))
+    secrets |= of_operators(owner) | of_a_machine(world["ports"].node) | of_settings(settings)
     assert not found_in(answers[2].content.decode(), secrets), "what was refused is not shown again"
     yield owner, secrets
     assert not found_in(caplog.text, secrets), "the log shows a secret"
@@ -93,6 +133,38 @@ def test_no_page_shows_one(planted: tuple[Client, set[str]], world: dict[str, An
             looked_at += 1
             assert not found_in(answer.content.decode(errors="replace"), secrets), url
     assert looked_at > 60
+
+
+def test_no_answer_of_the_api_shows_one(planted: tuple[Client, set[str]], caller_of: Any) -> None:
+    """Each operation that is asked with GET, for every object that there is; and what changes answer with."""
+    _, secrets = planted
+    program = caller_of("owner")
+    looked_at = 0
+    for operation in OPERATIONS:
+        if operation.method == "GET":
+            for path in addresses(operation.path):
+                answer = program.get(path)
+                looked_at += answer.status_code == 200
+                assert not found_in(answer.content.decode(errors="replace"), secrets), path
+    assert looked_at > 60
+    for path in ("/keystores/uploaded", "/endpoints/batch", "/tests/kept-too"):
+        entry = program.get(path).json()
+        for sent in (entry, entry | {"password": "x" * 70_000}, entry | {"nonsense": 1}):
+            assert not found_in(program.put(path, sent).content.decode(), secrets), path
+
+
+def addresses(template: str) -> list[str]:
+    """An operation's address for each object that it may be about."""
+    section = template.split("/")[1]
+    if "{name}" in template:
+        if section == "operators":
+            names = list(Operator.objects.values_list("username", flat=True))
+        else:
+            names = list((SECTIONS | {"tests": SavedTest})[section]._default_manager.values_list("name", flat=True))
+        return [template.replace("{name}", name) for name in names]
+    if "{number}" in template and section == "changes":
+        return [template.replace("{number}", str(pk)) for pk in ChangeSet.objects.values_list("pk", flat=True)]
+    return [] if "{" in template else [template]
 
 
 def test_neither_an_export_nor_the_audit_log_has_one(planted: tuple[Client, set[str]]) -> None:

@@ -148,6 +148,28 @@ def test_an_added_port_goes_away_again(owner: Client, port: Port) -> None:
     assert not Port.objects.filter(name="second").exists()
 
 
+def test_a_deleted_port_comes_back(owner: Client, port: Port) -> None:
+    assert "Go back unless I confirm" in text(owner.get(f"/ports/{port.pk}/delete/"))
+    assert owner.post(f"/ports/{port.pk}/delete/", {"goes_back": "on"}).status_code == 302
+    assert not Port.objects.exists()
+    late()
+    take_back_due()
+    assert Port.objects.get().pk == port.pk
+
+
+def test_while_it_waits_the_port_is_not_deleted(owner: Client, port: Port, changed: ChangeSet) -> None:
+    answer = owner.post(f"/ports/{port.pk}/delete/")
+    assert answer.status_code == 409
+    assert f"Change {changed.pk} of it waits to be confirmed" in text(answer)
+
+
+def test_of_other_objects_it_is_not_asked(owner: Client, port: Port) -> None:
+    group = factories.GroupFactory(name="Plain")
+    assert "Go back unless" not in text(owner.get(f"/groups/{group.pk}/delete/"))
+    owner.post(f"/groups/{group.pk}/delete/", {"goes_back": "on"})
+    assert not Unconfirmed.objects.exists()
+
+
 @pytest.mark.parametrize("action", ["keep", "take-back"])
 def test_it_takes_the_role_that_changes_ports(as_role: Any, changed: ChangeSet, action: str) -> None:
     viewer = as_role("viewer")
