@@ -23,6 +23,7 @@ from gateway.audit import changes_between, current_revision
 from gateway.belongings import Belongings, belongings, truststore_of
 from gateway.core.addresses import split_host_port
 from gateway.core.difference import Document
+from gateway.core.narrowing import Narrowing
 from gateway.core.snapshot import DEFAULT_ACL, FORMAT
 from gateway.models import API, Change, ClientAuth, Dial, Endpoint, Node, Port, PortType, Registration, Service
 from identity.core.names import folded
@@ -82,10 +83,14 @@ def certificates_on_file(fingerprints: Collection[str], standing_in: Mapping[str
 
 @dataclass(frozen=True, slots=True)
 class _Own:
-    """What is of one node alone; and for the sections that nodes share, which reader's it needs, "" for none."""
+    """What is of one node alone; and for the sections that nodes share, which reader's it needs, "" for none.
+
+    `usable`: for sections whose entries may be limited to ports, those of this node where they can count.
+    """
 
     sections: Document
     common: dict[str, str]
+    usable: dict[str, frozenset[str]]
 
 
 class Compiler:
@@ -96,6 +101,7 @@ class Compiler:
         self._common: dict[str, Section] = {}
         self._own: dict[str, _Own] = {}
         self._documents: dict[str, Document] = {}
+        self._narrowing = Narrowing()
 
     def document_of(self, node_name: str) -> Document:
         """Raises UnknownNode."""
@@ -104,7 +110,7 @@ class Compiler:
             document = self._documents.get(node_name)
             if document is not None and document["revision"] == revision:
                 return document
-            document = self._compile(node_name)
+            document = self._narrowing.of(self._compile(node_name), self._own[node_name].usable)
             if current_revision() == revision:  # else rows of two revisions may be in it
                 self._documents[node_name] = document
                 return document
@@ -256,7 +262,8 @@ def _own_sections(nodes: Collection[str] | None) -> dict[str, _Own]:
 def _own(found: Belongings) -> _Own:
     decides = [port for port in found.ports if _identifies(port, found.apis)]
     by_password = any(port.accepts_basic for port in decides)
-    by_certificate = any(port.client_auth != ClientAuth.PASSWORD for port in decides)
+    asking = [port for port in decides if port.client_auth != ClientAuth.PASSWORD]
+    by_certificate = bool(asking)
     token = _token(found.services)
     signing = [found.by_name[token["keystore"]]] if token and token["keystore"] in found.by_name else []
     sections = {
@@ -281,7 +288,8 @@ def _own(found: Belongings) -> _Own:
         "certificates": "certificates" if by_certificate else "",
         "mapping_rules": "mapping_rules" if by_certificate else "",
     }
-    return _Own(sections, common)
+    at, by_mapping = (frozenset(port.name for port in among) for among in (decides, asking))
+    return _Own(sections, common, {"users": at, "certificates": by_mapping, "mapping_rules": by_mapping})
 
 
 def _identifies(port: Port, apis: list[API]) -> bool:

@@ -53,7 +53,9 @@ async def run(options: argparse.Namespace, feed: socket.socket) -> int:
             await status.open()
     except (ControlError, StateError, OSError, ValueError) as error:
         return await _give_up(name, error, writer)
-    if not options.sibling:
+    if options.sibling:
+        writer.write(frames.encode({"revision": -1}))  # it is there, and waits for what is to be in force
+    else:
         try:
             await node.apply((await frames.read(reader))["document"])
         except (SnapshotError, asyncio.IncompleteReadError) as error:

@@ -84,10 +84,17 @@ class Agent:
         if kept is None:
             log.warning("node %s has no configuration yet: waiting for the console", self.identity.node)
             return
-        await self.node.apply(kept.document)
+        giving = None
+        if self.siblings is not None:  # they read it while we do
+            giving = asyncio.create_task(self.siblings.give(kept.document, kept.digest))
+            await asyncio.sleep(0)
+        try:
+            await self.node.apply(kept.document)
+        finally:
+            problem = await giving if giving is not None else ""
         self.revision, self.digest, self.differences = kept.revision, kept.digest, kept.differences
         self.confirmed = kept.confirmed
-        if self.siblings is not None and (problem := await self.siblings.give(kept.document, kept.digest)):
+        if problem:
             raise SnapshotError(problem)
         log.info("node %s: revision %d, %.0f s old", self.identity.node, kept.revision, self.age or 0.0)
 

@@ -147,7 +147,9 @@ class Dialler:
         """Whether the edge is to be asked to close this idle tunnel."""
         if self.stopped or self.node.draining:
             return True
-        if tunnel.now() - tunnel.used < KEPT:
+        # All that there may be, and a worker of the edge has too few: it began to listen after the others, perhaps.
+        starving = len(self.tunnels) + len(self._dialling) >= self._max and self._missing() > 0
+        if not starving and tunnel.now() - tunnel.used < KEPT:
             return False
         have = sum(other.worker == tunnel.worker for other in self.tunnels)
         busy = sum(other.worker == tunnel.worker for other in self._working)

@@ -105,6 +105,11 @@ class Listener:
             self._server.close()
             self._server = None
 
+    def abandon(self) -> None:
+        """Handshakes that have not come to their end."""
+        for layer in list(self._handshakes):
+            layer.abort()
+
     def _protocol(self) -> asyncio.Protocol:
         if self._context is None:
             return _Plain(self)

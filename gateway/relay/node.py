@@ -51,6 +51,7 @@ log = logging.getLogger(__name__)
 SWEEP_SECONDS = 0.25  # how exact every timeout is
 SLOW_SWEEP = 4  # sweeps of connections that are idle: every so many
 GOODBYE = 0.1  # of the time to drain, which a node that stops leaves its callers to ask once more
+LAST_WORDS = 1.0  # seconds for what was written last to leave, where somebody does not read
 MEMORY = 8192  # requests whose decision is remembered, per generation
 
 
@@ -369,7 +370,7 @@ class RelayNode:
                 listener.sweep(now)
             for connection in list(self.connections):
                 connection.sweep(now)
-            for backends in (*self._backends.values(), *(pool for _, pool in self._endpoints.values())):
+            for backends in self._all_backends():
                 backends.sweep(now)
 
     # --- stopping ---
@@ -397,11 +398,23 @@ class RelayNode:
             dialler.cut()
         for pool in self.tunnels.values():
             pool.close()
+        for backends in self._all_backends():  # 4. nobody asks them any more; and who came meanwhile goes
+            backends.close()
+        for listener in self.listeners.values():
+            listener.abandon()
+        for connection in list(self.connections):
+            connection.abort()
+        end = clock() + LAST_WORDS  # 5. nothing is left open to the loop
+        while any(listener.count for listener in self.listeners.values()) and clock() < end:
+            await asyncio.sleep(0.005)
         if self._sweeper is not None:
             self._sweeper.cancel()
         self.passwords.close()
         if self.access_log is not None:
             self.access_log.close()
+
+    def _all_backends(self) -> list[BackendPool]:
+        return [*self._backends.values(), *(pool for _, pool in self._endpoints.values())]
 
     def _has_callers(self) -> bool:
         return any(each.count for each in self.listeners.values() if each.port.type is not PortType.REGISTRATION)

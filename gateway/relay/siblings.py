@@ -20,12 +20,14 @@ from typing import Any
 from gateway.core.delivery import Statement
 from gateway.core.difference import Document
 from gateway.relay import frames, link
+from gateway.relay.control import ControlError
 from gateway.relay.statefolder import StateError, StateFolder
 from identity.core import authority
 from identity.core.authority import AuthorityError
 
 log = logging.getLogger(__name__)
 
+START_TIMEOUT = 30.0  # seconds for a sibling to be there
 APPLY_TIMEOUT = 60.0  # seconds for a sibling to put a document in force
 STOP_TIMEOUT = 60.0  # seconds for one to end, beyond which it is killed; what it may take to drain is in its ports
 
@@ -59,10 +61,18 @@ class Siblings:
         self.status = 0  # the exit status of the first that failed
 
     async def start(self) -> None:
+        """All of them are there before one listens: who dials us shares himself out among all.
+
+        Raises:
+            ControlError: one does not start.
+        """
         for number in range(1, self.workers):
             sibling = await self._start(number)
             self._siblings.append(sibling)
             self._watching.append(asyncio.create_task(self._watch(sibling)))
+        problems = await asyncio.gather(*(self._answer(sibling, START_TIMEOUT) for sibling in self._siblings))
+        if problem := next((each for each in problems if each), ""):
+            raise ControlError(problem)
 
     async def _start(self, number: int) -> Sibling:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -121,18 +131,22 @@ class Siblings:
         return next((problem for problem in problems if problem), "")
 
     async def _send(self, sibling: Sibling, message: bytes, digest: str | None) -> str:
+        sibling.writer.write(frames.framed(message))
+        problem = await self._answer(sibling, APPLY_TIMEOUT)
+        if digest is not None and not problem:
+            sibling.digest = digest
+        return problem
+
+    @staticmethod
+    async def _answer(sibling: Sibling, timeout: float) -> str:
+        """What it says is wrong; "" where nothing is. `timeout`: in seconds."""
         try:
-            async with asyncio.timeout(APPLY_TIMEOUT):
-                sibling.writer.write(frames.framed(message))
+            async with asyncio.timeout(timeout):
                 await sibling.writer.drain()
                 answer = await frames.read(sibling.reader)
         except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
             return f"worker {sibling.number}: {error or type(error).__name__}"
-        if "error" in answer:
-            return f"worker {sibling.number}: {answer['error']}"
-        if digest is not None:
-            sibling.digest = digest
-        return ""
+        return f"worker {sibling.number}: {answer['error']}" if "error" in answer else ""
 
     # --- stopping ---
 

@@ -9,10 +9,11 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from gateway.audit import change_set
-from gateway.compile import Compiler, Drafts, document_of
+from gateway.compile import Compiler, Drafts, document_of, documents
 from gateway.core.difference import difference
 from gateway.core.snapshot import amended, from_document
-from gateway.models import Node, Registration
+from gateway.models import Node, Port, Registration
+from identity.core.mapping import resolve
 from identity.models import Certificate, Group, MappingRule, User
 from tests.factories import (
     ACLFactory,
@@ -93,6 +94,11 @@ def renew_on_file(chance: random.Random) -> None:
         CertificateFactory()
 
 
+def limit_to_ports(chance: random.Random, rows: Any) -> None:
+    known = list(Port.objects.values_list("name", flat=True))
+    changed(chance.choice(list(rows)), ports=sorted(chance.sample(known, chance.randint(0, 2))))
+
+
 MOVES: list[Callable[[random.Random], Any]] = [
     lambda chance: CertificateFactory(user=chance.choice(list(User.objects.filter(predefined=False)))),
     renew_on_file,
@@ -108,6 +114,9 @@ MOVES: list[Callable[[random.Random], Any]] = [
     lambda chance: changed(chance.choice(list(MappingRule.objects.all())), priority=chance.randrange(100)),
     lambda chance: ServiceFactory(node=chance.choice(list(Node.objects.filter(role="internal")))),
     lambda chance: TruststoreFactory(),
+    lambda chance: limit_to_ports(chance, User.objects.filter(predefined=False)),
+    lambda chance: limit_to_ports(chance, Certificate.objects.all()),
+    lambda chance: limit_to_ports(chance, MappingRule.objects.all()),
 ]
 
 
@@ -280,3 +289,45 @@ def test_more_nodes_take_no_more_queries(pair: dict[str, Any]) -> None:
         dial = InternalPortFactory(registration=RegistrationFactory(port=pair["reg"], node=node))
         ServiceFactory(node=dial.node, execute_acl=ACLFactory(allowed=[pair["group"]]))
     assert asked() == few
+
+
+def test_what_counts_at_other_ports_alone_is_not_told(pair: dict[str, Any]) -> None:
+    """But for whom to refuse: neither the user that is meant, nor his groups and password, nor a rule's conditions."""
+    changed(pair["ext"], authenticate=True)
+    alice, bob, carol = pair["users"]
+    node, dial = pair["edge"].name, pair["dial"].name
+    changed(alice, ports=[dial])
+    limited, open_to_all = (Certificate.objects.get(user=user) for user in (bob, carol))
+    changed(limited, ports=[dial])
+    rule = MappingRule.objects.get()
+    changed(rule, ports=[dial])
+    edge, inside = document_of(node), document_of(pair["inside"].name)
+    assert edge["users"][alice.name] == {"groups": [], "enabled": True, "ports": [dial]}
+    assert inside["users"][alice.name]["groups"] == ["Everybody", "Partners"]
+    assert edge["certificates"][limited.sha256] == inside["certificates"][limited.sha256] | {"user": None}
+    assert edge["certificates"][open_to_all.sha256]["user"] == carol.name
+    assert edge["mapping_rules"] == {} and rule.name in inside["mapping_rules"]
+    changed(rule, ports=[pair["ext"].name, dial])
+    assert rule.name in document_of(node)["mapping_rules"]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_node_decides_by_what_it_is_told_as_it_would_by_everything(pair: dict[str, Any], seed: int) -> None:
+    chance = random.Random(seed)
+    changed(pair["ext"], authenticate=True)
+    MappingRuleFactory(user=None, user_from="cn", subject={}, priority=chance.randrange(100))
+    for user in pair["users"]:  # found by their names, too
+        CertificateFactory(user=None, minted=mint(f"CN={user.name}", partner_ca()))
+    for _ in range(12):
+        chance.choice(MOVES[-3:])(chance)
+    whole = documents(certificates=list(Certificate.objects.values_list("sha256", flat=True)))
+    shown = [row.certificate for row in Certificate.objects.all()]
+    for node, port in ((pair["edge"].name, pair["ext"].name), (pair["inside"].name, pair["dial"].name)):
+        told, all_of_it = from_document(document_of(node)), from_document(whole[node])
+        for certificate in shown:
+            one, other = (
+                resolve(certificate, (), each.mappings, each.users, port, 1_800_000_000.0) for each in (told, all_of_it)
+            )
+            assert (one.user, one.reason) == (other.user, other.reason)
+            if one.user is not None:
+                assert told.users[one.user] == all_of_it.users[one.user]

@@ -44,9 +44,9 @@ class Answer:
 
 
 class Backend:
-    """An HTTP server that notes what it is sent; `answer` may be replaced."""
+    """An HTTP server that notes what it is sent; `answer` may be replaced. `listening`: a socket of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, listening: socket.socket | None = None) -> None:
         self.seen: list[dict[str, Any]] = []
         self.release = threading.Event()
         outer = self
@@ -76,7 +76,10 @@ class Backend:
 
             def log_message(self, *_: Any) -> None: ...
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler, bind_and_activate=listening is None)
+        if listening is not None:
+            self.server.socket.close()
+            self.server.socket, self.server.server_address = listening, listening.getsockname()
         self.server.handle_error = lambda *_: None  # type: ignore[method-assign]  # tests cut connections on purpose
         self.server.daemon_threads = True
         self.port = self.server.server_address[1]

@@ -50,9 +50,14 @@ def make(backend: Backend) -> Iterator[Make]:
 @pytest.fixture(scope="module")
 def apart(tmp_path_factory: pytest.TempPathFactory, shared_backend: Backend) -> Iterator[RemoteInstallation]:
     """Edge and internal node are enrolled and linked. Nothing may be changed in it."""
-    installation = RemoteInstallation(
-        tmp_path_factory.mktemp("apart"), forum_pki(), forum_topology(shared_backend.port)
-    )
+    topology = forum_topology(shared_backend.port)
+    insider = {"name": "insider", "groups": ["Partners"], "password": "only inside", "ports": ["dial"]}
+    topology["users"].append(insider)
+    topology["mapping_rules"] = [
+        {"name": "insiders", "priority": 9, "subject": {"OU": "insiders-unit"}, "user": "insider",
+         "ports": ["dial"]}
+    ]  # fmt: skip
+    installation = RemoteInstallation(tmp_path_factory.mktemp("apart"), forum_pki(), topology)
     try:
         yield installation.enrol_and_run("edge", "inside")
     finally:
@@ -125,6 +130,8 @@ def test_an_edge_s_whole_folder_holds_what_it_must_and_nothing_else(apart: Remot
         "identity.json", "configuration/whole"
     }  # fmt: skip
     document = json.loads((folder / "configuration" / "whole").read_bytes().partition(b"\n")[2])
+    assert document["users"]["insider"] == {"groups": [], "enabled": True, "ports": ["dial"]}, "he is for another port"
+    assert document["users"]["batch"]["password_hash"] and b"insiders-unit" not in content
     assert document["services"] == {} and document["keystores"].keys() == {"edge-server", "edge-client"}
     for foreign in ("inside-server", "inside-client"):
         # In one line, as JSON has it; the middle, for the last line of two keys of a kind may be alike.

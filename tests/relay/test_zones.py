@@ -1,5 +1,6 @@
 """The forum's case on three machines with a firewall between them: nothing is ever opened from the DMZ inwards."""
 
+import base64
 import contextlib
 import ssl
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ import pytest
 
 from tests.relay import zones as network
 from tests.relay.conftest import forum_pki, forum_topology
-from tests.relay.installation import free_port
+from tests.relay.installation import Backend
 from tests.relay.remote import RemoteInstallation
 from tests.relay.zones import ZONES, Zones
 
@@ -23,6 +24,7 @@ class Apart(RemoteInstallation):
     """Each machine in its zone; clients outside, but those of the internal node, who are beside it."""
 
     zones: Zones
+    backend: Backend  # beside the internal node, on its machine's own 127.0.0.1
 
     def within(self, machine: str) -> list[str]:
         return self.zones.within(MACHINES[machine])
@@ -36,9 +38,18 @@ class Apart(RemoteInstallation):
                 yield sock
 
 
-def topology() -> dict[str, Any]:
-    """The forum's, at the zones' addresses."""
-    made = forum_topology(free_port())
+def topology(backend: int) -> dict[str, Any]:
+    """The forum's, at the zones' addresses, with all of its APIs."""
+    made = forum_topology(backend)
+    submit = next(e for e in made["endpoints"] if e["name"] == "certificate") | {
+        "name": "submit", "url": "reverse://reg/submit"
+    }  # fmt: skip
+    made["endpoints"].append(submit)
+    made["apis"] += [
+        {"name": "submit", "node": "edge", "path": "/gateway/submit", "endpoint": "submit"},
+        {"name": "opened", "node": "edge", "path": "/gateway/opened", "endpoint": "certificate",
+         "execute_acl": "Anonymous"},
+    ]  # fmt: skip
     ports = {port["name"]: port for port in made["ports"]}
     ports["ext"]["bind"] = f"{ZONES['dmz']}:{EXT}"
     ports["reg"]["bind"] = ports["dial"]["connect"][0]["address"] = f"{ZONES['dmz']}:{REG}"
@@ -54,11 +65,16 @@ def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apart]:
         pytest.skip(f"three machines with a firewall between them were NOT tried: {reason}")
     zones = Zones([("outside", "dmz", EXT), ("inner", "dmz", REG), ("office", "dmz", REG), ("inner", "office", LINKS)])
     Apart.zones = zones
-    installation = Apart(tmp_path_factory.mktemp("zones"), forum_pki(), topology(), links=f"{ZONES['office']}:{LINKS}")
+    backend = Backend(zones.listen("inner"))
+    Apart.backend = backend
+    installation = Apart(
+        tmp_path_factory.mktemp("zones"), forum_pki(), topology(backend.port), links=f"{ZONES['office']}:{LINKS}"
+    )
     try:
         yield installation.enrol_and_run("edge", "inside")
     finally:
         installation.close()
+        backend.close()
         zones.close()
 
 
@@ -71,7 +87,17 @@ def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apart]:
         pytest.param("ext", "/gateway/certificate", "stranger", None, 403, "certificate_unmapped", id="nor-a-stranger"),
         pytest.param("ext", "/gateway/basic", "alice", None, 200, "batch", id="a-stored-password"),
         pytest.param("ext", "/gateway/caller", "alice", None, 200, "alice", id="the-callers-own-handed-on"),
+        pytest.param("ext", "/gateway/opened", None, None, 200, "api_gateway", id="opened-on-purpose"),
         pytest.param("ext", "/gateway/anonymous", "alice", None, 502, "endpoint_refused", id="no-identity"),
+        pytest.param(
+            "ext",
+            "/gateway/anonymous",
+            "alice",
+            "batch:correct horse battery",
+            502,
+            "endpoint_refused",
+            id="a-password-sent-along-decides-nothing",
+        ),
         pytest.param("ext", "/orders", "alice", None, 200, "alice", id="passed-through"),
         pytest.param("ext", "/orders", None, None, 401, "authentication_required", id="with-nothing"),
         pytest.param("ext", "/orders", "stranger", None, 403, "certificate_unmapped", id="mapped-to-nobody"),
@@ -90,6 +116,30 @@ def test_the_forum_s_steps_pass_across_the_firewall(
 def test_an_authority_of_the_same_name_fails_in_the_handshake(apart: Apart) -> None:
     with pytest.raises((ssl.SSLError, ConnectionError)):
         apart.request("ext", "/orders", "rogue")
+
+
+def test_what_follows_the_api_s_path_reaches_the_backend_on_the_inner_machine(apart: Apart) -> None:
+    before = len(apart.backend.seen)
+    assert apart.request("ext", "/gateway/submit/a/b?c=d", "alice").status == 200
+    assert [seen["path"] for seen in apart.backend.seen[before:]] == ["/submit/a/b?c=d"]
+
+
+def test_the_backend_learns_who_calls_and_nothing_that_the_caller_made_up(apart: Apart) -> None:
+    forged = {"Client-Cert": ":bm9ib2R5:", "X-Forwarded-User": "root", "X_Forwarded_User": "root",
+              "Connection": "close, X-Forwarded-User, Client-Cert"}  # fmt: skip
+    before = len(apart.backend.seen)
+    answer = apart.request("ext", "/gateway/submit", "alice", method="POST", body=b"{}", headers=forged)
+    assert answer.status == 200
+    (seen,) = apart.backend.seen[before:]
+    told = dict(seen["headers"])
+    assert len(told) == len(seen["headers"]), "nothing came twice"
+    assert (told["x-forwarded-user"], seen["method"], seen["size"]) == ("api_gateway", "POST", 2)
+    assert base64.b64decode(told["client-cert"].strip(":")) == apart.pki["edge-client"].der
+    assert told["traceparent"].startswith("00-") and "x_forwarded_user" not in told
+
+
+def test_whoever_is_refused_is_told_how_to_show_who_he_is(apart: Apart) -> None:
+    assert "www-authenticate" in apart.request("ext", "/orders").headers
 
 
 def test_a_change_of_the_configuration_crosses_it_and_nothing_is_opened_inwards(apart: Apart) -> None:

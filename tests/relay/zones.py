@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -88,6 +89,14 @@ class Zones:
 
     def connect(self, zone: str, address: tuple[str, int], timeout: float) -> socket.socket:
         """A connection that is opened from a zone. Raises OSError."""
+        return self._within(zone, lambda: socket.create_connection(address, timeout))
+
+    def listen(self, zone: str) -> socket.socket:
+        """What listens on a zone's own 127.0.0.1, as a program beside its node."""
+        return self._within(zone, lambda: socket.create_server(("127.0.0.1", 0)))
+
+    def _within(self, zone: str, make: Callable[[], socket.socket]) -> socket.socket:
+        """A socket that is made in a zone, and is there for good. Raises OSError."""
         made: list[socket.socket | OSError] = []
 
         def work() -> None:  # a thread of its own, for it stays where it went
@@ -97,7 +106,7 @@ class Zones:
                     made.append(OSError(ctypes.get_errno(), "setns"))
                     return
             try:
-                made.append(socket.create_connection(address, timeout))
+                made.append(make())
             except OSError as error:
                 made.append(error)
 
