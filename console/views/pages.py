@@ -12,20 +12,21 @@ from django.db.models import Model, ProtectedError, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import URLPattern, path, reverse
+from django.utils.text import capfirst
+from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.http import require_http_methods, require_safe
 
 from console.access import TOUCHING, WouldChange, access_of, answers_about, is_quick
 from console.blocking import blocking_of
 from console.bulk import Action
 from console.forms.fields import NounForm
-from console.models import PERMISSIONS, Role
-from console.nouns import TITLES, label_of, permission_of, url_of
+from console.models import PERMISSIONS, role_name
+from console.nouns import ADDING, ADDING_PORT, NONE_YET, SINGULAR, TITLES, label_of, permission_of, recorded, url_of
 from console.permissions import require
 from console.references import Reference, references
 from console.renames import follow, stored_name
 from console.sign_in import ask_again, is_fresh
 from console.suggestions import suggested
-from console.templatetags.console import with_article
 from gateway import unconfirmed
 from gateway.access.changes import outlook
 from gateway.audit import change_set
@@ -104,11 +105,15 @@ class Noun:
 
     @property
     def title(self) -> str:
-        return TITLES[self.kind]
+        return str(TITLES[self.kind])
 
     @property
     def singular(self) -> str:
-        return str(self.model._meta.verbose_name)
+        return str(SINGULAR[self.kind])
+
+    @property
+    def none_yet(self) -> str:
+        return str(NONE_YET[self.kind])
 
     @property
     def permission(self) -> str:
@@ -116,12 +121,11 @@ class Noun:
 
     @property
     def add_label(self) -> str:
-        return f"Add {with_article(self.singular)}"
+        return str(ADDING[self.kind])
 
     def adding(self, form: NounForm) -> str:
         """What the page that adds one is called; a form that knows its type says which."""
-        kind = getattr(form, "type", "")
-        return f"Add {with_article(f'{kind} {self.singular}')}" if kind else self.add_label
+        return str(ADDING_PORT.get(getattr(form, "type", ""), self.add_label))
 
 
 def name_cell(row: Any) -> Cell:
@@ -134,11 +138,11 @@ def link(row: Any) -> Cell:
 
 
 def who(user: Any) -> Cell:
-    return Cell(user.name, "who", url_of(user)) if user is not None else Cell("nobody", "soft")
+    return Cell(user.name, "who", url_of(user)) if user is not None else Cell(gettext("nobody"), "soft")
 
 
-NAME = Column("Name", name_cell, "name")
-DESCRIPTION = Column("Description", lambda row: Cell(row.description, "soft"))
+NAME = Column(gettext_lazy("Name"), name_cell, "name")
+DESCRIPTION = Column(gettext_lazy("Description"), lambda row: Cell(row.description, "soft"))
 
 
 def urlpatterns(noun: Noun, *, with_add: bool = True) -> list[URLPattern]:
@@ -233,7 +237,8 @@ def edit_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
     else:
         foreseen = _foreseen(request, noun, form) if bound and form.is_valid() else None
         if bound and form.is_valid() and foreseen is None and (saved := save(request, noun, form)) is not None:
-            messages.success(request, f"{noun.singular.capitalize()} {saved} is saved.")
+            words = gettext("{noun} {name} is saved.")
+            messages.success(request, capfirst(words.format(noun=noun.singular, name=saved)))
             for words in form.told:
                 messages.warning(request, words)
             return redirect(url_of(saved) or "overview")
@@ -253,7 +258,7 @@ def edit_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
             "changes": changes_of(noun.kind, row) if row else [],
             "blocking": blocking_of(row) if row else None,
             "adding": noun.adding(form),
-            "needed_role": Role(PERMISSIONS[noun.permission]).label.partition(" (")[0],
+            "needed_role": role_name(PERMISSIONS[noun.permission]),
             "notes": noun.notes(row) if row else [],
             "foresees": noun.foresee is not None,
             "touches_access": noun.kind in TOUCHING,
@@ -280,9 +285,14 @@ def save(request: HttpRequest, noun: Noun, form: NounForm) -> Model | None:
     """The saved object; None where the model or the database refused, the reason then being on the form."""
     waits = None if form.instance._state.adding else unconfirmed.waiting_for(noun.kind, form.instance.pk)
     if waits is not None:
-        form.add_error(None, f"Change {waits.pk} of it waits to be confirmed: keep it, or take it back, first.")
+        form.add_error(
+            None,
+            gettext("Change {number} of it waits to be confirmed: keep it, or take it back, first.").format(
+                number=waits.pk
+            ),
+        )
         return None
-    message = f"{noun.singular} {form.cleaned_data.get('name', form.instance)} {_done(form)}"
+    message = f"{noun.model._meta.verbose_name} {form.cleaned_data.get('name', form.instance)} {_done(form)}"
 
     def saving() -> Model:
         with transaction.atomic():
@@ -322,7 +332,9 @@ def _unless_refused(form: NounForm, act: Callable[[], T]) -> T | None:
     except ValidationError as error:
         form.take_errors(error)
     except IntegrityError:
-        form.add_error(None, "Somebody else has changed this meanwhile, or the name is taken. Look again and repeat.")
+        form.add_error(
+            None, gettext("Somebody else has changed this meanwhile, or the name is taken. Look again and repeat.")
+        )
     return None
 
 
@@ -336,17 +348,18 @@ def delete_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
     found = references(row)
     problem = ""
     if getattr(row, "predefined", False):
-        problem = f"{row} is predefined and cannot be deleted."
+        problem = gettext("{name} is predefined and cannot be deleted.").format(name=row)
     if request.method == "POST" and not found and not problem:
         try:
-            with change_set(operator_of(request), f"{label_of(row)} deleted", address_of(request)):
+            with change_set(operator_of(request), f"{recorded(row)} deleted", address_of(request)):
                 row.delete()
         except ProtectedError as error:
             found = [Reference(label_of(other), url_of(other)) for other in error.protected_objects]
         except ValidationError as error:
             problem = " ".join(error.messages)
         else:
-            messages.success(request, f"{noun.singular.capitalize()} {row} is deleted.")
+            words = gettext("{noun} {name} is deleted.")
+            messages.success(request, capfirst(words.format(noun=noun.singular, name=row)))
             return redirect(f"{noun.kind}-list")
     status = 409 if request.method == "POST" else 200
     touches = noun.kind in TOUCHING and not found and not problem
