@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.contrib import messages
 from django.contrib.auth import login
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
@@ -34,6 +35,8 @@ View = Callable[..., HttpResponseBase]
 def sign_in(request: HttpRequest, operator: Operator, how: str) -> None:
     """All proofs are there: a new session, recorded. `how`: by which proofs, in words."""
     address = request.META.get("REMOTE_ADDR", "")
+    logins = Change.objects.filter(kind="operators", name=operator.username, action=Action.LOGGED_IN)
+    before = logins.select_related("change_set").order_by("-id").first()
     request.session.flush()  # nothing of the half login goes on
     request.proved_by = how  # type: ignore[attr-defined]
     login(request, operator)
@@ -47,6 +50,10 @@ def sign_in(request: HttpRequest, operator: Operator, how: str) -> None:
         after={"name": operator.username, "by": how},
     )
     record_event(operator.username, f"operator {operator.username} logged in", address or None, change)
+    if before is not None:
+        last = before.change_set
+        where = f" from {last.address}" if last.address else ""
+        messages.info(request, f"You logged in last at {last.at:%Y-%m-%d %H:%M} UTC{where}.")
 
 
 def begin_half(request: HttpRequest, operator: Operator, next_url: str) -> None:

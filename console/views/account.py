@@ -10,6 +10,7 @@ import segno
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import update_session_auth_hash
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path
@@ -31,9 +32,11 @@ from console.sign_in import confirmed, has_to_choose
 from console.views.login import too_many
 from console.views.pages import address_of, operator_of
 from gateway.audit import record_operators
+from gateway.models import Change, ChangeSet
 from identity.core.vault import VaultError
 from identity.models import sealing
 
+LATELY = 12  # of what was done with an account, on its page
 _PENDING_SECRET, _PENDING_PASSKEY = "pending_secret", "pending_passkey"
 _NEVER_AN_ADDRESS = gettext_lazy(
     "This console is called by an address. Passkeys need a name, over HTTPS, or localhost."
@@ -69,11 +72,19 @@ def account(request: HttpRequest) -> HttpResponse:
         "required": factors.is_required(),
         "one_time": has_to_choose(request),
         "sessions": sessions_of(operator, request),
+        "lately": _lately(operator),
         "tokens": operator.tokens.standing(timezone.now()).count(),
         "may_tokens": operator.may("view"),
         "chosen_language": request.COOKIES.get(settings.LANGUAGE_COOKIE_NAME),
     }
     return render(request, "account/account.html", context, status=422 if form.is_bound else 200)
+
+
+def _lately(operator: Operator) -> list[ChangeSet]:
+    """What was done with this account and what it gets in by, logins too: nobody does it behind his back."""
+    about = Q(kind="operators", name=operator.username) | Q(kind="tokens", after__operator=operator.username)
+    found = Change.objects.filter(about | Q(kind="tokens", before__operator=operator.username))
+    return list(ChangeSet.objects.filter(pk__in=found.values("change_set")).order_by("-pk")[:LATELY])
 
 
 def _no_guessing(request: HttpRequest, form: PasswordForm) -> None:

@@ -11,6 +11,7 @@ from django.db import connection, transaction
 from django.test import Client
 from django.utils import timezone
 
+from console import jobs
 from console.jobs import go_on, work
 from console.models import Job, JobMode, JobPart, JobState
 from console.progress import Progress, done_of, told_of
@@ -166,3 +167,14 @@ def test_every_word_about_progress_is_seen_to_the_end(
         beside.close()
     assert only_job().state == JobState.DONE
     assert seen == told == [0, 250, 500, 600, 850, 1100], "written, and then recorded"
+
+
+def test_files_do_not_pile_up(owner: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "MOST_AT_ONCE", 2)
+    first = upload(owner, b"name\nOne\n").url
+    assert upload(owner, b"name\nTwo\n").status_code == 302
+    refused = upload(owner, b"name\nThree\n")
+    assert (refused.status_code, "2 imports wait" in refused.content.decode()) == (422, True)
+    work()
+    owner.post(f"{first}discard/")
+    assert upload(owner, b"name\nThree\n").status_code == 302

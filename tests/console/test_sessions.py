@@ -119,6 +119,27 @@ def test_a_key_that_somebody_else_chose_is_not_taken_on(olivia: Operator) -> Non
     assert not SessionStore().exists(chosen)
 
 
+# --- who was here besides is told ---
+
+
+def test_the_login_before_is_told(olivia: Operator) -> None:
+    assert "You logged in last at" not in text(logged_in("192.0.2.7").get("/"))
+    assert "UTC from 192.0.2.7." in text(logged_in("192.0.2.8").get("/"))
+
+
+def test_what_was_done_with_an_account_is_on_its_page(olivia: Operator, as_role: Any) -> None:
+    victor = Operator.objects.create_operator("victor", PASSWORD, Role.VIEWER)
+    typed = {"username": "victor", "role": "security", "is_active": "on"}
+    as_role("owner").post(f"/operators/{victor.pk}/", typed, REMOTE_ADDR="192.0.2.9")
+    client = Client()
+    client.force_login(victor)
+    page = text(client.get("/account/"))
+    assert "operator victor changed" in page and "192.0.2.9" in page
+    assert "olivia-owner" in page
+    logged_in()
+    assert "operator olivia logged in" not in text(client.get("/account/")), "of others nothing"
+
+
 # --- what is stored opens nothing ---
 
 
