@@ -121,7 +121,7 @@ def test_the_console_s_link_may_come_to_any_worker(make: Callable[[], RemoteInst
         asker = Asker(reader, writer)
         reading = asyncio.create_task(asker.run())
         try:
-            return int((await asker.ask({"op": "hello", "revision": 0}, timeout=10))["revision"])
+            return int((await asker.ask({"op": "hello", "revision": 0}, timeout=30))["revision"])
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
