@@ -18,7 +18,7 @@ from gateway.access import records
 from gateway.access.answers import STRANGER, AtPort, Identified, Shown, Who, examples, identify, parsed, reach, who
 from gateway.access.changes import Outlook
 from gateway.access.crowd import PASSWORD, Credential, Crowd
-from gateway.core.snapshot import SnapshotError
+from gateway.core.document import SnapshotError
 from gateway.models import API, Service
 from gateway.topology.entries import KIND_OF
 from identity.core.vault import VaultError

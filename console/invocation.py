@@ -9,7 +9,7 @@ from django.utils.translation import gettext
 
 from console.nodes import ask, enrolled
 from gateway.audit import record_test
-from gateway.core.snapshot import SnapshotError
+from gateway.core.document import SnapshotError
 from gateway.models import Port
 from gateway.relay.control import ControlError
 from gateway.simulation import simulate

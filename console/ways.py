@@ -16,8 +16,9 @@ from gateway.access.answers import STRANGER, Asker, Shown
 from gateway.access.places import Place, places
 from gateway.core import paths
 from gateway.core.decision import Outcome
+from gateway.core.document import SnapshotError
 from gateway.core.reasons import REASONS, GatewayReason, Reason
-from gateway.core.snapshot import API, Service, SnapshotError
+from gateway.core.snapshot import API, Service
 from gateway.world import FarEnd, Lane, Way, World
 from identity.core.vault import VaultError
 from identity.models import Certificate, User

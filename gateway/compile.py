@@ -23,8 +23,9 @@ from gateway.audit import changes_between, current_revision
 from gateway.belongings import Belongings, belongings, truststore_of
 from gateway.core.addresses import split_host_port
 from gateway.core.difference import Document
+from gateway.core.document import FORMAT
 from gateway.core.narrowing import Narrowing
-from gateway.core.snapshot import DEFAULT_ACL, FORMAT
+from gateway.core.snapshot import DEFAULT_ACL
 from gateway.models import API, Change, ClientAuth, Dial, Endpoint, Node, Port, PortType, Registration, Service
 from identity.core.names import folded
 from identity.models import ACL, Certificate, Keystore, MappingRule, Truststore, Usage, User

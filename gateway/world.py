@@ -11,18 +11,9 @@ from typing import Any, NamedTuple
 from gateway.core import paths
 from gateway.core.decision import CredentialKind, Decision, Facts, Outcome, PasswordVerdict, decide
 from gateway.core.difference import Document
+from gateway.core.document import from_document
 from gateway.core.reasons import GatewayReason, Reason
-from gateway.core.snapshot import (
-    API,
-    EndpointIdentity,
-    Port,
-    PortType,
-    Registration,
-    Service,
-    Snapshot,
-    User,
-    from_document,
-)
+from gateway.core.snapshot import API, EndpointIdentity, Port, PortType, Registration, Service, Snapshot, User
 from gateway.relay.builtin import basic
 from identity.core.assertions import Proof
 from identity.core.certificates import Certificate

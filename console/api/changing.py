@@ -14,7 +14,7 @@ from console.api.reading import Query
 from gateway import unconfirmed
 from gateway.access.changes import Callers, Effect, Outlook, RunsAs, outlook
 from gateway.audit import Recorder, change_set
-from gateway.core.snapshot import SnapshotError
+from gateway.core.document import SnapshotError
 from gateway.models import Change
 from gateway.topology.apply import in_order, telling_problems
 from gateway.topology.document import TopologyError

@@ -10,7 +10,7 @@ from django.db.models import Count, Min, Q
 from gateway import audit
 from gateway.access.crowd import Credential, Held, stand_in
 from gateway.compile import Drafts, certificates_on_file, documents
-from gateway.core.snapshot import from_document
+from gateway.core.document import from_document
 from gateway.models import Change, ChangeSet
 from gateway.world import World
 from identity.core.certificates import Certificate as Parsed

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import uvloop
 
-from gateway.core.snapshot import SnapshotError
+from gateway.core.document import SnapshotError
 from gateway.relay import cli, frames
 from gateway.relay.access_log import AccessLog
 from gateway.relay.control import ControlError, ControlServer

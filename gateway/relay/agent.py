@@ -16,7 +16,8 @@ from typing import Any
 from gateway.core import delivery
 from gateway.core.addresses import parse_bind, split_host_port
 from gateway.core.delivery import Delivery, DeliveryError, Statement
-from gateway.core.snapshot import PortType, SnapshotError
+from gateway.core.document import SnapshotError
+from gateway.core.snapshot import PortType
 from gateway.relay import link
 from gateway.relay.control import ControlError, ControlServer
 from gateway.relay.frames import Message

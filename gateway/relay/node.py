@@ -13,19 +13,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from gateway.core.decision import Identity
 from gateway.core.difference import Difference, Document
+from gateway.core.document import SnapshotError, amended, from_document
 from gateway.core.reasons import GatewayReason, Reason
-from gateway.core.snapshot import (
-    Dial,
-    Endpoint,
-    Keystore,
-    Port,
-    PortType,
-    Service,
-    Snapshot,
-    SnapshotError,
-    amended,
-    from_document,
-)
+from gateway.core.snapshot import Dial, Endpoint, Keystore, Port, PortType, Service, Snapshot
 from gateway.relay.access_log import AccessLog
 from gateway.relay.blocking import blocked_between, cut
 from gateway.relay.connection import ServerConnection

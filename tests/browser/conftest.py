@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from console.models import Operator, Role
 from tests import predefined
@@ -23,6 +23,7 @@ ARGUMENTS = [
 TIMEOUT = 30_000  # milliseconds that a click or a page waits
 PICTURES = Path(__file__).resolve().parents[2] / "test-results" / "ends"
 PASSWORD = "a password of some words"
+expect.set_options(timeout=TIMEOUT)
 
 
 @pytest.hookimpl(trylast=True)

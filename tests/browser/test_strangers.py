@@ -37,7 +37,7 @@ def call(installation: Installation, folder: Path, *shown: Minted) -> tuple[int,
     (folder / "both.pem").write_text(shown[0].key_pem + "".join(each.pem for each in shown))
     context = ssl.create_default_context(cadata=server_ca().pem)
     context.load_cert_chain(folder / "both.pem")
-    connection = http.client.HTTPSConnection("localhost", installation.ports["ext"], timeout=10, context=context)
+    connection = http.client.HTTPSConnection("localhost", installation.ports["ext"], timeout=30, context=context)
     try:
         connection.request("GET", "/orders")
         answer = connection.getresponse()

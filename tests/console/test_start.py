@@ -7,7 +7,7 @@ from django.test import Client
 from django.urls import reverse
 
 from gateway.compile import document_of
-from gateway.core.snapshot import from_document
+from gateway.core.document import from_document
 from gateway.models import ChangeSet, Node, Port, Registration, Service
 from identity.models import Certificate, Keystore, Truststore
 from tests.factories import partner_ca

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from gateway.audit import change_set
 from gateway.compile import Compiler, Drafts, document_of, documents
 from gateway.core.difference import difference
-from gateway.core.snapshot import amended, from_document
+from gateway.core.document import amended, from_document
 from gateway.models import Node, Port, Registration
 from identity.core.mapping import resolve
 from identity.models import Certificate, Group, MappingRule, User

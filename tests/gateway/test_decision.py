@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.decision import CredentialKind, Decision, Facts, Outcome, PasswordVerdict, decide
+from gateway.core.document import from_document
 from gateway.core.reasons import GatewayReason
-from gateway.core.snapshot import Snapshot, from_document
+from gateway.core.snapshot import Snapshot
 from identity.core.assertions import Proof
 from identity.core.reasons import IdentityReason
 from identity.core.trace import words

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.difference import SECTIONS, DifferenceError, difference, patched
-from gateway.core.snapshot import SnapshotError, amended, from_document
+from gateway.core.document import SnapshotError, amended, from_document
 from gateway.relay.blocking import Blocked, blocked_between
 from identity.core import mapping
 from tests.gateway.test_decision import ALICE, document, port

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from gateway.core.snapshot import Snapshot, from_document
+from gateway.core.document import from_document
+from gateway.core.snapshot import Snapshot
 from gateway.relay.dialler import FIRST_DELAY, KEPT, LAST_DELAY, STANDS, Dialler
 from tests.gateway.test_decision import document, port
 from tests.relay import simulated

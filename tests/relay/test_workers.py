@@ -22,7 +22,7 @@ from gateway.relay.statefolder import StateFolder
 from identity.core.authority import Pair
 from tests.relay.conftest import forum_pki, forum_topology
 from tests.relay.console import Console, document
-from tests.relay.installation import START, Backend
+from tests.relay.installation import Backend
 from tests.relay.remote import POSTERN_NODE, RemoteInstallation
 
 pytestmark = pytest.mark.timeout(240)  # several processes are started, one after the other
@@ -91,8 +91,8 @@ def test_workers_of_a_remote_node_share_its_ports_and_its_configuration(
         except OSError:
             return False
 
-    installation.until(serves, "all workers serve by the last good configuration", START)
-    installation.until(lambda: all_reached(installation, 4), "all reach each other again", START)
+    installation.until(serves, "all workers serve by the last good configuration")
+    installation.until(lambda: all_reached(installation, 4), "all reach each other again")
     # Each keeps its connection to the backend, and closes it when it stops: what is left open is an error there.
     answers = [installation.request("ext", "/submit", "alice") for _ in range(LINKS)]
     assert {answer.status for answer in answers} == {200}, answers
@@ -121,7 +121,7 @@ def test_the_console_s_link_may_come_to_any_worker(make: Callable[[], RemoteInst
         asker = Asker(reader, writer)
         reading = asyncio.create_task(asker.run())
         try:
-            return int((await asker.ask({"op": "hello", "revision": 0}, timeout=10))["revision"])
+            return int((await asker.ask({"op": "hello", "revision": 0}, timeout=30))["revision"])
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
@@ -149,7 +149,7 @@ def test_siblings_end_with_the_first(make: Callable[[], RemoteInstallation]) -> 
     siblings = children(installation, "edge")
     installation.nodes["edge"].kill()
     installation.nodes.pop("edge").wait(20)
-    installation.until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in siblings), "they are gone", 20)
+    installation.until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in siblings), "they are gone")
 
 
 @pytest.mark.parametrize("workers", ["0", "65", "two"])

@@ -13,7 +13,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway.core.difference import difference
-from gateway.core.snapshot import amended, from_document
+from gateway.core.document import amended, from_document
 from identity.core.certificates import from_der
 from tools.bench.decision import SIZES, document
 from tools.bench.minting import mint

@@ -11,7 +11,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway.core.decision import Facts, Outcome, decide
-from gateway.core.snapshot import from_document
+from gateway.core.document import from_document
 from identity.core.assertions import Proof
 from identity.core.certificates import Certificate, from_der
 from tools.bench.minting import mint
