@@ -16,12 +16,16 @@ from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 
-from console.models import SavedTest
+from console.api.urls import OPERATIONS
+from console.models import CONFIRMED, PERMISSIONS, Operator, SavedTest
 from gateway.audit import change_set
+from gateway.models import ChangeSet
+from gateway.topology.entries import SECTIONS, stored
 from identity.core import issuing
 from identity.core.issuing import KeyKind
 from identity.models import Keystore
 from tests import factories
+from tests.api.conftest import Caller
 from tests.console.crawling import pages
 from tests.minting import Minted, mint
 
@@ -93,6 +97,36 @@ def test_no_page_shows_one(planted: tuple[Client, set[str]], world: dict[str, An
             looked_at += 1
             assert not found_in(answer.content.decode(errors="replace"), secrets), url
     assert looked_at > 60
+
+
+def test_no_answer_of_the_api_has_one(planted: tuple[Client, set[str]], world: dict[str, Any]) -> None:
+    """Nor does what is refused come back: pairs that do not fit, a password where none belongs."""
+    _, secrets = planted
+    caller = Caller(Operator.objects.get(), [*PERMISSIONS, CONFIRMED])
+    paths = [f"/{section}/{row.name}" for section in SECTIONS for row in stored(SECTIONS[section])]
+    paths += [each.path for each in OPERATIONS if each.method == "GET" and "{" not in each.path]
+    paths += ["/keystores/uploaded/request", "/keystores/pkcs12/request", "/tests/kept%20too", "/search?q=kept"]
+    paths += [f"/changes/{row.pk}" for row in ChangeSet.objects.all()]
+    for path in paths:
+        answer = caller.get(path)
+        assert answer.status_code in (200, 400, 404), path
+        assert not found_in(answer.content.decode(), secrets), path
+    key = Keystore.objects.get(name="uploaded").open_private_key().decode()
+    other = mint("CN=other", factories.server_ca(), purpose="server").pem
+    for method, path, body in (
+        ("PUT", "/keystores/uploaded", {"certificate": other, "private_key": key}),
+        ("POST", "/keystores/uploaded/answer", {"certificate": other, "private_key": key, "pass_phrase": PHRASE}),
+        ("POST", "/keystores/uploaded/answer", {"certificate": other + key, "at": PHRASE}),
+        ("POST", "/certificate-preview", {"certificate": key}),
+        ("POST", "/certificate-block", {"certificate": key + PASSWORD}),
+        ("POST", "/truststores/partners/crl", {"crl": key}),
+        ("PUT", "/operators/ada", {"role": "viewer", "password": PASSWORD, "full_name": "x" * 300}),
+        ("PUT", "/tests/t", {"port": "none", "method": "GET", "path": "/", "credential": "none", "password": PASSWORD}),
+        ("POST", "/invoke", {"port": "none", "method": PASSWORD, "path": "/", "credential": "none"}),
+    ):
+        answer = caller.ask(method, path, body)
+        assert answer.status_code in (400, 422), (path, answer.content)
+        assert not found_in(answer.content.decode(), secrets), (path, answer.content)
 
 
 def test_neither_an_export_nor_the_audit_log_has_one(planted: tuple[Client, set[str]]) -> None:
