@@ -19,16 +19,16 @@ from django.test import Client
 
 from console import factors, operators, tokens, totp
 from console.api.urls import OPERATIONS
-from console.models import Operator, Role, SavedTest
+from console.models import CONFIRMED, PERMISSIONS, Operator, Role, SavedTest
 from gateway import enrolments
 from gateway.audit import change_set
 from gateway.models import ChangeSet, Node
-from gateway.topology.entries import SECTIONS
+from gateway.topology.entries import SECTIONS, stored
 from identity.core import issuing
 from identity.core.issuing import KeyKind
 from identity.models import Keystore
 from tests import factories
-from tests.api.conftest import caller_of
+from tests.api.conftest import Caller, caller_of
 from tests.console.crawling import pages
 from tests.minting import Minted, mint
 
@@ -165,6 +165,36 @@ def addresses(template: str) -> list[str]:
     if "{number}" in template and section == "changes":
         return [template.replace("{number}", str(pk)) for pk in ChangeSet.objects.values_list("pk", flat=True)]
     return [] if "{" in template else [template]
+
+
+def test_no_answer_of_the_api_has_one(planted: tuple[Client, set[str]], world: dict[str, Any]) -> None:
+    """Nor does what is refused come back: pairs that do not fit, a password where none belongs."""
+    _, secrets = planted
+    caller = Caller(Operator.objects.get(), [*PERMISSIONS, CONFIRMED])
+    paths = [f"/{section}/{row.name}" for section in SECTIONS for row in stored(SECTIONS[section])]
+    paths += [each.path for each in OPERATIONS if each.method == "GET" and "{" not in each.path]
+    paths += ["/keystores/uploaded/request", "/keystores/pkcs12/request", "/tests/kept%20too", "/search?q=kept"]
+    paths += [f"/changes/{row.pk}" for row in ChangeSet.objects.all()]
+    for path in paths:
+        answer = caller.get(path)
+        assert answer.status_code in (200, 400, 404), path
+        assert not found_in(answer.content.decode(), secrets), path
+    key = Keystore.objects.get(name="uploaded").open_private_key().decode()
+    other = mint("CN=other", factories.server_ca(), purpose="server").pem
+    for method, path, body in (
+        ("PUT", "/keystores/uploaded", {"certificate": other, "private_key": key}),
+        ("POST", "/keystores/uploaded/answer", {"certificate": other, "private_key": key, "pass_phrase": PHRASE}),
+        ("POST", "/keystores/uploaded/answer", {"certificate": other + key, "at": PHRASE}),
+        ("POST", "/certificate-preview", {"certificate": key}),
+        ("POST", "/certificate-block", {"certificate": key + PASSWORD}),
+        ("POST", "/truststores/partners/crl", {"crl": key}),
+        ("PUT", "/operators/ada", {"role": "viewer", "password": PASSWORD, "full_name": "x" * 300}),
+        ("PUT", "/tests/t", {"port": "none", "method": "GET", "path": "/", "credential": "none", "password": PASSWORD}),
+        ("POST", "/invoke", {"port": "none", "method": PASSWORD, "path": "/", "credential": "none"}),
+    ):
+        answer = caller.ask(method, path, body)
+        assert answer.status_code in (400, 422), (path, answer.content)
+        assert not found_in(answer.content.decode(), secrets), (path, answer.content)
 
 
 def test_neither_an_export_nor_the_audit_log_has_one(planted: tuple[Client, set[str]]) -> None:
