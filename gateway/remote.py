@@ -30,6 +30,7 @@ from gateway.relay.control import ControlError, Door, socket_path
 from gateway.relay.enrol import fingerprint
 from gateway.relay.frames import Message
 from gateway.relay.link import Asker, LinkError
+from gateway.sameness import mark
 from identity.core import authority
 from identity.core.authority import AuthorityError, Pair
 from identity.core.vault import VaultError
@@ -70,6 +71,7 @@ class Remote:
     asker: Asker | None = None
     document: Document | None = None  # in force there, as far as we sent it
     digest: str = ""
+    mark: str = ""  # of what is in force, as the node tells it
     revision: int = -1
     problem: str = "not linked yet"
     refused: tuple[int, float] | None = None  # revision, and loop time at which it is tried again
@@ -280,18 +282,24 @@ class Remote:
 
     def _take_note(self, answer: Message) -> None:
         self.revision, self.digest = int(answer.get("revision", -1)), str(answer.get("digest", ""))
+        self.mark = str(answer.get("mark", ""))
 
     async def _deliver(self, asker: Asker) -> None:
         try:
-            document = await self.courier.ask_database(self.courier.compile, self.name)
+            document, marked = await self.courier.ask_database(self._compiled)
         except (DatabaseError, UnknownNode, VaultError) as error:
             log.error("node %s: its configuration cannot be read: %s", self.name, error)
             await asyncio.sleep(AGAIN_SECONDS)
             return
+        if self.document is None and self._has(document, marked):  # from us, before we began anew, or from another
+            await self._is_in_force(document)
+            return
         await self._note(on_way=document["revision"])
-        answer = await self._send(asker, "deliver", document, self.document)
+        answer = await self._send(asker, "deliver", document, self.document, marked)
         self._take_note(answer)
-        if "error" in answer:
+        if "error" in answer and self._has(document, marked):  # another console was quicker
+            await self._is_in_force(document)
+        elif "error" in answer:
             again = asyncio.get_running_loop().time() + RETRY_SECONDS
             self.refused = document["revision"], again
             self.document = None  # next time the whole: whatever it was, it does not stand on another
@@ -300,17 +308,29 @@ class Remote:
         else:
             self.document, self.refused, self.problem = document, None, ""
             if answer.get("differences", 0) >= MANY_DIFFERENCES:
-                self._take_note(_told(await self._send(asker, "keep", document, None)))
+                self._take_note(_told(await self._send(asker, "keep", document, None, marked)))
         await self._note(on_way=0, in_force="error" not in answer)
 
-    async def _send(self, asker: Asker, op: str, document: Document, before: Document | None) -> Message:
+    def _has(self, document: Document, marked: str) -> bool:
+        return marked != "" and marked == self.mark and document["revision"] == self.revision
+
+    async def _is_in_force(self, document: Document) -> None:
+        self.document, self.refused, self.problem = document, None, ""
+        await self._note(on_way=0)
+
+    def _compiled(self) -> tuple[Document, str]:
+        """What is to be in force, and its mark. In the database's thread. Raises UnknownNode, DatabaseError."""
+        document = self.courier.compile(self.name)
+        return document, mark(document)
+
+    async def _send(self, asker: Asker, op: str, document: Document, before: Document | None, marked: str) -> Message:
         content = document if before is None else difference(before, document)
         body = await asyncio.to_thread(lambda: json.dumps(content, separators=(",", ":")).encode())
         signed = delivery.sign(
             self.courier.credentials.console, node=self.name, revision=document["revision"],
             stands_on="" if before is None else self.digest, body=body, now=time.time(),
         )  # fmt: skip
-        return await asker.ask({"op": op} | signed.head(), body, timeout=DELIVERY_TIMEOUT)
+        return await asker.ask({"op": op, "mark": marked} | signed.head(), body, timeout=DELIVERY_TIMEOUT)
 
     def _renews(self) -> bool:
         return self.certificate is not None and authority.is_due(self.certificate, datetime.now(UTC))

@@ -31,34 +31,47 @@ def programs() -> Path:
     return newest.parent
 
 
-@contextlib.contextmanager
-def cluster() -> Iterator[str]:
-    """A running server; its URL."""
-    folder = Path(tempfile.mkdtemp(prefix="postern-postgresql-"))
-    data, binaries = folder / "data", programs()
-    as_account: list[str] = []
-    if os.getuid() == 0:
-        account = pwd.getpwnam(ACCOUNT)
-        os.chown(folder, account.pw_uid, account.pw_gid)
-        as_account = ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
+class Cluster:
+    """A server of one's own, that can be away for a while."""
 
-    def run(program: str, *arguments: str) -> None:
-        command = [*as_account, str(binaries / program), *arguments]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    def __init__(self, folder: Path) -> None:
+        """Raises FileNotFoundError, RuntimeError."""
+        self._folder, self._data, self._binaries = folder, folder / "data", programs()
+        self.url = f"postgresql://{ACCOUNT}@/postgres?host={folder}"
+        self._as_account: list[str] = []
+        if os.getuid() == 0:
+            account = pwd.getpwnam(ACCOUNT)
+            os.chown(folder, account.pw_uid, account.pw_gid)
+            self._as_account = ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
+        self._run("initdb", "--username", ACCOUNT, "--auth", "trust", "--encoding", "UTF8", "--no-sync")
+
+    def start(self) -> None:
+        settings = [f"'-c{name}={value}'" for name, value in SETTINGS.items()]
+        options = " ".join([*settings, f"-k '{self._folder}'"])
+        self._run("pg_ctl", "start", "--wait", "--log", str(self._folder / "log"), "--options", options)
+
+    def stop(self) -> None:
+        """At once, whoever is connected."""
+        self._run("pg_ctl", "stop", "--wait", "--mode", "immediate")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [*self._as_account, str(self._binaries / program), *arguments, "--pgdata", str(self._data)]
+        done = subprocess.run(command, cwd=self._folder, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"{program}: {done.stdout}{done.stderr}")
 
-    settings = [f"-c{name}={value}" for name, value in SETTINGS.items()]
+
+@contextlib.contextmanager
+def cluster() -> Iterator[Cluster]:
+    """A running server."""
+    folder = Path(tempfile.mkdtemp(prefix="postern-postgresql-"))
     try:
-        run(
-            "initdb", "--pgdata", str(data), "--username", ACCOUNT, "--auth", "trust", "--encoding", "UTF8", "--no-sync"
-        )
-        options = " ".join([*(f"'{setting}'" for setting in settings), f"-k '{folder}'"])
-        run("pg_ctl", "start", "--wait", "--pgdata", str(data), "--log", str(folder / "log"), "--options", options)
+        server = Cluster(folder)
+        server.start()
         try:
-            yield f"postgresql://{ACCOUNT}@/postgres?host={folder}"
+            yield server
         finally:
-            run("pg_ctl", "stop", "--wait", "--mode", "immediate", "--pgdata", str(data))
+            server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -68,8 +81,8 @@ def main() -> int:
         print(__doc__, file=sys.stderr)
         return 2
     try:
-        with cluster() as url:
-            process = subprocess.Popen(sys.argv[1:], env=os.environ | {"DATABASE_URL": url})
+        with cluster() as server:
+            process = subprocess.Popen(sys.argv[1:], env=os.environ | {"DATABASE_URL": server.url})
             # Ctrl-C and SIGTERM are the command's; ours is to wait for it and to clean up.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, lambda *_: process.terminate())

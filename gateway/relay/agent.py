@@ -45,6 +45,7 @@ class Agent:
         self.siblings = siblings  # the node's other processes, where it has any
         self.control = ControlServer(node, folder.path, identity.node)
         self.revision, self.digest, self.differences = -1, "", 0
+        self.mark = ""  # by which the console knows again what is in force
         self.confirmed: float | None = None  # when the console last said that nothing newer is there
         self.refused: Message | None = None  # the last delivery that was, and why
         self.problem = ""  # why the console was not reached; "" where it was, or is not dialled
@@ -94,7 +95,7 @@ class Agent:
         finally:
             problem = await giving if giving is not None else ""
         self.revision, self.digest, self.differences = kept.revision, kept.digest, kept.differences
-        self.confirmed = kept.confirmed
+        self.confirmed, self.mark = kept.confirmed, kept.mark
         if problem:
             raise SnapshotError(problem)
         log.info("node %s: revision %d, %.0f s old", self.identity.node, kept.revision, self.age or 0.0)
@@ -287,6 +288,7 @@ class Agent:
             "revision": self.revision,
             "digest": self.digest,
             "differences": self.differences,
+            "mark": self.mark,
             "certificate_ends": self.identity.pair.parsed.not_valid_after_utc.timestamp(),
         }
 
@@ -298,18 +300,20 @@ class Agent:
             statement = await asyncio.to_thread(delivery.verify, given, self.identity.pinned, self.identity.node)
             revision = statement.revision
             delivery.check_order(statement, self.revision, self.digest)
-            problem = await self._put_in_force(given, statement, apply=message["op"] == "deliver")
+            mark = str(message.get("mark", ""))
+            problem = await self._put_in_force(given, statement, mark, apply=message["op"] == "deliver")
         except (DeliveryError, SnapshotError, ValueError) as error:
             return self._refuse(revision, str(error))
         except OSError as error:
             return self._refuse(revision, f"it cannot be kept in {self.folder.path}: {error.strerror or error}")
         if problem:  # the console sends the whole after a while, which puts a sibling right
+            self.mark = ""
             return self._refuse(revision, problem)
         self.refused = None
         self._confirm(statement.revision)
         return self._in_force()
 
-    async def _put_in_force(self, given: Delivery, statement: Statement, *, apply: bool) -> str:
+    async def _put_in_force(self, given: Delivery, statement: Statement, mark: str, *, apply: bool) -> str:
         """Written first, then in force, then in its place: what is in force is what the next start finds.
 
         Returns:
@@ -318,7 +322,7 @@ class Agent:
         problem = ""
         if not apply and (statement.stands_on or statement.revision != self.revision):
             raise DeliveryError("what is kept sums up what is in force")
-        held = await asyncio.to_thread(self.folder.hold, given, statement)
+        held = await asyncio.to_thread(self.folder.hold, given, statement, mark)
         try:
             if apply:
                 content = json.loads(given.body)
@@ -327,6 +331,7 @@ class Agent:
                 self._stop_listening_directly()  # the address is to be the registration port's
                 await (self.node.amend(content) if statement.stands_on else self.node.apply(content))
             before, self.revision, self.digest = self.digest, statement.revision, statement.digest
+            self.mark = mark
             await asyncio.to_thread(held.commit)
             if self.siblings is not None:
                 if apply:
@@ -354,6 +359,8 @@ class Agent:
     def _confirm(self, newest: object) -> None:
         if newest == self.revision and self.revision >= 0:
             self.confirmed = self._clock()
+            if self.mark and self.refused is not None and self.refused["revision"] == self.revision:
+                self.refused = None  # another console had brought it
             if self.confirmed - self._noted > CONFIRM_SECONDS:
                 self._noted = self.confirmed
                 self.folder.confirm()

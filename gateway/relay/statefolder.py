@@ -67,13 +67,17 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The configuration that lies in the folder. `confirmed`: when the console last said that it is the newest."""
+    """The configuration that lies in the folder.
+
+    `confirmed`: when the console last said that it is the newest. `mark`: by which the console knows it again.
+    """
 
     document: Document
     revision: int
     digest: str
     confirmed: float
     differences: int
+    mark: str = ""
 
 
 class StateFolder:
@@ -112,10 +116,12 @@ class StateFolder:
 
     # --- what it was given ---
 
-    def hold(self, given: Delivery, statement: Statement) -> "Held":
+    def hold(self, given: Delivery, statement: Statement, mark: str = "") -> "Held":
         """Write a delivery beside its place. `commit` makes it the one to start from. Raises OSError."""
         name = f"{statement.revision:020d}" if statement.stands_on else WHOLE
-        return _write(self._configuration / name, json.dumps(given.head()).encode() + b"\n", given.body)
+        return _write(
+            self._configuration / name, json.dumps(given.head() | {"mark": mark}).encode() + b"\n", given.body
+        )
 
     def settled(self) -> None:
         """A whole document is in its place: what stood on the one before goes."""
@@ -135,7 +141,7 @@ class StateFolder:
             StateError: the whole document is not what the console signed.
         """
         try:
-            given, confirmed = _read(self._configuration / WHOLE)
+            given, confirmed, mark = _read(self._configuration / WHOLE)
             statement = delivery.verify(given, authority, node)
             document = json.loads(given.body)
         except FileNotFoundError:
@@ -145,15 +151,15 @@ class StateFolder:
         digest, count = statement.digest, 0
         for file in self._differences():
             try:
-                given, at = _read(file)
+                given, at, marked = _read(file)
                 statement = delivery.verify(given, authority, node)
                 delivery.check_order(statement, document["revision"], digest)
                 document = patched(document, json.loads(given.body))
             except (OSError, ValueError) as error:  # left over from before the whole one came, or damaged
                 log.warning("%s is passed over: %s", file.name, error)
                 break
-            digest, confirmed, count = statement.digest, at, count + 1
-        return Kept(document, document["revision"], digest, confirmed, count)
+            digest, confirmed, count, mark = statement.digest, at, count + 1, marked
+        return Kept(document, document["revision"], digest, confirmed, count, mark)
 
     def _differences(self) -> Iterator[Path]:
         if self._configuration.is_dir():
@@ -195,11 +201,11 @@ def _write(place: Path, *parts: bytes) -> Held:
     return held
 
 
-def _read(file: Path) -> tuple[Delivery, float]:
-    """Raises OSError, ValueError."""
+def _read(file: Path) -> tuple[Delivery, float, str]:
+    """A delivery, when it was confirmed, and its mark. Raises OSError, ValueError."""
     content = file.read_bytes()
     end = content.find(b"\n")
     if end < 0:
         raise DeliveryError("it is cut short")
     head: dict[str, Any] = json.loads(content[:end])
-    return Delivery.of(head, content[end + 1 :]), file.stat().st_mtime
+    return Delivery.of(head, content[end + 1 :]), file.stat().st_mtime, str(head.get("mark", ""))

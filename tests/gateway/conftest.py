@@ -1,6 +1,5 @@
 """A PostgreSQL for the tests that need one whatever the others run on."""
 
-import contextlib
 import os
 from collections.abc import Iterator
 
@@ -13,5 +12,8 @@ from tests import postgresql
 def server() -> Iterator[str]:
     """The URL of the server that the tests run on, or of one that is started for these."""
     url = os.environ.get("DATABASE_URL", "")
-    with contextlib.nullcontext(url) if url.startswith("postgres") else postgresql.cluster() as found:
-        yield found
+    if url.startswith("postgres"):
+        yield url
+        return
+    with postgresql.cluster() as own:
+        yield own.url

@@ -155,6 +155,13 @@ class Installation:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    def begin(self, *arguments: str) -> "subprocess.Popen[str]":
+        """A command that runs beside others; what it says comes as one."""
+        return subprocess.Popen(
+            [sys.executable, "manage.py", *arguments], cwd=ROOT, env=self.env, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
     def apply(self) -> None:
         file = self.folder / "topology.yaml"
         file.write_text(yaml.safe_dump(self.topology, sort_keys=False))

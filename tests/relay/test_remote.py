@@ -174,6 +174,24 @@ def map_stranger(installation: RemoteInstallation, user: str | None) -> int:
     return latest(installation)
 
 
+def test_a_courier_that_begins_anew_sends_what_changed_and_nothing_else(make: Make) -> None:
+    """With 100,000 certificates the whole would take every node a second, for nothing."""
+    installation = make().enrol_and_run("edge", "inside")
+    files = {name: installation.folder_of(name) / "configuration" / "whole" for name in ("edge", "inside")}
+    before = {name: file.stat().st_ino for name, file in files.items()}  # another file by each delivery
+    installation.stop_courier()
+    assert installation.stop("inside") == 0
+    installation.run("inside")  # nor does it matter that a node has begun anew
+    installation.start_courier()
+    for name in files:
+        installation.until(lambda name=name: installation.revision(name) is not None, f"{name} is linked again")
+    in_force(installation, map_stranger(installation, "alice"))
+    assert installation.request("ext", "/orders", "stranger").status == 200
+    assert {name: file.stat().st_ino for name, file in files.items()} == before
+    for file in files.values():
+        assert [each.name.isdecimal() for each in sorted(file.parent.iterdir())] == [True, False], "one difference"
+
+
 def test_traffic_goes_on_without_console_and_without_database(make: Make) -> None:
     installation = make().enrol_and_run("edge", "inside")
     database = installation.folder / "db.sqlite3"
