@@ -5,6 +5,7 @@ from django.urls import URLPattern, path
 from console.api import urls as api
 from console.views import (
     account,
+    ahead,
     block,
     bulk,
     certificates,
@@ -40,6 +41,7 @@ urlpatterns: list[URLPattern] = [
     *start.urls,
     *who.urls,
     *block.urls,
+    *ahead.urls,
     *refusals.urls,
     *bulk.urls,
     *certificates.urls,

@@ -12,6 +12,7 @@ from django.urls import path, reverse
 from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.http import require_http_methods
 
+from console.access import WouldChange
 from console.bulk import DELETE, SWITCHING
 from console.forms.nouns import APIForm, EndpointForm, NodeForm, ServiceForm
 from console.forms.ports import PairForm, PortForm
@@ -33,6 +34,7 @@ from console.views.pages import (
     urlpatterns,
 )
 from gateway import unconfirmed
+from gateway.access.changes import outlook
 from gateway.audit import change_set
 from gateway.core.paths import rebase
 from gateway.models import API, Endpoint, Node, Port, PortType, Registration, Service
@@ -239,8 +241,12 @@ REGISTRATIONS = Noun(
 def pair(request: HttpRequest) -> HttpResponse:
     """The external and the registration port of an edge: one form, both or neither."""
     form = PairForm(request.POST if request.method == "POST" else None)
+    would_change = None
     if request.method == "POST" and form.is_valid():
         try:
+            if "would_change" in request.POST:
+                would_change = WouldChange(outlook(form.save, operator_of(request)), [])
+                return render(request, "ports/pair.html", {"form": form, "would_change": would_change})
             message = "pair of external and registration port added"
             with transaction.atomic():
                 with change_set(operator_of(request), message, address_of(request)) as recorder:

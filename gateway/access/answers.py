@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from gateway.access import records
 from gateway.access.crowd import PASSWORD, Credential, Crowd, Holdings
 from gateway.access.places import Course, Place, address_for, course_of, places, right
-from gateway.core.decision import Facts
+from gateway.core.decision import Facts, Identity
 from gateway.core.reasons import Reason
 from gateway.core.snapshot import API, Service
 from gateway.relay.builtin import basic
 from gateway.world import Lane, Way, World
+from identity.core.acl import admits
 from identity.core.assertions import Proof
 from identity.core.certificates import Certificate
 from identity.core.nearness import Trial, near
@@ -44,6 +45,37 @@ class Shown:
 STRANGER = Shown()  # comes without any credential
 
 
+@dataclass(frozen=True, slots=True)
+class _Caller:
+    """Who somebody is, along one way. `identities`: for each of the routes; none where he is nobody.
+
+    `outcomes`: by which of the routes' ACLs let him in.
+    """
+
+    identities: tuple[Identity, ...]
+    outcomes: dict[tuple[bool, ...], Reason | None]
+
+    @classmethod
+    def of(cls, way: Way, course: Course) -> "_Caller | None":
+        """What one walk tells of the caller; None where it does not come far enough, or ends in what is not his."""
+        identities = tuple(lane.decision.identity for lane in way.lanes if lane.decision.identity is not None)
+        if not identities and way.reason is not None:
+            return cls((), {(): way.reason})
+        last = identities[-len(course.routes) :]  # an edge that passes on may have asked who calls too
+        somebody = len(last) == len(course.routes) and way.lanes[-1].decision.identity is not None
+        if not somebody or any(identity.user != last[0].user for identity in last):
+            return None
+        found = cls(last, {})
+        found.outcomes[found.admitted(course)] = way.reason
+        return found
+
+    def admitted(self, course: Course) -> tuple[bool, ...]:
+        return tuple(
+            admits(route.acl, identity.groups, identity.denied_by)
+            for route, identity in zip(course.routes, self.identities, strict=False)
+        )
+
+
 class Asker:
     """Sends callers to the places of one world, and remembers what is the same for many.
 
@@ -54,7 +86,7 @@ class Asker:
     def __init__(self, world: World, now: float) -> None:
         self.world, self.now = world, now
         self._courses: dict[Place, Course] = world.memory.at_time(now)
-        self._nobody: dict[tuple[object, ...], Reason] = {}  # the way, and what is shown → why it is nobody
+        self._callers: dict[tuple[object, ...], _Caller] = {}  # by the way, and by what is shown
 
     def course(self, place: Place) -> Course:
         if place not in self._courses:
@@ -68,20 +100,23 @@ class Asker:
     def reason(self, place: Place, shown: Shown) -> Reason | None:
         """Why the caller is refused there; None where he is not. Raises KeyError: there is no such port.
 
-        Whoever is refused before he is somebody is refused alike wherever that way leads: what lies at its end is not
-        looked at any more.
+        Along one way a caller is the same everywhere, or nobody everywhere. Where he is somebody, places at its end are
+        told apart by whether their ACLs let him in, and one of each kind is asked.
         """
         course = self.course(place)
         if not course.open or shown.intermediates:
             return self.walk(place, shown).reason
         key = (*course.way, shown.certificate.sha256 if shown.certificate else "", shown.user)
-        refused = self._nobody.get(key)
-        if refused is not None:
-            return refused
-        way = self.walk(place, shown)
-        if way.reason is not None and not any(lane.decision.identity for lane in way.lanes):
-            self._nobody[key] = way.reason
-        return way.reason
+        known = self._callers.get(key)
+        if known is None:
+            way = self.walk(place, shown)
+            if (learned := _Caller.of(way, course)) is not None:
+                self._callers[key] = learned
+            return way.reason
+        admitted = known.admitted(course)
+        if admitted not in known.outcomes:
+            known.outcomes[admitted] = self.walk(place, shown).reason
+        return known.outcomes[admitted]
 
     def grouped(self, among: Iterable[Place]) -> dict[tuple[str, tuple[object, ...]], list[Place]]:
         """Places that are decided alike, whoever calls."""

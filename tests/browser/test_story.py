@@ -107,6 +107,8 @@ def test_from_a_certificate_to_a_user_and_back(console: Page, installation: Inst
 
     # Take the mapping away.
     open_from_list(console, "Certificates", "alice")
+    console.get_by_role("link", name="Take the mapping away…").click()
+    expect(console.locator("#outlook")).to_contain_text("certificate_unmapped")
     console.get_by_role("button", name="Take the mapping away").click()
     expect(console.get_by_role("status")).to_contain_text("mapped to nobody now")
     installation.settle()

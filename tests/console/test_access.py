@@ -51,6 +51,9 @@ PAGES = {
     "tests-edit": "test_invoke",
     "tests-run": "view",
     "ports-pair": "change_gateway",
+    "certificates-ahead": "change_identity",
+    "users-ahead": "change_identity",
+    "registrations-ahead": "change_gateway",
     "nodes-enrol": "change_identity",
     "keystores-generate": "change_identity",
     "keystores-renew": "change_identity",
@@ -94,6 +97,9 @@ READ_ALONE = {
     "imports-detail",
     "imports-refused",
     "certificates-refused",
+    "certificates-ahead",
+    "users-ahead",
+    "registrations-ahead",
     "refusals",
     "refusals-detail",
     "tests",
@@ -161,6 +167,8 @@ def address(name: str, world: dict[str, Model], operator: int = 1) -> str:
             return reverse(name, args=[TestRun.objects.create(actor="tests", revision=1).pk])
         case "refusals-detail":
             return reverse(name, args=[refused_request(trace_id="ab" * 16, port="ext", node="edge").trace_id])
+        case "certificates-ahead" | "users-ahead" | "registrations-ahead":
+            return reverse(name, args=[world[kind].pk, "block"])
         case "choices":
             return reverse(name, args=["users"])
         case "ports-add":

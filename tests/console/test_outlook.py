@@ -4,15 +4,19 @@ from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
 from django.db.models import Model
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from gateway.access.changes import outlook
 from gateway.models import ChangeSet
 from gateway.topology.entries import KIND_OF
 from identity.models import Certificate, Group, User
 from tests import factories
 from tests.console.conftest import opened
+from tests.console.test_queries import grow
 from tests.minting import mint
 
 
@@ -134,3 +138,100 @@ def test_the_queries_of_an_answer_do_not_grow(
     owner.get(url)  # the world is compiled once for each revision
     with django_assert_max_num_queries(26):
         assert owner.get(url).status_code == 200
+
+
+@pytest.mark.parametrize("word", ["block", "unmap"])
+def test_a_step_without_a_form_is_looked_at_first(owner: Client, reachable: dict[str, Any], word: str) -> None:
+    row = reachable["certificates"]
+    page = owner.get(reverse("certificates-ahead", args=[row.pk, word]))
+    found = page.context["would_change"].outlook
+    assert {(each.before, str(each.after)) for each in found.identities} == {("alice", "certificate_unmapped")}
+    assert any(not each.gained and each.callers.names == (row.name,) for each in found.effects)
+    row.refresh_from_db()
+    assert not row.blocked and row.user is not None, "it was only looked at"
+    assert f'action="{reverse(f"certificates-{word}", args=[row.pk])}"' in page.content.decode()
+    owner.post(reverse(f"certificates-{word}", args=[row.pk]))
+    assert owner.get(reverse("certificates-ahead", args=[row.pk, word])).status_code == 404, "there is nothing to do"
+
+
+def test_what_unblocking_lets_in_is_told(owner: Client, reachable: dict[str, Any]) -> None:
+    row = reachable["users"]
+    owner.post(reverse("users-block", args=[row.pk]))
+    page = owner.get(reverse("users-edit", args=[row.pk])).content.decode()
+    url = reverse("users-ahead", args=[row.pk, "unblock"])
+    assert f'href="{url}"' in page
+    (effect,) = owner.get(url).context["would_change"].outlook.effects
+    assert (effect.gained, effect.callers.names) == (True, ("alice",))
+
+
+def test_deleting_tells_who_loses_access(owner: Client, reachable: dict[str, Any]) -> None:
+    row = reachable["certificates"]
+    url = f"{reverse('certificates-delete', args=[row.pk])}?would_change=1"
+    assert f'href="{url}"' in owner.get(reverse("certificates-edit", args=[row.pk])).content.decode()
+    assert owner.get(url).context["would_change"].outlook.effects
+    assert Certificate.objects.filter(pk=row.pk).exists()
+
+
+def test_a_pair_of_ports_is_looked_at_first(owner: Client, reachable: dict[str, Any]) -> None:
+    form = owner.get(reverse("ports-pair")).context["form"]
+    values = {
+        field.html_name: field.value()
+        for each in (form, form.external, form.registration)
+        for field in each
+        if field.value() not in (None, False)
+    }
+    server = factories.KeystoreFactory().pk
+    values |= {"node": reachable["apis"].node.pk, "external-name": "second", "external-bind": "127.0.0.1:7443",
+               "external-tls_keystore": server, "external-client_auth": "password", "registration-name": "second-reg",
+               "registration-bind": "127.0.0.1:7444", "registration-tls_keystore": server,
+               "registration-tls_truststore": factories.TruststoreFactory().pk}  # fmt: skip
+    page = owner.post(reverse("ports-pair"), values | {"would_change": "1"})
+    assert page.status_code == 200, page.context["form"].external.errors
+    assert page.context["would_change"].outlook.nothing, "a new port shows nothing"
+    assert owner.post(reverse("ports-pair"), values).status_code == 302
+
+
+MOST = 80  # queries of one outlook; most of them are what a model asks before it is saved
+EDITS: dict[str, dict[str, Any]] = {
+    "users": {"enabled": False},
+    "certificates": {"blocked": True},
+    "mapping_rules": {"enabled": False},
+    "services": {"execute_acl": None},
+    "ports": {"enabled": False},
+    "registrations": {"enabled": False},
+    "apis": {"execute_acl": None},
+    "truststores": {"max_intermediates": 1},
+}
+
+
+def asked(world: dict[str, Any]) -> dict[str, int]:
+    """Kind → the queries of an edit of its row; each is looked at once before, for what is kept from then on."""
+    found = {}
+    for kind, fields in EDITS.items():
+
+        def edited(row: Any = world[kind], fields: dict[str, Any] = fields) -> None:
+            another = type(row).objects.get(pk=row.pk)
+            for name, value in fields.items():
+                setattr(another, name, value)
+            another.save()
+
+        outlook(edited, "tests")
+        with CaptureQueriesContext(connection) as queries:
+            outlook(edited, "tests")
+        found[kind] = len(queries)
+    return found
+
+
+@pytest.mark.timeout(180)
+def test_an_outlook_asks_no_more_where_there_is_more(reachable: dict[str, Any]) -> None:
+    grow(reachable, 2)
+    few = asked(reachable)
+    grow(reachable, 12)
+    for number in range(3):
+        node = factories.NodeFactory(name=f"more{number}", role="internal")
+        registration = factories.RegistrationFactory(port=reachable["registrations"].port, node=node)
+        factories.InternalPortFactory(registration=registration)
+        factories.ServiceFactory(node=node)
+    many = asked(reachable)
+    assert {kind: found for kind, found in many.items() if found > MOST} == {}
+    assert {kind: (few[kind], found) for kind, found in many.items() if found > few[kind]} == {}
