@@ -21,7 +21,7 @@ from console.blocking import SWITCHES, blocking_of, is_blocked
 from console.bulk import Action
 from console.forms.fields import NounForm
 from console.models import PERMISSIONS, role_name
-from console.nouns import ADDING, ADDING_PORT, NONE_YET, SINGULAR, TITLES, label_of, permission_of, url_of
+from console.nouns import ADDING, ADDING_PORT, NONE_YET, SINGULAR, TITLES, label_of, permission_of, recorded, url_of
 from console.permissions import require
 from console.references import Reference, references
 from console.renames import follow, stored_name
