@@ -221,7 +221,9 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_HSTS_SECONDS = 31_536_000 if CONSOLE_HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_SSL_REDIRECT = CONSOLE_HTTPS
-SECURE_REDIRECT_EXEMPT = [r"^healthz$"]  # asked on this host, past the proxy
+# Asked on this host, past the proxy; and what programs ask: one that is led on has sent its token in the clear, and
+# nobody notices. The API refuses it.
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^metrics$", r"^api/", r"^\.well-known/"]
 # Browsers' preload lists take whole domains, which are not ours to put there.
 SILENCED_SYSTEM_CHECKS = ["security.W021"]
 if CONSOLE_HTTPS:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from django.conf import settings
 from django.db import OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path, register_converter
@@ -187,6 +188,8 @@ def guarded(act: Callable[[], HttpResponse]) -> HttpResponse:
 
 
 def _answer(request: HttpRequest, operations: dict[str, Operation], args: dict[str, Any]) -> HttpResponse:
+    if settings.CONSOLE_HTTPS and not request.is_secure():
+        raise Refused(403, "https_needed", "Ask over HTTPS. The token has come in the clear: revoke it.")
     operation = operations.get("GET" if request.method == "HEAD" else str(request.method))
     if operation is None:
         allowed = ", ".join(sorted({*operations, *(["HEAD"] if "GET" in operations else [])}))

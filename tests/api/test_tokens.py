@@ -211,3 +211,13 @@ def test_who_is_refused_is_logged(page: tuple[Client, Operator], caplog: pytest.
         "wrong token from 127.0.0.1",
     ]
     assert text not in caplog.text and "postern_guessed" not in caplog.text
+
+
+def test_over_plain_http_a_program_is_refused_and_not_led_on(owner: Caller, settings: Any) -> None:
+    """Who is led on sends his token in the clear each time, and does not notice (ASVS V4.1.2)."""
+    settings.CONSOLE_HTTPS = settings.SECURE_SSL_REDIRECT = True
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    refused = owner.get("/nodes/")
+    assert (refused.status_code, refused.json()["code"]) == (403, "https_needed")
+    assert owner.get("/nodes/", X_Forwarded_Proto="https").status_code == 200
+    assert Client().get("/")["Location"] == "https://testserver/", "people are"
