@@ -7,19 +7,31 @@ itself for a year is made without it, and does none of this.
 
 from collections.abc import Iterable
 
+from django.db.models import Q
+
 from console.api.operations import Call
 from console.blocking import SWITCHES
-from gateway.models import Action, Change
+from gateway.models import Action, Change, ChangeSet
 from gateway.topology.entries import KIND_OF, Entry
 
 _SWITCHES = {KIND_OF[model]: switch for model, switch in SWITCHES.items()}
-KINDS = frozenset({"keystores", *_SWITCHES})
 
 
 def require_for(call: Call, changes: Iterable[Change]) -> None:
     """Raises Refused; nothing may be kept of the changes then."""
     if any(is_grave(each) for each in changes):
         call.require_confirmed()
+
+
+def require_for_undoing(call: Call, made: ChangeSet) -> None:
+    """The same of a change set that is undone later on, by somebody who cannot ask. Raises Refused."""
+    near = made.changes.filter(Q(kind="keystores") | Q(kind__in=_SWITCHES, action=Action.CHANGED))
+    require_for(call, (_reversed(each) for each in near.iterator()))
+
+
+def _reversed(change: Change) -> Change:
+    action = {Action.ADDED: Action.REMOVED, Action.REMOVED: Action.ADDED}.get(Action(change.action), change.action)
+    return Change(action=action, kind=change.kind, before=change.after, after=change.before)
 
 
 def is_grave(change: Change) -> bool:

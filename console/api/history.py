@@ -8,17 +8,19 @@ from django.db.models.functions import Coalesce
 
 from console.api import confirming
 from console.api.changing import DRY_RUN, SHOWN, change_of, outcome
-from console.api.operations import Answer, Call, Operation
+from console.api.operations import BASE, Answer, Call, Operation
 from console.api.paging import PAGING, TEXT, page
 from console.api.problems import FieldError, Refused, not_found
 from console.api.reading import Query
-from console.api.schemas import component, page_of
+from console.api.schemas import COUNT, MOMENT, component, page_of, shape
+from console.api.schemas import TEXT as STRING
+from console.jobs import take_undo
+from console.models import Job, JobState
 from console.views.changes import KINDS
-from console.views.undo import MOST, permissions_of
+from console.views.undo import MOST, beyond_a_worker, permissions_of
 from gateway import unconfirmed
 from gateway.models import Change, ChangeSet
 from gateway.topology.undo import CannotUndo, undo
-from identity.core.commands import command
 
 KIND = Query("kind", {"enum": list(KINDS)}, "Only what touches objects of this kind.")
 ACTOR = Query("actor", {"type": "string", "maxLength": 255}, "Only what this operator or command did.")
@@ -58,11 +60,7 @@ def undone(call: Call) -> Answer:
     for permission in sorted(permissions_of(row)):
         call.require(permission)
     if row.changes.count() > MOST:
-        raise Refused(
-            409,
-            "too_many",
-            f"This many objects are undone on the change's page, or on the host: {command(f'undo {row.pk}')}",
-        )
+        return _by_a_worker(call, row)
     try:
         with transaction.atomic():
             recorder = undo(row, call.actor, call.address, dry_run=call.dry_run, note=call.message(row.message))
@@ -71,6 +69,38 @@ def undone(call: Call) -> Answer:
     except CannotUndo as error:
         raise _in_the_way(error) from error
     return Answer(outcome(recorder.changes, recorder.revision, dry_run=call.dry_run))
+
+
+def _by_a_worker(call: Call, row: ChangeSet) -> Answer:
+    """It takes as long as the import did that is undone."""
+    if words := beyond_a_worker(row):
+        raise Refused(409, "too_many", words)
+    if call.dry_run:
+        raise Refused(409, "too_many", f"Of more than {MOST} objects it is not told one by one what would come of it.")
+    confirming.require_for_undoing(call, row)
+    job = take_undo(row, call.actor, call.address)
+    return Answer(_undoing(job), 202, {"Location": f"/{BASE}/undoings/{job.pk}"})
+
+
+def undoing(call: Call) -> Answer:
+    job = Job.objects.exclude(undoes=None).filter(pk=call.args["id"]).first()
+    if job is None:
+        raise not_found("There is no undoing of this number; they are forgotten after a week.")
+    return Answer(_undoing(job))
+
+
+def _undoing(job: Job) -> dict[str, Any]:
+    return {
+        "id": str(job.pk),
+        "number": job.undoes,
+        "actor": job.actor,
+        "at": job.created_at.isoformat(),
+        "state": job.state,
+        "done": job.done,
+        "total": job.total,
+        "problem": job.problem,
+        "revision": job.revision,
+    }
 
 
 def kept(call: Call) -> Answer:
@@ -126,14 +156,20 @@ def _waits_no_more(row: ChangeSet) -> Refused:
 
 _MESSAGE = ("Change-Message",)
 _SET, _GATEWAY = component("change_set"), ("view", "change_gateway")
+_UNDOING = shape(
+    id=STRING, number=COUNT, actor=STRING, at=MOMENT, state={"enum": JobState.values}, done=COUNT, total=COUNT,
+    problem=STRING, revision={"type": ["integer", "null"]},
+)  # fmt: skip
 OPERATIONS = [
     Operation("changes_list", "GET", "/changes/", "The audit log, without what each change set changed",
               listed, ("view",), {200: page_of(_SET)}, "changes", (TEXT, KIND, ACTOR, *PAGING)),
     Operation("changes_get", "GET", "/changes/{number}", "One change set: each object before and after",
               one, ("view",), {200: _SET}, "changes", refusals=(404,)),
     Operation("changes_undo", "POST", "/changes/{number}/undo", "Undo it by a new one; takes what it took itself",
-              undone, ("view",), {200: component("outcome")}, "changes", (DRY_RUN,), _MESSAGE,
+              undone, ("view",), {200: component("outcome"), 202: _UNDOING}, "changes", (DRY_RUN,), _MESSAGE,
               refusals=(404, 409)),
+    Operation("undoings_get", "GET", "/undoings/{id}", "How far a worker is that undoes a large change",
+              undoing, ("view",), {200: _UNDOING}, "undoings", refusals=(404,)),
     Operation("changes_keep", "POST", "/changes/{number}/keep", "Confirm a change that would go back by itself",
               kept, _GATEWAY, {200: _SET}, "changes", refusals=(404, 409)),
     Operation("changes_take_back", "POST", "/changes/{number}/take-back", "Let it go back now",

@@ -31,8 +31,9 @@ def address(operation: Operation, world: dict[str, Model]) -> str:
         case "tests":
             name = saved_test().name
     number = Token.objects.latest("id").pk if operation.tag == "tokens" else ChangeSet.objects.latest("id").pk
-    if operation.tag == "imports":
-        job, _ = Job.objects.get_or_create(kind="users", filename="users.csv", actor="tests", state=JobState.CHECKED)
+    if operation.tag in ("imports", "undoings"):
+        more = {"kind": "users"} if operation.tag == "imports" else {"kind": "undo", "undoes": number}
+        job, _ = Job.objects.get_or_create(filename="users.csv", actor="tests", state=JobState.CHECKED, **more)
         key = job.pk
     else:
         key = TestRun.objects.get_or_create(actor="tests", revision=1)[0].pk if "{id}" in operation.path else None

@@ -1,10 +1,13 @@
 """The configuration as a whole, its history, answers about access, tests and state."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.db.models import Model
 
+from console import jobs
+from console.models import Job
 from gateway.models import Change, ChangeSet
 from identity.models import Group
 from tests import factories
@@ -74,6 +77,41 @@ def test_the_audit_log_can_be_read_and_a_change_undone(owner: Caller) -> None:
     assert (again.status_code, again.json()["code"]) == (409, "in_the_way")
     assert "was changed again" in again.json()["errors"][0]["problem"]
     assert owner.get("/changes/999999999").status_code == 404
+
+
+def test_a_large_change_is_undone_by_a_worker(
+    owner: Caller, caller_of: Callable[..., Caller], monkeypatch: pytest.MonkeyPatch, world: dict[str, Model]
+) -> None:
+    monkeypatch.setattr("console.api.history.MOST", 1)
+    entries = [{"name": f"g{number}"} for number in range(3)]
+    number = owner.post("/apply", {"version": 1, "groups": entries}).json()["revision"]
+    assert owner.post(f"/changes/{number}/undo?dry_run=true").json()["code"] == "too_many"
+    asked = owner.post(f"/changes/{number}/undo")
+    assert (asked.status_code, asked.json()["state"], asked.json()["number"]) == (202, "waiting", number)
+    assert owner.post(f"/changes/{number}/undo")["Location"] == asked["Location"], "one that is at it is the same"
+    where = asked["Location"].removeprefix("/api/v1")
+    assert owner.get(where.replace("undoings", "imports")).status_code == 404
+    jobs.work()
+    done = owner.get(where).json()
+    assert (done["state"], Group.objects.filter(name__startswith="g").exists()) == ("done", False)
+    assert ChangeSet.objects.get(pk=done["revision"]).actor == "olga-owner"
+    monkeypatch.setattr("console.views.undo.MOST_WRITTEN", 0)
+    changed = owner.post("/apply", {"version": 1, "groups": [{"name": "Partners", "description": "a"}, {"name": "h"}]})
+    refused = owner.post(f"/changes/{changed.json()['revision']}/undo")
+    assert (refused.status_code, refused.json()["code"]) == (409, "too_many")
+
+
+def test_a_large_change_is_asked_about_before_a_worker_has_it(
+    owner: Caller, caller_of: Callable[..., Caller], monkeypatch: pytest.MonkeyPatch, world: dict[str, Model]
+) -> None:
+    monkeypatch.setattr("console.api.history.MOST", 1)
+    for name in ("bob", "carol"):
+        factories.UserFactory(name=name)
+    number = owner.post("/bulk/users", {"action": "block", "names": ["bob", "carol"]}).json()["revision"]
+    unattended = caller_of("owner", "view", "change_identity")
+    refused = unattended.post(f"/changes/{number}/undo")
+    assert (refused.status_code, Job.objects.exists()) == (403, False), "it would let them in again"
+    assert owner.post(f"/changes/{number}/undo").status_code == 202
 
 
 def test_the_log_comes_in_pages_the_last_first(owner: Caller) -> None:
