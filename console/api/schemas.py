@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from console.forms.invoke import METHODS
 from gateway.models import Action
 from gateway.topology.entries import SECTIONS
 
@@ -116,7 +117,7 @@ INVOCATION: Schema = {
     "type": "object",
     "properties": {
         "port": TEXT,
-        "method": TEXT,
+        "method": {"enum": list(METHODS)},
         "path": {"type": "string", "description": "With its query: /orders/7?x=1"},
         "credential": {"enum": ["certificate", "keystore", "pem", "password", "none"]},
         "certificate": {"type": "string", "description": "Name of one of /certificates/; its key is not needed"},
@@ -151,6 +152,10 @@ STATE = shape(
     ),
     ports=several(shape(name=TEXT, node=TEXT, status=TEXT, connections={"type": ["integer", "null"]})),
     concerns=several(shape(kind={"enum": ["bad", "warn"]}, text=TEXT, hint=TEXT)),
+    refused={
+        "description": "In the last hour, by reason; `before`: in the hour before it.",
+        **several(shape(reason=TEXT, count=COUNT, before=COUNT, trend=TEXT)),
+    },
 )  # fmt: skip
 REFUSAL = shape(
     kind=TEXT, at=MOMENT, trace_id=TEXT, node=TEXT, port=TEXT, address=TEXT, method=TEXT, path=TEXT,

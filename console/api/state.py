@@ -9,6 +9,7 @@ from console.api.paging import PAGING, TEXT, USUAL, offset_of, sealed
 from console.api.reading import Query
 from console.api.schemas import ENDING, STATE, page_of
 from console.attention import ask_nodes, concerns, ports_of, tunnels_of
+from console.refusals import refusals_by_reason
 from gateway.audit import in_force
 from gateway.expiry import Endings, Kind, Wanted
 from gateway.models import Node
@@ -60,6 +61,10 @@ def state(call: Call) -> Answer:
             "concerns": [
                 {"kind": each.kind, "text": each.text, "hint": each.hint}
                 for each in concerns(states, tunnels, ports, mark, timezone.now())
+            ],
+            "refused": [
+                {"reason": each.reason, "count": each.count, "before": each.before, "trend": each.trend}
+                for each in refusals_by_reason(timezone.now())
             ],
         }
     )

@@ -197,6 +197,7 @@ def test_refusals_are_found_by_what_they_were(owner: Caller) -> None:
     assert [each["trace_id"] for each in owner.get("/refusals/?port=ext").json()["items"]] == ["ab" * 16]
     assert [each["port"] for each in owner.get(f"/refusals/?q={'cd' * 16}").json()["items"]] == ["other"]
     assert owner.get("/refusals/?kind=handshake").json()["items"] == []
+    assert owner.get("/state").json()["refused"] == [{"reason": "acl_denied", "count": 2, "before": 0, "trend": "new"}]
 
 
 def test_what_ends_comes_in_pages_the_nearest_first(owner: Caller, world: dict[str, Model]) -> None:
