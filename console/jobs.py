@@ -17,13 +17,14 @@ from django.db import DatabaseError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext
 
+from console.grave import KINDS, any_grave
 from console.models import Job, JobMode, JobPart, JobState
 from console.progress import told_of
 from console.words import grouped
 from gateway.bulk import sheets
 from gateway.bulk.imports import IMPORTERS, Importer, Outcome, Plan, RowError, import_rows
 from gateway.bulk.sheets import SheetError
-from gateway.models import ChangeSet
+from gateway.models import Action, Change, ChangeSet
 from gateway.topology.undo import CannotUndo, undo
 
 log = logging.getLogger(__name__)
@@ -50,10 +51,14 @@ def take(kind: str, filename: str, chunks: Iterable[bytes], actor: str, address:
     return job
 
 
-def go_on(job: Job, mode: JobMode, actor: str, address: str | None) -> bool:
-    """Have what was looked at carried out; False where it is not there to be carried out, or somebody was faster."""
+def go_on(job: Job, mode: JobMode, actor: str, address: str | None, *, confirmed: bool = True) -> bool:
+    """Have what was looked at carried out; False where it is not there to be carried out, or somebody was faster.
+
+    `confirmed`: whether it may do what is asked again for before (`console.grave`).
+    """
     seen = Job.objects.filter(pk=job.pk, state=JobState.CHECKED)
-    return bool(seen.update(state=JobState.WAITING, mode=mode, actor=actor, address=address, updated_at=timezone.now()))
+    told = {"mode": mode, "actor": actor, "address": address, "confirmed": confirmed}
+    return bool(seen.update(state=JobState.WAITING, updated_at=timezone.now(), **told))
 
 
 def throw_away(job: Job) -> bool:
@@ -125,8 +130,18 @@ def _work_on(job: Job) -> None:
             address=job.address,
             only_good=job.mode == JobMode.GOOD,
             progress=progress,
-            also=lambda revision: _finish(job, finished | {"revision": revision}),
+            also=lambda revision: _finish_import(job, finished | {"revision": revision}),
         )
+
+
+def _finish_import(job: Job, finished: dict[str, Any]) -> None:
+    """Raises ValidationError: nothing may be kept of it."""
+    changes = Change.objects.filter(change_set=finished["revision"], kind__in=KINDS, action=Action.CHANGED)
+    if not job.confirmed and any_grave(changes.iterator()):
+        raise ValidationError(
+            "a row lets somebody in again who was shut out. That takes a token with the scope confirmed."
+        )
+    _finish(job, finished)
 
 
 def _undo(job: Job) -> None:

@@ -342,6 +342,7 @@ class Job(models.Model):
     shown = models.JSONField(default=list, help_text="The first outcomes of each kind")
     refused = models.TextField(blank=True, help_text="CSV of the rows that are refused, each with its error")
     problem = models.TextField(blank=True)
+    confirmed = models.BooleanField(default=True, help_text="Whether it may do what is asked again for before")
     undoes = models.BigIntegerField(null=True, help_text="Number of the change that is undone")
     revision = models.BigIntegerField(null=True)
     created_at = models.DateTimeField(default=timezone.now)

@@ -67,7 +67,8 @@ def one(call: Call) -> Answer:
 
 def carried_out(call: Call) -> Answer:
     job = _job(call)
-    if not go_on(job, JobMode(call.body["mode"]), call.actor, call.address):
+    mode, confirmed = JobMode(call.body["mode"]), call.token.is_confirmed
+    if not go_on(job, mode, call.actor, call.address, confirmed=confirmed):
         raise _not_so(job, "It is carried out already, or was not looked at yet.")
     job.refresh_from_db()
     return _accepted(job)

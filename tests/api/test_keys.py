@@ -128,6 +128,11 @@ def test_shutting_out_is_for_everybody_who_may_and_letting_in_is_asked(
     assert is_asked(unattended.post("/apply", {"version": 1, kind: [open_entry]}))
     blocked = ChangeSet.objects.latest("id").pk
     assert is_asked(unattended.post(f"/changes/{blocked}/undo"))
+    if kind == "certificates":  # or it would be another that is blocked
+        other = mint("CN=other", factories.partner_ca()).pem
+        assert is_asked(unattended.put(f"/{kind}/{name}", open_entry | {"blocked": True, "certificate": other}))
+    if kind != "users":  # something still uses the user
+        assert is_asked(unattended.delete(f"/{kind}/{name}"))
     assert owner.post(f"/{kind}/{name}/unblock").status_code == 200
 
 

@@ -1,6 +1,7 @@
 """Imports, saved tests, refusals and the search over the API."""
 
 import json
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -74,6 +75,28 @@ def test_a_file_is_larger_than_what_is_held_in_memory_and_has_its_end(
     assert sent(owner, b"name\n" + b"a" * 95).status_code == 202
     answer = sent(owner, b"name\n" + b"a" * 96)
     assert (answer.status_code, answer.json()["code"], JobPart.objects.count()) == (413, "too_large", 1)
+
+
+def test_no_file_lets_somebody_in_again_by_itself(caller_of: Callable[..., Caller], owner: Caller) -> None:
+    """Nor where nobody was shut out yet when it was looked at."""
+    unattended = caller_of("owner", "view", "change_identity")
+    bob = factories.UserFactory(name="bob")
+    where = sent(unattended, b"name,enabled\nbob,true\n")["Location"].removeprefix("/api/v1")
+    jobs.work()
+    assert unattended.get(where).json()["counts"].get("same") == 1
+    assert unattended.post("/users/bob/block").status_code == 200
+    assert unattended.post(f"{where}/carry-out", {"mode": "all"}).status_code == 202
+    jobs.work()
+    told = unattended.get(where).json()
+    assert (told["state"], "scope confirmed" in told["problem"]) == ("failed", True)
+    bob.refresh_from_db()
+    assert not bob.enabled
+    where = sent(owner, b"name,enabled\nbob,true\n")["Location"].removeprefix("/api/v1")
+    jobs.work()
+    owner.post(f"{where}/carry-out", {"mode": "all"})
+    jobs.work()
+    bob.refresh_from_db()
+    assert bob.enabled
 
 
 # --- saved tests ---
