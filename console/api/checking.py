@@ -30,6 +30,8 @@ def _problem(content: Any, schema: Schema, field: str) -> tuple[str, str] | None
         found = [_problem(content, each, field) for each in several]
         return None if None in found else found[0]
     kind = schema.get("type", "string")
+    if kind == "integer" and isinstance(content, float) and content.is_integer():
+        content = int(content)  # 7.0 is a whole number in JSON
     if not isinstance(content, _TYPES[kind]) or (kind == "integer" and isinstance(content, bool)):
         return field, f"has to be {_WORDS[kind]}"
     if known := schema.get("enum"):

@@ -80,7 +80,7 @@ def test_sessions_factors_and_tokens_of_others_are_taken_away(owner: Caller) -> 
 
 def test_a_token_makes_none_that_may_more_and_none_that_is_confirmed(caller_of: Callable[..., Caller]) -> None:
     caller = caller_of("owner", "view", "change_gateway", "confirmed")
-    made = caller.post("/tokens/", {"name": "ci", "scopes": ["view", "change_gateway"], "days": 90})
+    made = caller.post("/tokens/", {"name": "ci", "scopes": ["view", "change_gateway"], "days": 90.0})
     assert made.status_code == 201
     text = made.json()["token"]
     assert Client().get("/api/v1/nodes/", headers={"Authorization": f"Bearer {text}"}).status_code == 200
