@@ -116,7 +116,7 @@ def test_whoever_may_on_the_page_may_here_and_nobody_else(name: str) -> None:
 # Pages that ask again for more than is grave. A program's token was made for keys and for letting people in.
 ASKED_BY_THE_CHANGE = {
     "keystores-add", "keystores-edit", "keystores-delete", "certificates-unblock", "users-unblock",
-    "registrations-unblock", "certificates-bulk", "users-bulk", "registrations-bulk",
+    "registrations-unblock", "certificates-bulk", "users-bulk", "registrations-bulk", "imports-all", "imports-good",
 }  # fmt: skip
 ASKED_OF_PEOPLE_ALONE = {
     "keystores-renew": "its key is here, and an answer of another key is asked for",

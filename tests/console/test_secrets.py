@@ -153,6 +153,28 @@ def test_no_answer_of_the_api_shows_one(planted: tuple[Client, set[str]], caller
             assert not found_in(program.put(path, sent).content.decode(), secrets), path
 
 
+def test_nothing_that_the_api_refuses_comes_back(planted: tuple[Client, set[str]], caller_of: Any) -> None:
+    """Pairs that do not fit, keys where certificates belong, passwords beside what is wrong."""
+    _, secrets = planted
+    caller = caller_of("owner")
+    key = Keystore.objects.get(name="uploaded").open_private_key().decode()
+    other = mint("CN=other", factories.server_ca(), purpose="server").pem
+    for method, path, body in (
+        ("PUT", "/keystores/uploaded", {"certificate": other, "private_key": key}),
+        ("POST", "/keystores/uploaded/answer", {"certificate": other, "private_key": key, "pass_phrase": PHRASE}),
+        ("POST", "/keystores/uploaded/answer", {"certificate": other + key, "at": PHRASE}),
+        ("POST", "/certificate-preview", {"certificate": key}),
+        ("POST", "/certificate-block", {"certificate": key + PASSWORD}),
+        ("POST", "/truststores/partners/crl", {"crl": key}),
+        ("PUT", "/operators/ada", {"role": "viewer", "password": PASSWORD, "full_name": "x" * 300}),
+        ("PUT", "/tests/t", {"port": "none", "method": "GET", "path": "/", "credential": "none", "password": PASSWORD}),
+        ("POST", "/invoke", {"port": "none", "method": PASSWORD, "path": "/", "credential": "none"}),
+    ):
+        answer = caller.ask(method, path, body)
+        assert answer.status_code in (400, 422), (path, answer.content)
+        assert not found_in(answer.content.decode(), secrets), (path, answer.content)
+
+
 def addresses(template: str) -> list[str]:
     """An operation's address for each object that it may be about."""
     section = template.split("/")[1]
