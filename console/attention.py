@@ -383,11 +383,13 @@ def _unmapped(now: datetime) -> Iterable[Concern]:
         return
     count = len(names) if len(names) < 4 else rows.count()
     listed = ", ".join(names[:3]) + (", …" if count > 3 else "")
-    words = "1 certificate is mapped to nobody" if count == 1 else f"{count} certificates are mapped to nobody"
+    words = ngettext(
+        "{count} certificate is mapped to nobody: {names}", "{count} certificates are mapped to nobody: {names}", count
+    ).format(count=count, names=listed)
     url = f"{reverse('certificates-list')}?show=unmapped"
     yield Concern(
         "warn",
-        gettext("{words}: {listed}").format(words=words, listed=listed),
+        words,
         url,
         gettext("Callers with it are refused unless a mapping rule means them."),
     )

@@ -101,8 +101,8 @@ class TruststoreForm(NounForm):
         help_text=gettext_lazy(
             "URLs, one a line, each with how often after it (1h where nothing is said): "
             "http://pki.partner.example/ca.crl 6h. What comes is taken if an authority above signed it. Until "
-            "something has come from each, certificates of authorities without a list are refused, unless Let pass "
-            "is chosen below."
+            "something has come from each, certificates of authorities without a list are refused, unless Let "
+            "pass is chosen below."
         ),
         placeholder="http://pki.partner.example/ca.crl 6h",
     )

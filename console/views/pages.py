@@ -362,9 +362,8 @@ def delete_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
     if getattr(row, "predefined", False):
         problem = gettext("{name} is predefined and cannot be deleted.").format(name=row)
     elif (waits := unconfirmed.waiting_for(noun.kind, row.pk)) is not None:
-        problem = gettext("Change {number} of it waits to be confirmed: keep it, or take it back, first.").format(
-            number=waits.pk
-        )
+        words = gettext("Change {number} of it waits to be confirmed: keep it, or take it back, first.")
+        problem = words.format(number=waits.pk)
     if request.method == "POST" and not found and not problem:
         try:
             _delete(request, noun, row)

@@ -17,7 +17,7 @@ from console.bulk import DELETE, SWITCHING
 from console.forms.nouns import APIForm, EndpointForm, NodeForm, ServiceForm
 from console.forms.ports import PairForm, PortForm
 from console.forms.stores import RegistrationForm
-from console.nouns import url_of
+from console.nouns import ADDING_PORT, url_of
 from console.permissions import permission_required
 from console.views import machines
 from console.views.pages import (
@@ -127,10 +127,7 @@ def _ways_to_add_ports() -> list[tuple[str, str]]:
     pair = (gettext("Add an edge's pair: external and registration"), reverse("ports-pair"))
     return [
         pair,
-        *(
-            (gettext("Add {value} port").format(value=kind.value), reverse("ports-add", args=[kind.value]))
-            for kind in PortType
-        ),
+        *((str(ADDING_PORT[kind.value]), reverse("ports-add", args=[kind.value])) for kind in PortType),
     ]
 
 
