@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import wraps
+from functools import reduce, wraps
 from typing import Any
 
 from django.db.models import Count, Model, Value
+from django.utils.translation import gettext
 
 from console.templatetags.console import reason_words
 from gateway.access import records
@@ -142,7 +143,10 @@ def _ports(found: Iterable[AtPort]) -> list[Port]:
 
 
 def _by(credentials: list[Credential]) -> str:
-    return " and by ".join(map(str, credentials))
+    return reduce(
+        lambda told, each: gettext("{credential} and by {other}").format(credential=told, other=each),
+        map(str, credentials),
+    )
 
 
 def is_quick() -> bool:

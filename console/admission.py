@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from django.db import models
+from django.utils.translation import gettext, ngettext
 
 from identity.core import acl as core
 from identity.models import ACL, Group, User
@@ -59,12 +60,22 @@ def _names(groups: "models.Manager[Group]") -> frozenset[str]:
 
 
 def _words(known: int, everybody: bool, strangers: bool) -> str:
-    users = "every user" if everybody else f"{known} user{'' if known == 1 else 's'}"
-    match (bool(known), strangers):
-        case (True, True):
-            return f"It lets in {users}, and callers without any credential."
-        case (True, False):
-            return f"It lets in {users}, and nobody without a credential."
-        case (False, True):
-            return "It lets in callers without any credential, and no user."
-    return "It lets nobody in."
+    if not known:
+        if strangers:
+            return gettext("It lets in callers without any credential, and no user.")
+        return gettext("It lets nobody in.")
+    if everybody and strangers:
+        return gettext("It lets in every user, and callers without any credential.")
+    if everybody:
+        return gettext("It lets in every user, and nobody without a credential.")
+    if strangers:
+        return ngettext(
+            "It lets in {count} user, and callers without any credential.",
+            "It lets in {count} users, and callers without any credential.",
+            known,
+        ).format(count=known)
+    return ngettext(
+        "It lets in {count} user, and nobody without a credential.",
+        "It lets in {count} users, and nobody without a credential.",
+        known,
+    ).format(count=known)

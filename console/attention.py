@@ -13,9 +13,11 @@ from typing import Any
 from django.db.models import QuerySet
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext, ngettext
 
 from console.nodes import ask
 from console.nouns import url_of
+from console.words import Said
 from gateway.expiry import Ending, Endings, Kind, Wanted, recent_few
 from gateway.models import Node, Port, PortType, Registration, Unconfirmed
 from gateway.models.unconfirmed import State
@@ -106,7 +108,7 @@ def _ask(node: Node, elsewhere: set[str]) -> NodeState:
     try:
         return NodeState(node, ask(node.name, {"op": "state"}, timeout=ASK_SECONDS, elsewhere=elsewhere))
     except ControlError as error:
-        return NodeState(node, None, str(error))
+        return NodeState(node, None, Said(error))
 
 
 def tunnels_of(states: list[NodeState]) -> list[Tunnel]:
@@ -120,17 +122,22 @@ def _tunnel(row: Registration, edge: NodeState | None, internal: NodeState | Non
     if not row.enabled:
         return Tunnel(row, "soft", "disabled")
     if edge is None or edge.told is None:
-        return Tunnel(row, "warn", "unknown", problem=f"{row.port.node} does not answer.")
+        return Tunnel(
+            row,
+            "warn",
+            "unknown",
+            problem=gettext("{node} does not answer.").format(node=row.port.node),
+        )
     seen = [each for each in edge.tunnels if (each["registration"], each["port"]) == (row.name, row.port.name)]
     idle, busy = (sum(each[name] for each in seen) for name in ("idle", "busy"))
     last_seen = _moment(max((each["last_seen"] for each in seen if each["last_seen"]), default=None))
     dialled = [each for each in internal.tunnels if each["registration"] == row.name] if internal else []
-    problem = next((each["problem"] for each in dialled if each.get("problem")), "")
+    problem: str = next((Said(each["problem"]) for each in dialled if each.get("problem")), "")
     if idle + busy == 0:
         if not problem and (internal is None or internal.told is None):
-            problem = f"{row.node} does not answer."
+            problem = gettext("{node} does not answer.").format(node=row.node)
         if not problem and not dialled:
-            problem = f"No internal port of {row.node} dials as {row}."
+            problem = gettext("No internal port of {node} dials as {row}.").format(node=row.node, row=row)
         left = [each for each in edge.left if (each["registration"], each["port"]) == (row.name, row.port.name)]
         last_seen = _moment(max((each["last_seen"] for each in left), default=None))
         return Tunnel(row, "bad", "down" if left else "never connected", last_seen=last_seen, problem=problem)
@@ -189,9 +196,9 @@ def _unconfirmed(now: datetime) -> Iterable[Concern]:
     for row in Unconfirmed.objects.filter(state=State.FAILED, due__gt=now - timedelta(days=1)):
         yield Concern(
             "bad",
-            f"Change {row.pk} was not confirmed in time, and could not go back.",
+            gettext("Change {number} was not confirmed in time, and could not go back.").format(number=row.pk),
             reverse("changes-detail", args=[row.pk]),
-            row.reason,
+            Said(row.reason),
         )
 
 
@@ -199,39 +206,67 @@ def _nodes(states: list[NodeState], revision: int) -> Iterable[Concern]:
     for state in states:
         url = url_of(state.node)
         if state.told is None:
-            yield Concern("bad", f"Node {state.node} does not answer", url, state.problem)
+            yield Concern("bad", gettext("Node {node} does not answer").format(node=state.node), url, state.problem)
             continue
         refused = state.told.get("configuration", {}).get("refused")
         if refused:
-            hint = f"{refused['words']}. What was in force before still is, and this is tried again."
-            yield Concern("bad", f"Node {state.node} refuses its configuration", url, hint)
-        elif state.told["revision"] != revision:
-            hint = (
-                f"It works by revision {state.told['revision']}. A change is taken over within seconds; "
-                "if this stays, the node's log tells why."
+            hint = gettext("What was in force before still is, and this is tried again. It says: {words}").format(
+                words=refused["words"]
             )
-            yield Concern("warn", f"Revision {revision} is not in force on node {state.node}", url, hint)
+            yield Concern("bad", gettext("Node {node} refuses its configuration").format(node=state.node), url, hint)
+        elif state.told["revision"] != revision:
+            hint = gettext(
+                "It works by revision {revision}. A change is taken over within seconds; "
+                "if this stays, the node's log tells why."
+            ).format(revision=state.told["revision"])
+            yield Concern(
+                "warn",
+                gettext("Revision {revision} is not in force on node {node}").format(
+                    revision=revision, node=state.node
+                ),
+                url,
+                hint,
+            )
 
 
 def _tunnels(tunnels: list[Tunnel]) -> Iterable[Concern]:
     for tunnel in tunnels:
         row = tunnel.registration
         if tunnel.kind == "bad":
-            yield Concern("bad", f"No tunnel from {row.node} to port {row.port} ({row})", url_of(row), tunnel.problem)
+            yield Concern(
+                "bad",
+                gettext("No tunnel from {node} to port {port} ({row})").format(node=row.node, port=row.port, row=row),
+                url_of(row),
+                tunnel.problem,
+            )
         elif tunnel.status == "degraded" and tunnel.idle:
             yield Concern(
-                "warn", f"The tunnel from {row.node} to port {row.port} is degraded", url_of(row), tunnel.problem
+                "warn",
+                gettext("The tunnel from {node} to port {port} is degraded").format(node=row.node, port=row.port),
+                url_of(row),
+                tunnel.problem,
             )
         elif tunnel.status == "degraded":
-            hint = f"{tunnel.busy} busy, none idle: requests wait. Raise max of its internal port's connections."
-            yield Concern("warn", f"Every tunnel from {row.node} to port {row.port} is busy", url_of(row), hint)
+            hint = gettext(
+                "{busy} busy, none idle: requests wait. Raise max of its internal port's connections."
+            ).format(busy=tunnel.busy)
+            yield Concern(
+                "warn",
+                gettext("Every tunnel from {node} to port {port} is busy").format(node=row.node, port=row.port),
+                url_of(row),
+                hint,
+            )
 
 
 def _ports(ports: list[PortState]) -> Iterable[Concern]:
     for state in ports:
         if state.status == "not listening":
-            hint = f"{state.port.bind} on node {state.port.node}: its log tells why."
-            yield Concern("bad", f"Port {state.port} does not listen", url_of(state.port), hint)
+            hint = gettext("{bind} on node {node}: its log tells why.").format(
+                bind=state.port.bind, node=state.port.node
+            )
+            yield Concern(
+                "bad", gettext("Port {port} does not listen").format(port=state.port), url_of(state.port), hint
+            )
 
 
 def expiries(now: datetime, known: Iterable[Ending] | None = None) -> Iterable[Concern]:
@@ -247,9 +282,16 @@ def expiries(now: datetime, known: Iterable[Ending] | None = None) -> Iterable[C
     for each in found:
         kind = "bad" if each.ends < now else "warn"
         url = reverse(f"{each.section}-edit", args=[each.pk])
-        yield Concern(kind, f"{_what(each)} {ends(each.ends, now)}", url, _what_to_do(each, each.ends < now))
+        words = gettext("{what}: {ends}").format(what=_what(each), ends=ends(each.ends, now))
+        yield Concern(kind, words, url, _what_to_do(each, each.ends < now))
     if more:
-        yield Concern("warn", f"{more} more end within {SOON.days} days", reverse("expiry"))
+        yield Concern(
+            "warn",
+            ngettext("{count} more ends within {days} days", "{count} more end within {days} days", more).format(
+                count=more, days=SOON.days
+            ),
+            reverse("expiry"),
+        )
 
 
 def _concerns(ending: Ending, now: datetime) -> bool:
@@ -263,36 +305,46 @@ def _concerns(ending: Ending, now: datetime) -> bool:
 def _what(ending: Ending) -> str:
     match ending.kind:
         case Kind.CLIENT:
-            return f"Certificate {ending.name}, mapped to {ending.owner},"
+            return gettext("Certificate {name}, mapped to {user}").format(name=ending.name, user=ending.owner)
         case Kind.SERVER:
-            return f"Keystore {ending.name}"
+            return gettext("Keystore {name}").format(name=ending.name)
         case Kind.REGISTRATION:
-            return f"The certificate of registration {ending.name}"
+            return gettext("The certificate of registration {name}").format(name=ending.name)
         case Kind.CRL:
-            return f"The revocation list of {ending.subject} in truststore {ending.name}"
+            words = gettext("The revocation list of {issuer} in truststore {truststore}")
+            return words.format(issuer=ending.subject, truststore=ending.name)
         case Kind.MACHINE:
-            return f"The certificate of node {ending.name}'s machine"
-    return f"{ending.subject} in truststore {ending.name}"
+            return gettext("The certificate of node {name}'s machine").format(name=ending.name)
+    return gettext("{subject} in truststore {truststore}").format(subject=ending.subject, truststore=ending.name)
 
 
 def ends(end: datetime, now: datetime) -> str:
     """`ends in 6 days`, `ended 3 days ago`."""
     days = abs(end - now).days
-    count = f"{days} day{'' if days == 1 else 's'}"
+    if not days:
+        return gettext("ended today") if end < now else gettext("ends today")
     if end < now:
-        return f"ended {count} ago" if days else "ended today"
-    return f"ends in {count}" if days else "ends today"
+        return ngettext("ended {count} day ago", "ended {count} days ago", days).format(count=days)
+    return ngettext("ends in {count} day", "ends in {count} days", days).format(count=days)
 
 
 def _what_to_do(ending: Ending, over: bool) -> str:
     match ending.kind:
         case Kind.CLIENT:
-            return "Its callers are refused." if over else "Ask its holder for the renewal, and upload that beside it."
+            return (
+                gettext("Its callers are refused.")
+                if over
+                else gettext("Ask its holder for the renewal, and upload that beside it.")
+            )
         case Kind.AUTHORITY | Kind.CRL:
-            return "What hangs on it is refused." if over else "Add its successor to the truststore."
+            return gettext("What hangs on it is refused.") if over else gettext("Add its successor to the truststore.")
         case Kind.MACHINE:
-            return "It renews by itself while the node is linked; after its end, enrol the machine again."
-    return f"Whoever checks it refuses {ending.name}." if over else "Get it renewed, and replace it there."
+            return gettext("It renews by itself while the node is linked; after its end, enrol the machine again.")
+    return (
+        gettext("Whoever checks it refuses {ending}.").format(ending=ending.name)
+        if over
+        else gettext("Get it renewed, and replace it there.")
+    )
 
 
 def _lists(now: datetime) -> Iterable[Concern]:
@@ -300,18 +352,26 @@ def _lists(now: datetime) -> Iterable[Concern]:
     for source in RevocationSource.objects.select_related("truststore", "fetch", "crl"):
         crl, last, url = getattr(source, "crl", None), source.last, url_of(source.truststore)
         hard = source.truststore.revocation == Revocation.HARD
-        words = f"The revocation list at {source.url} for truststore {source.truststore}"
+        values = {"url": source.url, "truststore": source.truststore}
         late = last.tried_at is None or now - last.tried_at > timedelta(seconds=source.every) + LATE
         if crl is not None and crl.overdue:
-            what = "Whoever it speaks of is refused." if hard else "It is passed over (soft)."
-            yield Concern("bad", f"{words} {ends(crl.next_update, now)}", url, f"{what} {last.error}".strip())
+            what = gettext("Whoever it speaks of is refused.") if hard else gettext("It is passed over (soft).")
+            words = gettext("The revocation list at {url} for truststore {truststore}: {ends}")
+            words = words.format(**values, ends=ends(crl.next_update, now))
+            yield Concern("bad", words, url, f"{what} {last.error}".strip())
             continue
-        what = "Until it comes, certificates of authorities without a list are refused. " if hard and not crl else ""
+        what = ""
+        if hard and not crl:
+            what = gettext("Until it comes, certificates of authorities without a list are refused.")
         if last.error:
-            yield Concern("bad" if crl is None else "warn", f"{words} cannot be fetched", url, what + last.error)
+            words = gettext("The revocation list at {url} for truststore {truststore} cannot be fetched")
+            hint = f"{what} {last.error}" if what else Said(last.error)
+            yield Concern("bad" if crl is None else "warn", words.format(**values), url, hint)
         elif late:
-            hint = f"{what}Does {command('worker')} run? {command('serve')} runs it too."
-            yield Concern("bad" if what else "warn", f"{words} is not fetched", url, hint)
+            words = gettext("The revocation list at {url} for truststore {truststore} is not fetched")
+            hint = gettext("Does {worker} run? {serve} runs it too.")
+            hint = f"{what} {hint.format(worker=command('worker'), serve=command('serve'))}".strip()
+            yield Concern("bad" if what else "warn", words.format(**values), url, hint)
 
 
 def _unmapped(now: datetime) -> Iterable[Concern]:
@@ -323,6 +383,13 @@ def _unmapped(now: datetime) -> Iterable[Concern]:
         return
     count = len(names) if len(names) < 4 else rows.count()
     listed = ", ".join(names[:3]) + (", …" if count > 3 else "")
-    words = "1 certificate is mapped to nobody" if count == 1 else f"{count} certificates are mapped to nobody"
+    words = ngettext(
+        "{count} certificate is mapped to nobody: {names}", "{count} certificates are mapped to nobody: {names}", count
+    ).format(count=count, names=listed)
     url = f"{reverse('certificates-list')}?show=unmapped"
-    yield Concern("warn", f"{words}: {listed}", url, "Callers with it are refused unless a mapping rule means them.")
+    yield Concern(
+        "warn",
+        words,
+        url,
+        gettext("Callers with it are refused unless a mapping rule means them."),
+    )

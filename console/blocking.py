@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import Model
+from django.utils.translation import gettext_lazy
 
 from console.certificate_preview import proposed_name
 from gateway.models import Change, ChangeSet, Registration
@@ -22,12 +23,18 @@ SWITCHES: dict[type[Model], tuple[str, bool]] = {
     Registration: ("enabled", False),
 }
 EFFECTS: dict[type[Model], str] = {
-    Certificate: "Every node refuses it within two seconds, whatever it is mapped to. Connections that showed it are "
-    "closed, and requests that run as it end. A node that is known by it loses its tunnels.",
-    User: "Every node refuses it within two seconds, by certificate and by password. Requests that run as it end, and "
-    "the connections that they came by are closed.",
-    Registration: "Its tunnels are closed at both ends within two seconds, requests on them end, and the node cannot "
-    "register again.",
+    Certificate: gettext_lazy(
+        "Every node refuses it within two seconds, whatever it is mapped to. Connections that showed it are "
+        "closed, and requests that run as it end. A node that is known by it loses its tunnels."
+    ),
+    User: gettext_lazy(
+        "Every node refuses it within two seconds, by certificate and by password. Requests that run as it end, and "
+        "the connections that they came by are closed."
+    ),
+    Registration: gettext_lazy(
+        "Its tunnels are closed at both ends within two seconds, requests on them end, and the node cannot "
+        "register again."
+    ),
 }
 LOOKED_AT = 100  # changes of one object, the last ones first
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db.models import Model, ProtectedError
+from django.utils.translation import gettext, gettext_lazy
 
 from console.blocking import throw
 from console.nouns import label_of
@@ -45,7 +46,7 @@ def _unblock(row: Any, group: Group | None) -> None:
 
 def _delete(row: Any, group: Group | None) -> None:
     if getattr(row, "predefined", False):
-        raise ValidationError("it is predefined")
+        raise ValidationError(gettext("it is predefined"))
     row.delete()
 
 
@@ -60,18 +61,18 @@ def _remove_from(row: Any, group: Group | None) -> None:
     row.groups.remove(group)
 
 
-DELETE = Action("delete", "Delete", "deleted", _delete, danger=True)
+DELETE = Action("delete", gettext_lazy("Delete"), "deleted", _delete, danger=True)
 BLOCKING = (
-    Action("block", "Block", "blocked", _block, danger=True),
-    Action("unblock", "Unblock", "unblocked", _unblock),
+    Action("block", gettext_lazy("Block"), "blocked", _block, danger=True),
+    Action("unblock", gettext_lazy("Unblock"), "unblocked", _unblock),
 )
 SWITCHING = (
-    Action("block", "Disable", "disabled", _block, danger=True),
-    Action("unblock", "Enable", "enabled", _unblock),
+    Action("block", gettext_lazy("Disable"), "disabled", _block, danger=True),
+    Action("unblock", gettext_lazy("Enable"), "enabled", _unblock),
 )
 MEMBERSHIP = (
-    Action("join", "Add to a group", "added to a group", _add_to, wants_group=True),
-    Action("leave", "Take out of a group", "taken out of a group", _remove_from, wants_group=True),
+    Action("join", gettext_lazy("Add to a group"), "added to a group", _add_to, wants_group=True),
+    Action("leave", gettext_lazy("Take out of a group"), "taken out of a group", _remove_from, wants_group=True),
 )
 
 
@@ -85,7 +86,8 @@ def carry_out(action: Action, rows: Iterable[Any], group: Group | None) -> None:
         try:
             action.act(row, group)
         except ProtectedError as error:
-            raise Refused(f"{row} cannot be deleted: {_named(error.protected_objects)} refers to it.") from error
+            words = gettext("{row} cannot be deleted: {other} refers to it.")
+            raise Refused(words.format(row=row, other=_named(error.protected_objects))) from error
         except ValidationError as error:
             raise Refused(f"{row}: {' '.join(error.messages)}") from error
 
@@ -105,7 +107,9 @@ def kept_by(action: Action, rows: Sequence[Any]) -> list[str]:
     if action is not DELETE or len(rows) > 20:  # asked one by one
         return []
     return [
-        f"{row} is referred to by {', '.join(each.label for each in found[:3])}{', …' if len(found) > 3 else ''}."
+        gettext("{row} is referred to by {others}.").format(
+            row=row, others=", ".join([*(each.label for each in found[:3]), *(["…"] if len(found) > 3 else [])])
+        )
         for row in rows
         if (found := references(row))
     ]

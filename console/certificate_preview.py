@@ -6,12 +6,14 @@ Reads rows and decides nothing by itself: whether a truststore believes a certif
 import hashlib
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from string import Formatter
 from typing import Literal
 
 from django.db.models import Model
+from django.utils.translation import gettext, ngettext
 
 from console.nouns import url_of
 from gateway.models import ClientAuth, Port
@@ -45,21 +47,32 @@ class Finding:
         return "".join(part.label if isinstance(part, Link) else part for part in self.parts)
 
 
-def _finding(mark: Mark, *parts: str | Model) -> Finding:
-    return Finding(mark, tuple(part if isinstance(part, str) else _link(part) for part in parts))
+def finding(mark: Mark, message: str, **values: object) -> Finding:
+    """`message`, translated, with its values in their places: an object as a link, several with commas between."""
+    parts: list[str | Link] = []
+    for text, name, _, _ in Formatter().parse(message):
+        if text:
+            parts.append(text)
+        if name is not None:
+            parts += _told(values[name])
+    return Finding(mark, tuple(parts))
+
+
+def _told(value: object) -> Iterator[str | Link]:
+    if isinstance(value, list):
+        for number, each in enumerate(value):
+            if number:
+                yield ", "
+            yield from _told(each)
+    elif isinstance(value, Link):
+        yield value
+    else:
+        yield _link(value) if isinstance(value, Model) else str(value)
 
 
 def _link(row: Model) -> str | Link:
     url = url_of(row)
     return Link(str(row), url) if url else str(row)
-
-
-def _listed(rows: Sequence[Model]) -> Iterator[str | Model]:
-    """`a, b, c` as parts of a finding."""
-    for number, row in enumerate(rows):
-        if number:
-            yield ", "
-        yield row
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,24 +125,35 @@ def preview(certificate: Parsed, intermediates: tuple[Parsed, ...] = (), *, now:
     found = _examined(certificate, intermediates, moment)
     on_file = Certificate.objects.speaking_for(certificate.sha256)
     if on_file is not None:
-        known = _finding("note", "It is on file already as ", on_file, *_mapped(on_file), ".")
+        if on_file.user:
+            words = gettext("It is on file already as {certificate}, mapped to {user}.")
+        else:
+            words = gettext("It is on file already as {certificate}, mapped to nobody.")
+        known = finding("note", words, certificate=on_file, user=on_file.user)
         return replace(found, findings=(known, *found.findings), on_file=on_file)
     candidates = tuple(Certificate.objects.may_be_renewed_by(certificate))
     if not candidates:
-        return replace(found, findings=(*found.findings, _finding("good", "Not on file yet.")))
+        return replace(found, findings=(*found.findings, finding("good", gettext("Not on file yet."))))
     # The first that nothing speaks against; they come with the one that ends last before the others.
     doubts = {row.pk: tuple(_doubts(certificate, row, intermediates)) for row in candidates}
     renews = next((row for row in candidates if not doubts[row.pk]), None)
     nearest = renews or candidates[0]
-    ending = f", which {_end_in_words(nearest.not_after.timestamp(), moment)}"
-    parts: tuple[str | Model, ...]
+    values = {
+        "certificate": nearest,
+        "user": nearest.user or gettext("nobody"),
+        "ending": _end_in_words(nearest.not_after.timestamp(), moment),
+        "doubts": "; ".join(doubts[nearest.pk]),
+    }
     if renews is not None:
-        parts = ("Renews a certificate on file: same subject and names as ", renews, *_mapped(renews), f"{ending}.")
+        words = gettext(
+            "Renews a certificate on file: same subject and names as {certificate}, mapped to {user}, which {ending}."
+        )
     else:
-        doubt = " and ".join(doubts[nearest.pk])
-        all_the_same = "If it is its renewal all the same, say so."
-        parts = ("Has the subject of ", nearest, *_mapped(nearest), f"{ending}; but {doubt}. {all_the_same}")
-    findings = (_finding("note", *parts), *found.findings)
+        words = gettext(
+            "Has the subject of {certificate}, mapped to {user}, which {ending}; but {doubts}. "
+            "If it is its renewal all the same, say so."
+        )
+    findings = (finding("note", words, **values), *found.findings)
     return replace(found, findings=findings, renews=renews, candidates=candidates)
 
 
@@ -137,15 +161,17 @@ def _doubts(new: Parsed, old: Certificate, intermediates: tuple[Parsed, ...]) ->
     """What speaks against one being the other's renewal although both have one subject."""
     was = old.certificate
     if new.issuer != was.issuer:
-        yield f"its issuer is {new.issuer}, not {was.issuer}"
+        yield gettext("its issuer is {issuer}, not {other}").format(issuer=new.issuer, other=was.issuer)
     else:
         named = TrustedCertificate.objects.filter(subject__iexact=new.issuer.text)
         above = {row.sha256: row.certificate for row in named} | {each.sha256: each for each in intermediates}
         if not any(issued(issuer, new) and issued(issuer, was) for issuer in above.values()):
-            yield "no truststore has an issuer that signed both, so another of the same name may have signed it"
+            yield gettext(
+                "no truststore has an issuer that signed both, so another of the same name may have signed it"
+            )
     if set(new.alternative_names) != set(was.alternative_names):
-        own, other = (", ".join(each.alternative_names) or "none" for each in (new, was))
-        yield f"its alternative names are {own}, not {other}"
+        own, other = (", ".join(each.alternative_names) or gettext("none") for each in (new, was))
+        yield gettext("its alternative names are {names}, not {other}").format(names=own, other=other)
 
 
 def examine(row: Certificate, *, now: float | None = None) -> Preview:
@@ -194,64 +220,73 @@ def _examined(certificate: Parsed, intermediates: tuple[Parsed, ...], now: float
     return Preview(certificate, intermediates, findings)
 
 
-def _mapped(row: Certificate) -> tuple[str | Model, ...]:
-    return (", mapped to ", row.user) if row.user else (", mapped to nobody",)
-
-
 def _mapping(row: Certificate) -> Iterator[Finding]:
     if row.blocked:
-        yield _finding("bad", "It is blocked: it logs nobody in, by no rule either.")
+        yield finding("bad", gettext("It is blocked: it logs nobody in, by no rule either."))
     elif row.logs_in_until and row.logs_in_until <= datetime.now(UTC):
-        yield _finding(
-            "bad", f"It was to log in until {row.logs_in_until:%Y-%m-%d %H:%M} UTC, and logs nobody in any more."
-        )
+        words = gettext("It was to log in until {until} UTC, and logs nobody in any more.")
+        yield finding("bad", words, until=f"{row.logs_in_until:%Y-%m-%d %H:%M}")
     elif row.usage != Usage.SSL_AUTHENTICATION:
-        yield _finding("note", f"It is here for another use ({row.get_usage_display()}), and logs nobody in.")
+        words = gettext("It is here for another use ({usage}), and logs nobody in.")
+        yield finding("note", words, usage=row.get_usage_display())
     elif row.user is None:
-        yield _finding("note", "It is mapped to nobody: callers with it are refused unless a mapping rule means them.")
+        yield finding(
+            "note", gettext("It is mapped to nobody: callers with it are refused unless a mapping rule means them.")
+        )
     elif not row.user.enabled:
-        yield _finding("bad", "Its user ", row.user, " is disabled: callers with it are refused.")
+        yield finding("bad", gettext("Its user {user} is disabled: callers with it are refused."), user=row.user)
     else:
-        yield _finding("good", "It is mapped to user ", row.user, ".")
+        yield finding("good", gettext("It is mapped to user {user}."), user=row.user)
         if row.logs_in_until:
-            yield _finding("note", f"It logs in until {row.logs_in_until:%Y-%m-%d %H:%M} UTC, and nobody afterwards.")
+            words = gettext("It logs in until {until} UTC, and nobody afterwards.")
+            yield finding("note", words, until=f"{row.logs_in_until:%Y-%m-%d %H:%M}")
 
 
 def _what_it_is(certificate: Parsed) -> Iterator[Finding]:
     if certificate.is_authority:
-        yield _finding(
-            "bad", "It is an authority's certificate, and an authority is no client. Add it to a truststore."
+        yield finding(
+            "bad", gettext("It is an authority's certificate, and an authority is no client. Add it to a truststore.")
         )
     if not certificate.for_client_authentication:
         purposes = ", ".join(certificate.purposes or ())
-        yield _finding("bad", f"It is for {purposes}, not for client authentication: every port refuses it.")
+        words = gettext("It is for {purposes}, not for client authentication: every port refuses it.")
+        yield finding("bad", words, purposes=purposes)
     elif certificate.purposes is None:
-        yield _finding("note", "It names no purpose, which means any.")
+        yield finding("note", gettext("It names no purpose, which means any."))
     if certificate.is_authority or not certificate.for_client_authentication:
         return
     if fault := profile.fault(certificate, profile.Place.PINNED):
-        yield _finding("bad", f"Every port refuses it: {fault}.")
+        yield finding("bad", gettext("Every port refuses it: {fault}."), fault=fault)
     elif fault := profile.fault(certificate, profile.Place.CLIENT):
-        yield _finding("bad", f"Ports refuse it: {fault}. One whose truststore has this very certificate does not.")
+        words = gettext("Ports refuse it: {fault}. One whose truststore has this very certificate does not.")
+        yield finding("bad", words, fault=fault)
 
 
 def _validity(certificate: Parsed, now: float) -> Iterator[Finding]:
     begin = datetime.fromtimestamp(certificate.not_before, UTC)
     if now < certificate.not_before:
-        yield _finding("bad", f"It is not valid yet: it begins on {begin:%Y-%m-%d %H:%M} UTC.")
+        words = gettext("It is not valid yet: it begins on {begin} UTC.")
+        yield finding("bad", words, begin=f"{begin:%Y-%m-%d %H:%M}")
     elif now > certificate.not_after:
-        yield _finding("bad", f"It has ended: it {_end_in_words(certificate.not_after, now)}. Nobody gets in with it.")
+        words = gettext("It has ended: it {ending}. Nobody gets in with it.")
+        yield finding("bad", words, ending=_end_in_words(certificate.not_after, now))
     elif certificate.not_after - now < SOON:
-        yield _finding("note", f"It {_end_in_words(certificate.not_after, now)}. Ask its holder for the renewal.")
+        words = gettext("It {ending}. Ask its holder for the renewal.")
+        yield finding("note", words, ending=_end_in_words(certificate.not_after, now))
 
 
 def _end_in_words(not_after: float, now: float) -> str:
     end = datetime.fromtimestamp(not_after, UTC)
     days = int(abs(not_after - now) // DAY)
-    count = f"{days} day{'' if days == 1 else 's'}"
     if now > not_after:
-        return f"ended {count} ago, on {end:%Y-%m-%d}" if days else f"ended today, {end:%Y-%m-%d}"
-    return f"ends in {count}, on {end:%Y-%m-%d}" if days else f"ends today, {end:%Y-%m-%d}"
+        if not days:
+            return gettext("ended today, {end}").format(end=f"{end:%Y-%m-%d}")
+        words = ngettext("ended {count} day ago, on {end}", "ended {count} days ago, on {end}", days)
+    elif not days:
+        return gettext("ends today, {end}").format(end=f"{end:%Y-%m-%d}")
+    else:
+        words = ngettext("ends in {count} day, on {end}", "ends in {count} days, on {end}", days)
+    return words.format(count=days, end=f"{end:%Y-%m-%d}")
 
 
 def _trust(certificate: Parsed, intermediates: tuple[Parsed, ...], now: float) -> Iterator[Finding]:
@@ -266,28 +301,33 @@ def _trust(certificate: Parsed, intermediates: tuple[Parsed, ...], now: float) -
         try:
             verdict = chains.judge(certificate, intermediates, truststore_value(row), at)
         except ValueError as error:
-            yield _finding("bad", "Truststore ", row, f" cannot be asked: {error}")
+            words = gettext("Truststore {truststore} cannot be asked: {error}")
+            yield finding("bad", words, truststore=row, error=error)
             continue
         if verdict.reason is None:
             believed = believed or bool(asking)
-            where = (" Ports that ask by it: ", *_listed(asking), ".") if asking else (" No port uses it.",)
-            yield _finding(
-                "good" if asking else "note", "Chains to truststore ", row, f"{_by_way_of(verdict)}.", *where
+            words = _chains_to(len(verdict.chain) - 1, bool(asking))
+            yield finding(
+                "good" if asking else "note", words, truststore=row, count=len(verdict.chain) - 1, ports=asking
             )
         elif asking:
             refused.append((row, verdict))
     if believed:
         return
     if not stores:
-        yield _finding("bad", "There is no truststore yet, so no port believes it. Add one with its authority in it.")
+        yield finding(
+            "bad", gettext("There is no truststore yet, so no port believes it. Add one with its authority in it.")
+        )
     elif not refused:
-        yield _finding("bad", "It chains to no truststore that a port uses: callers with it are refused.")
+        yield finding("bad", gettext("It chains to no truststore that a port uses: callers with it are refused."))
     for row, verdict in refused:
         if verdict.reason in (IdentityReason.CERTIFICATE_REVOKED, IdentityReason.REVOCATION_UNKNOWN):
-            words = ("It chains to truststore ", row, f" and is refused: {verdict.words}.")
+            words = gettext(
+                "It chains to truststore {truststore} and is refused: {why}. Ports that ask by it: {ports}."
+            )
         else:
-            words = ("It does not chain to truststore ", row, f": {verdict.words}.")
-        yield _finding("bad", *words, " Ports that ask by it: ", *_listed(ports[row.pk]), ".")
+            words = gettext("It does not chain to truststore {truststore}: {why}. Ports that ask by it: {ports}.")
+        yield finding("bad", words, truststore=row, why=verdict.words, ports=ports[row.pk])
 
 
 def _ports_by_truststore() -> dict[object, list[Port]]:
@@ -300,12 +340,26 @@ def _ports_by_truststore() -> dict[object, list[Port]]:
     return found
 
 
-def _by_way_of(verdict: Verdict) -> str:
-    between = len(verdict.chain) - 1
-    return f" by way of {between} intermediate{'' if between == 1 else 's'}" if between > 0 else ""
+def _chains_to(between: int, asked: bool) -> str:
+    """`between`: intermediates on the way. `asked`: whether ports ask by the truststore."""
+    if between < 1 and asked:
+        return gettext("Chains to truststore {truststore}. Ports that ask by it: {ports}.")
+    if between < 1:
+        return gettext("Chains to truststore {truststore}. No port uses it.")
+    if asked:
+        return ngettext(
+            "Chains to truststore {truststore} by way of {count} intermediate. Ports that ask by it: {ports}.",
+            "Chains to truststore {truststore} by way of {count} intermediates. Ports that ask by it: {ports}.",
+            between,
+        )
+    return ngettext(
+        "Chains to truststore {truststore} by way of {count} intermediate. No port uses it.",
+        "Chains to truststore {truststore} by way of {count} intermediates. No port uses it.",
+        between,
+    )
 
 
 def _keystores(certificate: Parsed) -> Iterator[Finding]:
     """This installation may hold the key itself: then an endpoint or a port can show the certificate."""
     for row in Keystore.objects.filter(sha256=certificate.sha256):
-        yield _finding("note", "Keystore ", row, " holds it with its private key.")
+        yield finding("note", gettext("Keystore {keystore} holds it with its private key."), keystore=row)

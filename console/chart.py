@@ -3,6 +3,8 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from django.utils.translation import gettext, gettext_lazy
+
 from console.attention import NodeState, PortState, Tunnel
 from console.nouns import url_of
 from console.topology import BackendFact, NodeFact, PortFact, TunnelFact
@@ -10,9 +12,9 @@ from gateway.core.addresses import parse_url
 from gateway.models import API, ClientAuth, PortType, Service
 
 ASKS = {
-    ClientAuth.REQUIRE: "certificate required",
-    ClientAuth.REQUEST: "certificate or none",
-    ClientAuth.PASSWORD: "no certificate asked",
+    ClientAuth.REQUIRE: gettext_lazy("certificate required"),
+    ClientAuth.REQUEST: gettext_lazy("certificate or none"),
+    ClientAuth.PASSWORD: gettext_lazy("no certificate asked"),
 }
 
 
@@ -45,7 +47,9 @@ def tunnels_of(tunnels: Iterable[Tunnel]) -> list[TunnelFact]:
             each.registration.node.name,
             each.kind,
             each.status,
-            f"{each.idle} idle, {each.busy} busy" if each.idle or each.busy else "",
+            gettext("{idle} idle, {busy} busy").format(idle=each.idle, busy=each.busy)
+            if each.idle or each.busy
+            else "",
             url_of(each.registration) or "",
         )
         for each in tunnels
@@ -70,10 +74,10 @@ def _port(state: PortState) -> PortFact:
 def _state(state: NodeState, revision: int) -> tuple[str, str]:
     """Kind and words."""
     if state.told is None:
-        return "bad", "no answer"
+        return "bad", gettext("no answer")
     if state.told["revision"] != revision:
-        return "warn", "catching up"
-    return "ok", f"{state.told['in_flight']} in flight"
+        return "warn", gettext("catching up")
+    return "ok", gettext("{in_flight} in flight").format(in_flight=state.told["in_flight"])
 
 
 def _routes() -> tuple[defaultdict[str, list[str]], defaultdict[str, dict[str, BackendFact]]]:

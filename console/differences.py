@@ -4,6 +4,9 @@ import difflib
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from django.utils.translation import gettext
+
+from console.words import grouped
 from identity.core import files
 from identity.core.certificates import CertificateError
 
@@ -53,7 +56,7 @@ def _lines(value: Any) -> list[str]:
         case bool():
             return ["yes" if value else "no"]
         case {"kept": str(fingerprint), **rest} if not rest:
-            return [f"a secret, fingerprint {fingerprint[:12]}"]
+            return [gettext("a secret, fingerprint {fingerprint}").format(fingerprint=fingerprint[:12])]
         case dict():
             return [line for key, item in value.items() for line in _labelled(key, item)]
         case list():
@@ -61,7 +64,7 @@ def _lines(value: Any) -> list[str]:
         case str() if value.startswith("-----BEGIN CERTIFICATE"):
             return _certificates(value)
         case str() if value.startswith("-----BEGIN X509 CRL"):
-            return [f"a revocation list of {len(value):,} characters"]
+            return [gettext("a revocation list of {count} characters").format(count=grouped(len(value)))]
     return str(value).splitlines() or [""]
 
 

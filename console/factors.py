@@ -7,6 +7,7 @@ import time
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from console import sessions, tokens, totp
 from console.models import Authenticator, Operator, Passkey, RecoveryCode
@@ -92,7 +93,9 @@ def remove(operator: Operator, factor: Authenticator | Passkey, actor: str, addr
         if not operator.has_second_factor:
             if is_required():
                 raise FactorNeeded(
-                    "This is your last second factor, and this installation requires one. Add another one first."
+                    gettext(
+                        "This is your last second factor, and this installation requires one. Add another one first."
+                    )
                 )
             operator.recovery_codes.all().delete()
         record_operators(actor, address, operator.username, before, entry_of(operator))

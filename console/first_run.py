@@ -16,6 +16,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.db.models import Model
 from django.utils.datastructures import MultiValueDict
+from django.utils.translation import gettext, gettext_lazy
 
 from console import environment
 from console.attention import NodeState
@@ -28,8 +29,10 @@ from console.forms.nouns import ACLForm, GroupForm, NodeForm, ServiceForm, UserF
 from console.forms.ports import PairForm, PortForm
 from console.forms.stores import RegistrationForm, TruststoreForm
 from console.free_ports import free_port
+from console.nouns import SINGULAR
 from gateway.core.addresses import join_host_port, parse_bind
 from gateway.models import Change, Enrolment, Node, Port, PortType, Registration, Role, Service
+from gateway.topology.entries import KIND_OF
 from identity.core import files
 from identity.core.certificates import pem_of
 from identity.core.commands import command as command_line
@@ -59,21 +62,25 @@ class Step:
 
 class TrustForm(forms.Form):
     hosts = forms.CharField(
-        label="Names of the edge",
+        label=gettext_lazy("Names of the edge"),
         initial="localhost, 127.0.0.1",
         max_length=1000,
-        help_text="Host names and addresses by which callers and the internal node reach it, with commas between.",
+        help_text=gettext_lazy(
+            "Host names and addresses by which callers and the internal node reach it, with commas between."
+        ),
     )
     partners = PemField(
         required=False,
-        label="Your partners' authority",
-        help_text="Whose client certificates are believed. Empty: one is made for the trial, with one caller.",
+        label=gettext_lazy("Your partners' authority"),
+        help_text=gettext_lazy(
+            "Whose client certificates are believed. Empty: one is made for the trial, with one caller."
+        ),
     )
 
     def clean_hosts(self) -> tuple[str, ...]:
         hosts = tuple(name.strip() for name in self.cleaned_data["hosts"].split(",") if name.strip())
         if not hosts:
-            raise ValidationError("Give at least one name.")
+            raise ValidationError(gettext("Give at least one name."))
         return hosts
 
     def clean_partners(self) -> str:
@@ -83,10 +90,14 @@ class TrustForm(forms.Form):
 
 class EdgeForm(forms.Form):
     bind = forms.CharField(
-        label="Callers come to", max_length=255, help_text="Address and port number at which the edge listens."
+        label=gettext_lazy("Callers come to"),
+        max_length=255,
+        help_text=gettext_lazy("Address and port number at which the edge listens."),
     )
     registration = forms.CharField(
-        label="The internal node dials", max_length=255, help_text="Another port number, for the tunnel alone."
+        label=gettext_lazy("The internal node dials"),
+        max_length=255,
+        help_text=gettext_lazy("Another port number, for the tunnel alone."),
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -98,7 +109,9 @@ class EdgeForm(forms.Form):
 
 class InsideForm(forms.Form):
     address = forms.CharField(
-        label="Reaches the edge at", max_length=255, help_text="Host and port number of the edge, as seen from inside."
+        label=gettext_lazy("Reaches the edge at"),
+        max_length=255,
+        help_text=gettext_lazy("Host and port number of the edge, as seen from inside."),
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -110,25 +123,33 @@ class InsideForm(forms.Form):
 
 
 class FirstServiceForm(forms.Form):
-    path = forms.CharField(initial="/hello", max_length=255, help_text="Below it everything goes to the service.")
+    path = forms.CharField(
+        initial="/hello", max_length=255, help_text=gettext_lazy("Below it everything goes to the service.")
+    )
     backend = forms.CharField(
         required=False,
         max_length=2000,
-        help_text="http://127.0.0.1:8080, as the internal node reaches it. Empty: a builtin that tells who called.",
+        help_text=gettext_lazy(
+            "http://127.0.0.1:8080, as the internal node reaches it. Empty: a builtin that tells who called."
+        ),
     )
 
 
 class CallerForm(forms.Form):
-    user = forms.CharField(initial="partner-one", max_length=255, help_text="Whom its requests run as.")
+    user = forms.CharField(initial="partner-one", max_length=255, help_text=gettext_lazy("Whom its requests run as."))
     certificate = PemField(
         required=False,
-        help_text="The partner's certificate; no key is needed. Empty: that of the trial, whose key nobody has.",
+        help_text=gettext_lazy(
+            "The partner's certificate; no key is needed. Empty: that of the trial, whose key nobody has."
+        ),
     )
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
         if not data.get("certificate") and "certificate" not in self.errors and _waiting() is None:
-            self.add_error("certificate", "There is no certificate on file that waits for a user. Choose a file.")
+            self.add_error(
+                "certificate", gettext("There is no certificate on file that waits for a user. Choose a file.")
+            )
         return data
 
 
@@ -143,21 +164,54 @@ def steps(states: list[NodeState], revision: int) -> list[Step]:
         change for change in Change.objects.filter(kind="test_invoke").order_by("-id")[:20] if _is_green(change.after)
     ]
     return [
-        Step("trust", "Certificates", "What the nodes show each other and callers, and whose they believe.",
-             [*Truststore.objects.all()[:2], *Keystore.objects.all()[:2]] if Keystore.objects.exists() else [],
-             TrustForm),
-        Step("edge", "The edge", "A node where callers come, with a port for them and one for the tunnel.",
-             list(Port.objects.of_type(PortType.EXTERNAL)[:2]), EdgeForm),
-        Step("inside", "The internal node", "It dials out to the edge: no port of the inner firewall is opened.",
-             list(Registration.objects.all()[:2]) if Port.objects.of_type(PortType.INTERNAL).exists() else [],
-             InsideForm),
-        Step("service", "A service", "What runs inside, and the group that may call it.",
-             list(Service.objects.all()[:2]), FirstServiceForm),
-        Step("caller", "A caller", "A user, and the certificate that proves it.",
-             list(Certificate.objects.filter(user__isnull=False)[:2]), CallerForm),
-        Step("run", "Start the nodes", "Each command runs until it is stopped; one a terminal.", list(running)),
-        Step("try", "Test invoke", "A real request as the caller, through both nodes.", list(tested[:1])),
-    ]  # fmt: skip
+        Step(
+            "trust",
+            gettext("Certificates"),
+            gettext("What the nodes show each other and callers, and whose they believe."),
+            [*Truststore.objects.all()[:2], *Keystore.objects.all()[:2]] if Keystore.objects.exists() else [],
+            TrustForm,
+        ),
+        Step(
+            "edge",
+            gettext("The edge"),
+            gettext("A node where callers come, with a port for them and one for the tunnel."),
+            list(Port.objects.of_type(PortType.EXTERNAL)[:2]),
+            EdgeForm,
+        ),
+        Step(
+            "inside",
+            gettext("The internal node"),
+            gettext("It dials out to the edge: no port of the inner firewall is opened."),
+            list(Registration.objects.all()[:2]) if Port.objects.of_type(PortType.INTERNAL).exists() else [],
+            InsideForm,
+        ),
+        Step(
+            "service",
+            gettext("A service"),
+            gettext("What runs inside, and the group that may call it."),
+            list(Service.objects.all()[:2]),
+            FirstServiceForm,
+        ),
+        Step(
+            "caller",
+            gettext("A caller"),
+            gettext("A user, and the certificate that proves it."),
+            list(Certificate.objects.filter(user__isnull=False)[:2]),
+            CallerForm,
+        ),
+        Step(
+            "run",
+            gettext("Start the nodes"),
+            gettext("Each command runs until it is stopped; one a terminal."),
+            list(running),
+        ),
+        Step(
+            "try",
+            gettext("Test invoke"),
+            gettext("A real request as the caller, through both nodes."),
+            list(tested[:1]),
+        ),
+    ]
 
 
 def _linked(port: Port, states: list[NodeState]) -> bool:
@@ -262,7 +316,7 @@ def _inside(data: dict[str, Any]) -> None:
     node = Node.objects.filter(role=Role.INTERNAL).first() or _save(NodeForm, name="inside", role="internal")
     port = Port.objects.of_type(PortType.REGISTRATION).first()
     if port is None:
-        raise ValidationError("There is no registration port yet: the edge comes first.")
+        raise ValidationError(gettext("There is no registration port yet: the edge comes first."))
     keystore = _named(Keystore, "inside-client")
     registration = _save(
         RegistrationForm, name=f"{node}-at-{port}", port=port, node=node, from_keystore=keystore, allow_test=True,
@@ -285,7 +339,7 @@ def _name_of(keystore: Keystore) -> str:
 def _service(data: dict[str, Any]) -> None:
     node = Node.objects.filter(role=Role.INTERNAL).first()
     if node is None:
-        raise ValidationError("There is no internal node yet: it comes before its service.")
+        raise ValidationError(gettext("There is no internal node yet: it comes before its service."))
     group = Group.objects.filter(name="Partners").first() or _save(GroupForm, name="Partners")
     acl = _save(ACLForm, name="Partners", **{f"group_{group.pk.hex}": "allowed"})
     runs = {"backend": data["backend"], "builtin": ""} if data["backend"] else {"builtin": "whoami"}
@@ -324,7 +378,8 @@ def _named(model: Any, name: str) -> Any:
     """That which the first step made; the first one there is where somebody made his own."""
     row = model._default_manager.filter(name=name).first() or model._default_manager.order_by("name").first()
     if row is None:
-        raise ValidationError(f"There is no {model._meta.verbose_name} yet: the certificates come first.")
+        words = gettext("There is no {noun} yet: the certificates come first.")
+        raise ValidationError(words.format(noun=SINGULAR[KIND_OF[model]]))
     return row
 
 

@@ -12,8 +12,9 @@ from typing import Any
 
 from django.db.models import Q, TextField
 from django.db.models.functions import Cast
+from django.utils.translation import gettext, ngettext
 
-from console.certificate_preview import Finding, Link, Mark
+from console.certificate_preview import Finding, Link, Mark, finding
 from console.nouns import url_of
 from identity.core import mapping
 from identity.core.certificates import Certificate as Parsed
@@ -150,7 +151,9 @@ class _Comparison:
             if fate is not None and fate not in told:  # what happens everywhere is not said again of each port
                 told.add(fate)
                 mark, words = fate
-                self._note(mark, words.replace(_WHERE, f" at port {port}" if port else ""), name)
+                if port:
+                    words = gettext("{fate} (at port {port})").format(fate=words, port=port)
+                self._note(mark, words, name)
 
     def _fate(
         self, certificate: _Bearer, chain: tuple[Parsed, ...], on_file: OnFile, port: str, hit: bool
@@ -164,12 +167,12 @@ class _Comparison:
             if not hit:
                 return None
             if on_file.blocked:
-                return "note", "would log nobody in: blocked"
+                return "note", gettext("would log nobody in: blocked")
             if not on_file.logs_in:
-                return "note", "would log nobody in: on file for another use"
+                return "note", gettext("would log nobody in: on file for another use")
             if replaced:
-                return "note", "would log nobody in: replaced, and the overlap is over"
-            return "note", "would be decided by a mapping of their own, which comes before every rule"
+                return "note", gettext("would log nobody in: replaced, and the overlap is over")
+            return "note", gettext("would be decided by a mapping of their own, which comes before every rule")
         before = mapping.resolve(certificate, chain, self._before, self._users, port, self._now)
         after = mapping.resolve(certificate, chain, self._after, self._users, port, self._now)
         return _told(before, after, draft if hit else None)
@@ -181,41 +184,38 @@ class _Comparison:
             fate.examples.append(example)
 
 
-_WHERE = "\0"  # stands where words tell the port; no name has it
-
-
 def _told(before: Resolution, after: Resolution, draft: Rule | None) -> tuple[Mark, str] | None:
     """What becomes of a certificate that is left to rules. `draft`: the rule, where it matches here."""
     if after.reason is IdentityReason.MAPPING_AMBIGUOUS:
-        who = f"{_listed(after.rules)} name different users"
+        rules = ", ".join(after.rules)
         if before.reason is IdentityReason.MAPPING_AMBIGUOUS:
-            return "note", f"would stay ambiguous, and refused{_WHERE}: {who}"
-        return "bad", f"would become ambiguous, and be refused{_WHERE}: {who}"
+            words = gettext("would stay ambiguous, and refused: rules {rules} name different users")
+            return "note", words.format(rules=rules)
+        words = gettext("would become ambiguous, and be refused: rules {rules} name different users")
+        return "bad", words.format(rules=rules)
     if draft is None:  # it matched them before, and does not now
         if (before.user, before.reason) == (after.user, after.reason):
             return None
         if after.user is None:
-            return "bad", f"would no longer run as {before.user}, and be refused{_WHERE}"
-        return (
-            "bad",
-            f"would run as {after.user} instead of {before.user or 'nobody'}{_WHERE}, by {_listed(after.rules)}",
+            return "bad", gettext("would no longer run as {user}, and be refused").format(user=before.user)
+        words = gettext("would run as {user} instead of {before}, by rule {rule}")
+        return "bad", words.format(
+            user=after.user, before=before.user or gettext("nobody"), rule=", ".join(after.rules) or gettext("none")
         )
     if draft.name not in after.rules:
         if not after.rules:
-            return "note", f"would match, and name no user that there is{_WHERE}"
-        return "note", f"would be decided by {_listed(after.rules)} before it{_WHERE}"
+            return "note", gettext("would match, and name no user that there is")
+        return "note", gettext("would be decided by rule {rule}, which comes before it").format(
+            rule=", ".join(after.rules)
+        )
     if after.user is None:
-        return "note", f"would be refused{_WHERE}: its user is disabled, or for other ports"
+        return "note", gettext("would be refused: its user is disabled, or for other ports")
     if before.user is None:
-        return "good", f"would be let in{_WHERE}, as {after.user}"
+        return "good", gettext("would be let in, as {user}").format(user=after.user)
     if before.user == after.user:
-        return "good", f"would run as {after.user}, as now{_WHERE}"
-    return "bad", f"would run as {after.user} instead of {before.user}{_WHERE}: it comes before {_listed(before.rules)}"
-
-
-def _listed(rules: Iterable[str]) -> str:
-    names = list(rules)
-    return f"rule{'' if len(names) == 1 else 's'} {', '.join(names)}" if names else "no rule"
+        return "good", gettext("would run as {user}, as now").format(user=after.user)
+    words = gettext("would run as {user} instead of {before}: it comes before rule {rule}")
+    return "bad", words.format(user=after.user, before=before.user, rule=", ".join(before.rules) or gettext("none"))
 
 
 # --- finding the certificates --------------------------------------------------------------------------------
@@ -302,11 +302,12 @@ class _Chains:
 
 def _beside(draft: Rule, others: Iterable[Rule]) -> Iterator[Finding]:
     """How the rule stands to the others, by their words alone; the worst first, and no more than can be read."""
-    found = [finding for rule in others if (finding := _between(draft, rule)) is not None]
-    found.sort(key=lambda finding: finding.mark != "bad")
+    found = [each for rule in others if (each := _between(draft, rule)) is not None]
+    found.sort(key=lambda each: each.mark != "bad")
     yield from found[:RULES_SHOWN]
-    if more := len(found) - RULES_SHOWN:
-        yield from [Finding("note", (f"and {more} more rules overlap with it",))] if more > 0 else []
+    if (more := len(found) - RULES_SHOWN) > 0:
+        words = ngettext("and {count} more rule overlaps with it", "and {count} more rules overlap with it", more)
+        yield finding("note", words, count=more)
 
 
 def _between(draft: Rule, rule: Rule) -> Finding | None:
@@ -319,24 +320,40 @@ def _between(draft: Rule, rule: Rule) -> Finding | None:
         if same or not (wider or narrower or (rule.user and draft.user)):
             return None
         if wider and rule.user and draft.user:
-            return Finding("bad", ("All that it matches would be refused: ", link, " matches that too, in the same "
-                                   f"priority, and names {rule.user}."))  # fmt: skip
+            words = gettext(
+                "All that it matches would be refused: rule {rule} matches that too, in the same priority, "
+                "and names {user}."
+            )
+            return finding("bad", words, rule=link, user=rule.user)
         if narrower and rule.user and draft.user:
-            return Finding("bad", ("All that ", link, " matches would be refused: this rule matches that too, in the "
-                                   f"same priority, and {link.label} names {rule.user}."))  # fmt: skip
-        return Finding("note", ("Whoever matches both this rule and ", link, " is refused: they have one priority."))
+            words = gettext(
+                "All that rule {rule} matches would be refused: this rule matches that too, in the same priority, "
+                "and the other names {user}."
+            )
+            return finding("bad", words, rule=link, user=rule.user)
+        words = gettext("Whoever matches both this rule and rule {rule} is refused: they have one priority.")
+        return finding("note", words, rule=link)
     if rule.priority < draft.priority and wider:
-        unless = "" if rule.user else ", unless the certificate names no user that there is"
-        return Finding("note", ("It decides nothing: ", link, f" is tried before it and matches all of that{unless}."))
+        if rule.user:
+            words = gettext("It decides nothing: rule {rule} is tried before it and matches all of that.")
+        else:
+            words = gettext(
+                "It decides nothing: rule {rule} is tried before it and matches all of that, "
+                "unless the certificate names no user that there is."
+            )
+        return finding("note", words, rule=link)
     if draft.priority < rule.priority and narrower:
-        unless = "" if draft.user else ", unless the certificate names no user that there is"
-        mark: Mark = "note" if same else "bad"
-        return Finding(
-            mark, (link, f" would decide nothing: this rule is tried before it and matches all of that{unless}.")
-        )
+        if draft.user:
+            words = gettext("Rule {rule} would decide nothing: this rule is tried before it and matches all of that.")
+        else:
+            words = gettext(
+                "Rule {rule} would decide nothing: this rule is tried before it and matches all of that, "
+                "unless the certificate names no user that there is."
+            )
+        return finding("note" if same else "bad", words, rule=link)
     return None
 
 
 def _link(rule: Rule) -> Link:
     row = MappingRule.objects.get(name=rule.name)
-    return Link(f"rule {rule.name}", url_of(row) or "")
+    return Link(rule.name, url_of(row) or "")

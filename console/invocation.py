@@ -5,6 +5,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from django.utils.translation import gettext
+
 from console.nodes import ask, enrolled
 from gateway.audit import record_test
 from gateway.core.snapshot import SnapshotError
@@ -71,8 +73,14 @@ class Invocation:
         if self.credential == "keystore" and self.keystore is not None:
             return self.keystore.subject
         if self.credential == "pem" and self.pem:
-            return self.pem[0].subject.text or f"certificate …{self.pem[0].sha256[-8:]}"
-        return f"user {self.username}" if self.credential == "password" else "no credential"
+            return self.pem[0].subject.text or _by_fingerprint(self.pem[0].sha256)
+        if self.credential == "password":
+            return gettext("user {user}").format(user=self.username)
+        return gettext("no credential")
+
+
+def _by_fingerprint(sha256: str) -> str:
+    return gettext("certificate …{fingerprint}").format(fingerprint=sha256[-8:])
 
 
 def send(invocation: Invocation) -> dict[str, Any]:
@@ -141,7 +149,11 @@ def details(invocation: Invocation, outcome: dict[str, Any] | InvocationError) -
         case "keystore":
             found |= {"keystore": str(invocation.keystore)}
         case "pem":
-            found |= {"certificate": f"{invocation.caller}, SHA-256 {invocation.pem[0].sha256}"}
+            found |= {
+                "certificate": f"{invocation.pem[0].subject.text}, SHA-256 {invocation.pem[0].sha256}".removeprefix(
+                    ", "
+                )
+            }
         case "password":
             found |= {"username": invocation.username}
     if invocation.headers:

@@ -15,9 +15,11 @@ from typing import IO, Any
 from django.core.exceptions import ValidationError
 from django.db import DatabaseError, transaction
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from console.models import Job, JobMode, JobPart, JobState
 from console.progress import told_of
+from console.words import grouped
 from gateway.bulk import sheets
 from gateway.bulk.imports import IMPORTERS, Importer, Outcome, Plan, RowError, import_rows
 from gateway.bulk.sheets import SheetError
@@ -39,7 +41,8 @@ def take(kind: str, filename: str, chunks: Iterable[bytes], actor: str, address:
         for number, chunk in enumerate(chunks):
             size += len(chunk)
             if size > sheets.MAX_FILE:
-                raise SheetError(f"The file has more than {sheets.MAX_FILE:,} bytes, and no more are taken. Split it.")
+                words = gettext("The file has more than {limit} bytes, and no more are taken. Split it.")
+                raise SheetError(words.format(limit=grouped(sheets.MAX_FILE)))
             JobPart.objects.create(job=job, number=number, data=zlib.compress(chunk, 1))
     return job
 

@@ -1,4 +1,5 @@
-"""Before any page: who calls from where, with what can be stored, and that he is logged in unless the page is public.
+"""Before any page: who calls from where, in which language he reads, with what can be stored, and that he is logged in
+unless the page is public.
 
 A password that somebody else has set opens nothing but the page that changes it. A second factor is needed besides,
 where one is required.
@@ -12,6 +13,8 @@ from django.contrib.auth import logout
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.shortcuts import redirect
+from django.utils import translation
+from django.utils.cache import patch_vary_headers
 
 from console import factors
 from console.sessions import LOGIN, is_over
@@ -63,6 +66,27 @@ class NoNul:
                 if "\0" in name or any("\0" in value for value in values):
                     return HttpResponseBadRequest("A field holds a NUL.\n", content_type="text/plain")
         return None
+
+
+class Language:
+    """Pages in the reader's language: what he chose in this browser, else what the browser asks for.
+
+    Programs read the API, and are told the same in every language.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.path.startswith(API):
+            with translation.override(settings.LANGUAGE_CODE):
+                return self.get_response(request)
+        language = translation.get_language_from_request(request)
+        with translation.override(language):
+            response = self.get_response(request)
+        patch_vary_headers(response, ("Accept-Language",))
+        response.headers.setdefault("Content-Language", language)
+        return response
 
 
 class LoginRequired:

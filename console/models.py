@@ -13,6 +13,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext, gettext_lazy
 
 from console.kept import Refusal, RefusalKind, RunState, SavedTest, ShownCertificate, TestResult, TestRun
 from identity.models.base import name_validator
@@ -24,11 +25,14 @@ __all__ = ["Refusal", "RefusalKind", "RunState", "SavedTest", "ShownCertificate"
 class Role(models.TextChoices):
     """Each may do all that the one before may."""
 
-    NONE = "none", "No role (may log in, and sees nothing)"
-    VIEWER = "viewer", "Viewer (sees everything but secrets)"
-    OPERATOR = "operator", "Operator (configures nodes, ports, services; test invokes)"
-    SECURITY = "security", "Security administrator (users, ACLs, certificates, mappings, stores)"
-    OWNER = "owner", "Owner (operators too)"
+    NONE = "none", gettext_lazy("No role (may log in, and sees nothing)")
+    VIEWER = "viewer", gettext_lazy("Viewer (sees everything but secrets)")
+    OPERATOR = "operator", gettext_lazy("Operator (configures nodes, ports, services; test invokes)")
+    SECURITY = (
+        "security",
+        gettext_lazy("Security administrator (users, ACLs, certificates, mappings, stores)"),
+    )
+    OWNER = "owner", gettext_lazy("Owner (operators too)")
 
 
 # What a permission takes at least. One table: pages, actions and the navigation read it, and tests walk it.
@@ -41,6 +45,13 @@ PERMISSIONS: dict[str, Role] = {
 }
 # What a token alone has besides: it was made for what the pages ask again for the password before.
 CONFIRMED = "confirmed"
+_NAMES = {
+    Role.NONE: gettext_lazy("No role"),
+    Role.VIEWER: gettext_lazy("Viewer"),
+    Role.OPERATOR: gettext_lazy("Operator"),
+    Role.SECURITY: gettext_lazy("Security administrator"),
+    Role.OWNER: gettext_lazy("Owner"),
+}
 _RANK = {role: rank for rank, role in enumerate(Role)}
 
 
@@ -49,6 +60,11 @@ NOT_PEOPLE = frozenset(
     ("apply", "backup", "bundle", "console", "courier", "crl-fetch", "disown", "import-csv", "init",
      "operator-password", "prepare", "rescue", "restore", "rotate-master-key", "schedule", "undo", "worker")
 )  # fmt: skip
+
+
+def role_name(role: str) -> str:
+    """Without what it may."""
+    return str(_NAMES[Role(role)])
 
 
 class OperatorManager(BaseUserManager["Operator"]):
@@ -89,7 +105,7 @@ class Operator(AbstractBaseUser):
             models.CheckConstraint(
                 condition=Q(role__in=Role.values),
                 name="operator_role_is_known",
-                violation_error_message="role is none, viewer, operator, security or owner.",
+                violation_error_message=gettext_lazy("role is none, viewer, operator, security or owner."),
             )
         ]
 
@@ -99,7 +115,9 @@ class Operator(AbstractBaseUser):
     def clean(self) -> None:
         super().clean()
         if self.username.lower() in NOT_PEOPLE and not Operator.objects.filter(username=self.username).exists():
-            words = f"{self.username} is what the audit log calls one of Postern's own commands; take another name."
+            words = gettext(
+                "{username} is what the audit log calls one of Postern's own commands; take another name."
+            ).format(username=self.username)
             raise ValidationError({"username": words})
 
     def may(self, permission: str) -> bool:
@@ -210,7 +228,7 @@ class Token(models.Model):
     LONGEST_CONFIRMED = timedelta(hours=1)  # of one that need not be asked again
 
     operator = models.ForeignKey(Operator, on_delete=models.CASCADE, related_name="tokens")
-    name = models.CharField(max_length=100, validators=[name_validator], help_text="What it is for.")
+    name = models.CharField(max_length=100, validators=[name_validator], help_text=gettext_lazy("What it is for."))
     scopes = models.JSONField(help_text="Permissions, of which it has those that its operator has too")
     digest = models.CharField(max_length=64, unique=True, help_text="SHA-256, hex")
     made_at = models.DateTimeField(default=timezone.now)
@@ -225,10 +243,14 @@ class Token(models.Model):
         ordering = ["-made_at"]
         constraints = [
             models.UniqueConstraint(
-                fields=["operator", "name"], condition=Q(revoked_at=None), name="token_once_by_name",
-                violation_error_message="You have a token of this name; revoke it, or choose another name.",
+                fields=["operator", "name"],
+                condition=Q(revoked_at=None),
+                name="token_once_by_name",
+                violation_error_message=gettext_lazy(
+                    "You have a token of this name; revoke it, or choose another name."
+                ),
             )
-        ]  # fmt: skip
+        ]
 
     def __str__(self) -> str:
         return self.name
@@ -272,9 +294,9 @@ class JobState(models.TextChoices):
 
 
 class JobMode(models.TextChoices):
-    CHECK = "check", "only look"
-    ALL = "all", "all rows or none"
-    GOOD = "good", "the good rows"
+    CHECK = "check", gettext_lazy("only look")
+    ALL = "all", gettext_lazy("all rows or none")
+    GOOD = "good", gettext_lazy("the good rows")
 
 
 class JobQuerySet(models.QuerySet["Job"]):

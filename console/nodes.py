@@ -3,6 +3,7 @@
 from collections.abc import Container
 
 from django.conf import settings
+from django.utils.translation import gettext
 
 from gateway.models import Enrolment
 from gateway.relay import control
@@ -30,6 +31,8 @@ def ask(node: str, message: Message, *, timeout: float, elsewhere: Container[str
         if node not in elsewhere:
             raise
         raise ControlError(
-            f"Node {node} runs on a machine of its own, and nobody carries questions there. "
-            f"Start {command('courier')}; {command('serve')} runs it too."
+            gettext(
+                "Node {node} runs on a machine of its own, and nobody carries questions there. "
+                "Start {courier}; {serve} runs it too."
+            ).format(node=node, courier=command("courier"), serve=command("serve"))
         ) from error

@@ -18,6 +18,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from django.utils.translation import gettext
 
 MAX_ANSWER = 256 * 1024  # bytes of one answer of the provider's
 TIMEOUT = 5.0  # seconds
@@ -82,11 +83,13 @@ def begin(client: Client, redirect_uri: str, next_url: str, *, again: bool, now:
 def finish(client: Client, flow: Flow, answer: dict[str, str], redirect_uri: str, *, now: float) -> dict[str, Any]:
     """The claims of who signed on. `answer`: what the provider sent the browser back with. Raises SignOnFailed."""
     if not secrets.compare_digest(answer.get("state", "").encode(), flow.state.encode()):
-        raise SignOnFailed("The answer belongs to another sign-on. Begin again.")
+        raise SignOnFailed(gettext("The answer belongs to another sign-on. Begin again."))
     if answer.get("iss", client.issuer) != client.issuer:  # RFC 9207
-        raise SignOnFailed("The answer came from another provider.")
+        raise SignOnFailed(gettext("The answer came from another provider."))
     if "code" not in answer:
-        raise SignOnFailed(f"The provider refused: {answer.get('error', 'no reason given')[:100]}")
+        raise SignOnFailed(
+            gettext("The provider refused: {given}").format(given=answer.get("error", "no reason given")[:100])
+        )
     about = discover(client)
     form = {
         "grant_type": "authorization_code",
@@ -110,14 +113,18 @@ def discover(client: Client) -> dict[str, Any]:
     """What the provider says of itself (OpenID Connect Discovery 1.0)."""
     about = _fetch(f"{client.issuer.rstrip('/')}/.well-known/openid-configuration")
     if about.get("issuer") != client.issuer:
-        raise SignOnFailed(f"The provider calls itself {about.get('issuer')!r}, CONSOLE_OIDC_ISSUER {client.issuer!r}.")
+        raise SignOnFailed(
+            gettext("The provider calls itself {get!r}, CONSOLE_OIDC_ISSUER {issuer!r}.").format(
+                get=about.get("issuer"), issuer=client.issuer
+            )
+        )
     return about
 
 
 def _endpoint(about: dict[str, Any], name: str) -> str:
     url = about.get(name)
     if not isinstance(url, str):
-        raise SignOnFailed(f"The provider names no {name}.")
+        raise SignOnFailed(gettext("The provider names no {name}.").format(name=name))
     _check_url(url)
     return url
 
@@ -125,7 +132,7 @@ def _endpoint(about: dict[str, Any], name: str) -> str:
 def _check_url(url: str) -> None:
     parts = urllib.parse.urlsplit(url)
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-        raise SignOnFailed(f"{url} is not HTTPS; who is in between could sign on as anybody.")
+        raise SignOnFailed(gettext("{url} is not HTTPS; who is in between could sign on as anybody.").format(url=url))
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):
@@ -144,15 +151,19 @@ def _fetch(url: str, headers: dict[str, str] | None = None, body: bytes | None =
             data = response.read(MAX_ANSWER + 1)
     except urllib.error.HTTPError as error:
         error.close()
-        raise SignOnFailed(f"{where} answered {error.code} to {urllib.parse.urlsplit(url).path}.") from error
+        raise SignOnFailed(
+            gettext("{where} answered {code} to {path}.").format(
+                where=where, code=error.code, path=urllib.parse.urlsplit(url).path
+            )
+        ) from error
     except OSError as error:
-        raise SignOnFailed(f"{where} cannot be reached: {error}") from error
+        raise SignOnFailed(gettext("{where} cannot be reached: {error}").format(where=where, error=error)) from error
     try:
         found = json.loads(data) if len(data) <= MAX_ANSWER else None
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise SignOnFailed(f"{where} answered with something else than a JSON object.")
+        raise SignOnFailed(gettext("{where} answered with something else than a JSON object.").format(where=where))
     return found
 
 
@@ -165,7 +176,7 @@ def verified(token: Any, keys: list[Any]) -> dict[str, Any]:
     The algorithm follows from the key; the token's own word on it must only be one that goes with that.
     """
     if not isinstance(token, str) or token.count(".") != 2:
-        raise SignOnFailed("The provider sent no ID token.")
+        raise SignOnFailed(gettext("The provider sent no ID token."))
     head, payload, signature = token.split(".")
     header, claims = _object(head), _object(payload)
     signed = f"{head}.{payload}".encode()
@@ -179,7 +190,7 @@ def verified(token: Any, keys: list[Any]) -> dict[str, Any]:
                 return claims
         except (ValueError, KeyError, TypeError, InvalidSignature):
             continue
-    raise SignOnFailed("The ID token is signed by none of the provider's keys.")
+    raise SignOnFailed(gettext("The ID token is signed by none of the provider's keys."))
 
 
 def _signed_by(jwk: dict[str, Any], alg: str, signed: bytes, signature: bytes) -> bool:
@@ -216,18 +227,18 @@ def check(claims: dict[str, Any], client: Client, flow: Flow, *, now: float) -> 
     audience = claims.get("aud")
     audiences = audience if isinstance(audience, list) else [audience]
     if claims.get("iss") != client.issuer:
-        raise SignOnFailed("The ID token is of another issuer.")
+        raise SignOnFailed(gettext("The ID token is of another issuer."))
     if client.client_id not in audiences or (len(audiences) > 1 and claims.get("azp") != client.client_id):
-        raise SignOnFailed("The ID token is for another client.")
+        raise SignOnFailed(gettext("The ID token is for another client."))
     if not isinstance(claims.get("nonce"), str) or claims["nonce"] != flow.nonce:
-        raise SignOnFailed("The ID token belongs to another sign-on.")
+        raise SignOnFailed(gettext("The ID token belongs to another sign-on."))
     expires, issued = claims.get("exp"), claims.get("iat")
     if not _is_time(expires) or not _is_time(issued) or expires <= now - SKEW or issued > now + SKEW:
-        raise SignOnFailed("The ID token is over, or not yet valid; compare the clocks.")
+        raise SignOnFailed(gettext("The ID token is over, or not yet valid; compare the clocks."))
     if flow.again and not (_is_time(claims.get("auth_time")) and claims["auth_time"] >= flow.began - SKEW):
-        raise SignOnFailed("The provider did not ask again who you are.")
+        raise SignOnFailed(gettext("The provider did not ask again who you are."))
     if not isinstance(claims.get("sub"), str) or not 0 < len(claims["sub"]) <= 255:
-        raise SignOnFailed("The ID token names nobody.")
+        raise SignOnFailed(gettext("The ID token names nobody."))
 
 
 def values_of(claims: dict[str, Any], path: str) -> set[str]:
@@ -246,9 +257,9 @@ def _object(part: str) -> dict[str, Any]:
     try:
         found = json.loads(_decode(part))
     except ValueError as error:
-        raise SignOnFailed("The ID token cannot be read.") from error
+        raise SignOnFailed(gettext("The ID token cannot be read.")) from error
     if not isinstance(found, dict):
-        raise SignOnFailed("The ID token cannot be read.")
+        raise SignOnFailed(gettext("The ID token cannot be read."))
     return found
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.utils.translation import gettext
 
 from console import sessions, tokens
 from console.authentication import forget_failures
@@ -86,11 +87,11 @@ def bar(operator: Operator, role: str, active: bool, by: Operator) -> str:
         return ""
     keeps_owner = role == Role.OWNER and active
     if was.role == Role.OWNER and was.is_active and not keeps_owner and not other_owners(was):
-        return "This is the last active owner: make somebody else an owner first."
+        return gettext("This is the last active owner: make somebody else an owner first.")
     if was.pk == by.pk and role != was.role:
-        return "You cannot change your own role: another owner has to do it."
+        return gettext("You cannot change your own role: another owner has to do it.")
     if was.pk == by.pk and not active:
-        return "You cannot disable yourself: another owner has to do it."
+        return gettext("You cannot disable yourself: another owner has to do it.")
     return ""
 
 

@@ -7,6 +7,7 @@ import json
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.utils.translation import gettext
 from fido2.rpid import verify_rp_id
 from fido2.server import Fido2Server
 from fido2.webauthn import (
@@ -72,15 +73,15 @@ def ask_to_make(operator: Operator, host: str) -> tuple[str, dict[str, Any]]:
 def make(operator: Operator, host: str, name: str, state: dict[str, Any] | None, answer: str) -> Passkey:
     """The new passkey, not yet saved. Raises PasskeyRefused."""
     if state is None:
-        raise PasskeyRefused("Nothing was asked of the browser, or too long ago. Try again.")
+        raise PasskeyRefused(gettext("Nothing was asked of the browser, or too long ago. Try again."))
     try:
         data = _server(host).register_complete(state, _parsed(answer))
     except (ValueError, KeyError, TypeError) as error:
-        raise PasskeyRefused(f"The passkey was not made: {error}") from error
+        raise PasskeyRefused(gettext("The passkey was not made: {error}").format(error=error)) from error
     made = data.credential_data
     assert made is not None
     if Passkey.objects.filter(credential_id=made.credential_id).exists():
-        raise PasskeyRefused("This passkey is here already.")
+        raise PasskeyRefused(gettext("This passkey is here already."))
     return Passkey(
         operator=operator,
         name=name,
@@ -100,29 +101,29 @@ def ask_to_prove(host: str, operator: Operator | None = None) -> tuple[str, dict
 def prove(host: str, state: dict[str, Any] | None, answer: str) -> Passkey:
     """The passkey that was used. Raises PasskeyRefused."""
     if state is None:
-        raise PasskeyRefused("Nothing was asked of the browser, or too long ago. Try again.")
+        raise PasskeyRefused(gettext("Nothing was asked of the browser, or too long ago. Try again."))
     parsed = _parsed(answer)
     try:
         response = AuthenticationResponse.from_dict(parsed)
         row = Passkey.objects.select_related("operator").get(credential_id=response.raw_id, host=name_of(host))
         _server(host).authenticate_complete(state, [AttestedCredentialData(bytes(row.credential))], parsed)
     except (ValueError, KeyError, TypeError, Passkey.DoesNotExist) as error:
-        raise PasskeyRefused("This passkey is not known here, or its answer does not hold.") from error
+        raise PasskeyRefused(gettext("This passkey is not known here, or its answer does not hold.")) from error
     counter = response.response.authenticator_data.counter
     # A counter that does not grow is a copy's (WebAuthn level 3, section 6.1.1); those that do not count send 0.
     if (counter or row.counter) and counter <= row.counter:
-        raise PasskeyRefused("This passkey was copied: its counter went back. Remove it, and make a new one.")
+        raise PasskeyRefused(gettext("This passkey was copied: its counter went back. Remove it, and make a new one."))
     row.counter = counter
     return row
 
 
 def _parsed(answer: str) -> dict[str, Any]:
     if len(answer) > MAX_ANSWER:
-        raise PasskeyRefused("The browser's answer is too long.")
+        raise PasskeyRefused(gettext("The browser's answer is too long."))
     try:
         found = json.loads(answer)
     except ValueError as error:
-        raise PasskeyRefused("The browser sent no answer.") from error
+        raise PasskeyRefused(gettext("The browser sent no answer.")) from error
     if not isinstance(found, dict):
-        raise PasskeyRefused("The browser sent no answer.")
+        raise PasskeyRefused(gettext("The browser sent no answer."))
     return found

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from django.db.models import Model
+from django.utils.translation import gettext
 
 from console.nouns import TITLES, label_of, url_of
 from gateway.models import API, Dial, Port, Service
@@ -34,7 +35,9 @@ def references(row: Model) -> list[Reference]:
         named = sorted(rows.values(), key=str)
         found += [Reference(label_of(other), url_of(other)) for other in named[:SHOWN]]
         if (more := len(named) - SHOWN + beyond.get(model, 0)) > 0:
-            found.append(Reference(f"and {more} more: {TITLES[KIND_OF[model]]}", None))
+            found.append(
+                Reference(gettext("and {more} more: {kind}").format(more=more, kind=TITLES[KIND_OF[model]]), None)
+            )
     return found
 
 

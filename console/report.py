@@ -9,9 +9,10 @@ from typing import Any
 
 from django.db.models import Model
 from django.urls import reverse
+from django.utils.translation import gettext, gettext_lazy
 
 from console.invocation import Invocation
-from console.nouns import url_of
+from console.nouns import TITLES, label_of, url_of
 from console.suggestions import link, to_admit
 from gateway.core.reasons import BY_CODE, REASONS, ReasonInfo
 from gateway.models import API, Endpoint, EndpointIdentity, Port, Registration, Service
@@ -19,7 +20,11 @@ from identity.core.reasons import IdentityReason
 from identity.models import ACL, Certificate, User
 from identity.models.users import DEFAULT
 
-LANE_ENDS = {"execute": "executed", "call": "called its endpoint", "refuse": "refused"}
+LANE_ENDS = {
+    "execute": gettext_lazy("executed"),
+    "call": gettext_lazy("called its endpoint"),
+    "refuse": gettext_lazy("refused"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,7 @@ class Refusal:
     info: ReasonInfo | None
     told: ReasonInfo | None
     changes: list[tuple[str, str]]
+    translated: bool = False  # whether `found` is in the reader's language, and not in the node's own words
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +144,9 @@ def _identity(caller: Caller, lanes: list[dict[str, Any]], routes: list[Service 
         if lane["user"]:
             words.append(Word("who", lane["user"], _url_of_user(lane["user"])))
         elif lane["outcome"] == "pass":
-            words.append(Word("arrow", "hands it on,"))
+            words.append(Word("arrow", gettext("hands it on,")))
         else:
-            words.append(Word("arrow", "nobody"))
+            words.append(Word("arrow", gettext("nobody")))
         last = number == len(lanes) - 1
         if isinstance(route, API) and (not last or lane["outcome"] == "call"):
             words += _shown_by(route.endpoint)
@@ -150,12 +156,13 @@ def _identity(caller: Caller, lanes: list[dict[str, Any]], routes: list[Service 
 def _shown_by(endpoint: Endpoint) -> list[Word]:
     match endpoint.effective_identity:
         case EndpointIdentity.CERTIFICATE if endpoint.keystore:
-            return [Word("arrow", "endpoint shows"), Word("credential", endpoint.keystore.subject)]
+            return [Word("arrow", gettext("endpoint shows")), Word("credential", endpoint.keystore.subject)]
         case EndpointIdentity.BASIC:
-            return [Word("arrow", "endpoint gives"), Word("credential", f"user {endpoint.username}")]
+            user = gettext("user {user}").format(user=endpoint.username)
+            return [Word("arrow", gettext("endpoint gives")), Word("credential", user)]
         case EndpointIdentity.CALLER:
-            return [Word("arrow", "endpoint hands the caller on,")]
-    return [Word("arrow", "endpoint shows nothing,")]
+            return [Word("arrow", gettext("endpoint hands the caller on,"))]
+    return [Word("arrow", gettext("endpoint shows nothing,"))]
 
 
 def _url_of_user(name: str) -> str | None:
@@ -172,7 +179,7 @@ def _lane(number: int, lanes: list[dict[str, Any]], routes: list[Service | API |
         port_url=url_of(port) if port else None,
         route=lane["route"],
         route_url=url_of(route) if route else None,
-        end=LANE_ENDS.get(lane["outcome"], ""),
+        end=str(LANE_ENDS.get(lane["outcome"], "")),
         tunnel=_tunnel(lanes[number - 1], routes[number - 1], lane) if number else "",
         steps=lane["steps"],
     )
@@ -181,29 +188,50 @@ def _lane(number: int, lanes: list[dict[str, Any]], routes: list[Service | API |
 def _tunnel(before: dict[str, Any], route: Service | API | None, lane: dict[str, Any]) -> str:
     """How a request came from one node to the next, and as whom."""
     if isinstance(route, API) and route.endpoint.registration_port:
-        through = f"Tunnel {route.endpoint.registration_port} → {lane['node']}: endpoint {route.endpoint}"
-        match route.endpoint.effective_identity:
-            case EndpointIdentity.CERTIFICATE:
-                return f"{through} shows the certificate of keystore {route.endpoint.keystore}, signed with its key."
-            case EndpointIdentity.BASIC:
-                return f"{through} gives user {route.endpoint.username} and the password."
-            case EndpointIdentity.CALLER:
-                return f"{through} hands the caller's {_credential_of(before)} on."
-        return f"{through} shows nothing of who called."
+        return _through_endpoint(route.endpoint, before["credential"], lane["node"])
     port = Port.objects.select_related("registration_port").filter(name=before["port"]).first()
-    through = f"Tunnel {port.registration_port} → " if port and port.registration_port else "Tunnel → "
-    return f"{through}{lane['node']}: passed through with the caller's {_credential_of(before)}."
+    way = f"{port.registration_port} → {lane['node']}" if port and port.registration_port else f"→ {lane['node']}"
+    match before["credential"]:
+        case "certificate":
+            words = gettext("Tunnel {way}: passed through with the caller's own certificate.")
+        case "basic":
+            words = gettext("Tunnel {way}: passed through with the caller's own user and password.")
+        case _:
+            words = gettext("Tunnel {way}: passed through with the caller's request and no credential.")
+    return words.format(way=way)
 
 
-def _credential_of(lane: dict[str, Any]) -> str:
-    words = {"certificate": "own certificate", "basic": "own user and password"}
-    return words.get(lane["credential"], "request and no credential")
+def _through_endpoint(endpoint: Endpoint, credential: str, node: str) -> str:
+    """`credential`: the caller's, as the node before knows it."""
+    match endpoint.effective_identity, credential:
+        case EndpointIdentity.CERTIFICATE, _:
+            words = gettext(
+                "Tunnel {way}: endpoint {endpoint} shows the certificate of keystore {keystore}, signed with its key."
+            )
+        case EndpointIdentity.BASIC, _:
+            words = gettext("Tunnel {way}: endpoint {endpoint} gives user {user} and the password.")
+        case EndpointIdentity.CALLER, "certificate":
+            words = gettext("Tunnel {way}: endpoint {endpoint} hands the caller's own certificate on.")
+        case EndpointIdentity.CALLER, "basic":
+            words = gettext("Tunnel {way}: endpoint {endpoint} hands the caller's own user and password on.")
+        case EndpointIdentity.CALLER, _:
+            words = gettext("Tunnel {way}: endpoint {endpoint} hands the caller's request and no credential on.")
+        case _:
+            words = gettext("Tunnel {way}: endpoint {endpoint} shows nothing of who called.")
+    return words.format(
+        way=f"{endpoint.registration_port} → {node}",
+        endpoint=endpoint,
+        keystore=endpoint.keystore,
+        user=endpoint.username,
+    )
 
 
 def _beyond(lanes: list[dict[str, Any]], routes: list[Service | API | None]) -> str:
     if not lanes or not isinstance(routes[-1], API) or lanes[-1]["outcome"] != "call":
         return ""
-    return f"Endpoint {routes[-1].endpoint}: {routes[-1].endpoint.url}. What is decided there is not shown here."
+    endpoint = routes[-1].endpoint
+    words = gettext("Endpoint {endpoint}: {url}. What is decided there is not shown here.")
+    return words.format(endpoint=endpoint, url=endpoint.url)
 
 
 # --- the refusal --------------------------------------------------------------------------------------------
@@ -227,20 +255,25 @@ def _refusal(
             info=_info(lane["reason"]),
             told=told if answer.get("reason") != lane["reason"] else None,
             changes=_changes(lane["reason"], lane, routes[number], before, caller),
+            translated=_says_nothing(lane["reason"], step["found"] if step else ""),
         )
     if told is None:
         return None
     lane_of_all, route = (lanes[-1], routes[-1]) if lanes else (None, None)
     changes = _changes(answer["reason"], lane_of_all, route, None, caller)
-    return Refusal(told.title, told.words.rstrip("."), "", told, None, changes)
+    return Refusal(gettext(told.title), gettext(told.words).rstrip("."), "", told, None, changes, translated=True)
 
 
 def _headline(lane: dict[str, Any], step: dict[str, Any] | None) -> str:
     """What comes of a request after it was admitted is no refusal."""
     info = _info(lane["reason"])
     if step and step["check"] == "execution" and info:
-        return f"{lane['node']} admitted it and could not finish: {info.title[0].lower()}{info.title[1:]}"
-    return f"{lane['node']} refused at the check “{step['check']}”" if step else f"{lane['node']} refused"
+        words = gettext("{node} admitted it and could not finish: {what}")
+        return words.format(node=lane["node"], what=gettext(info.title))
+    if step:
+        words = gettext("{node} refused at the check “{check}”")
+        return words.format(node=lane["node"], check=gettext(step["check"]))
+    return gettext("{node} refused").format(node=lane["node"])
 
 
 def _info(code: str | None) -> ReasonInfo | None:
@@ -251,7 +284,11 @@ def _info(code: str | None) -> ReasonInfo | None:
 def _said(code: str, found: str) -> str:
     """Some steps find nothing but the code itself; its words say more."""
     info = _info(code)
-    return info.words.rstrip(".") if info and found in ("", code) else found
+    return gettext(info.words).rstrip(".") if info and _says_nothing(code, found) else found
+
+
+def _says_nothing(code: str, found: str) -> bool:
+    return found in ("", code)
 
 
 def _changes(
@@ -275,12 +312,16 @@ def _changes(
         case "certificate_unmapped" | "certificate_revoked" | "certificate_expired":
             certificate = _certificate(before, caller)
             rows = [certificate]
-            links = [] if certificate else [("Upload the certificate", reverse("certificates-add"))]
+            links = [] if certificate else [(gettext("Upload the certificate"), reverse("certificates-add"))]
         case "mapping_ambiguous":
-            links = [("Open the mapping rules", reverse("mapping_rules-list"))]
+            links = [(gettext("Open the mapping rules"), reverse("mapping_rules-list"))]
         case "user_disabled" | "invalid_credentials":
             rows = [user or User.objects.filter(name=caller.username).first()]
-            first = [link(f"Enable user {row}", row, enable="1") for row in rows if row and not row.enabled]
+            first = [
+                link(gettext("Enable user {user}").format(user=row), row, enable="1")
+                for row in rows
+                if row and not row.enabled
+            ]
         case "acl_denied" | "authentication_required":
             rows = [_acl(route), route, user if user and user.name != DEFAULT else None]
             first = to_admit(_acl(route), user)
@@ -291,24 +332,45 @@ def _changes(
             store = _truststore(port)
             rows = [store, port]
             if code == "certificate_untrusted" and store and caller.sha256:
-                first = [link(f"Trust its authority in {store}", store, trust=caller.sha256)]
+                first = [
+                    link(
+                        gettext("Trust its authority in {truststore}").format(truststore=store),
+                        store,
+                        trust=caller.sha256,
+                    )
+                ]
         case "not_on_channel" | "assertion_not_permitted" | "assertion_invalid" | "no_internal_connection":
             channels = _registrations(port, route)
             rows = list(channels)
             if code == "not_on_channel" and caller.path:
-                first = [link(f"Let {each} carry {caller.path}", each, carry=caller.path) for each in channels]
+                first = [
+                    link(
+                        gettext("Let {registration} carry {path}").format(registration=each, path=caller.path),
+                        each,
+                        carry=caller.path,
+                    )
+                    for each in channels
+                ]
         case "not_found" | "method_not_allowed":
             rows = [route]
-            links = [] if route else [("Services", reverse("services-list")), ("APIs", reverse("apis-list"))]
+            links = [] if route else [(str(TITLES[kind]), reverse(f"{kind}-list")) for kind in ("services", "apis")]
             if code == "method_not_allowed" and route and caller.method:
-                first = [link(f"Allow {caller.method} at {route}", route, method=caller.method)]
+                first = [
+                    link(
+                        gettext("Allow {method} at {route}").format(method=caller.method, route=route),
+                        route,
+                        method=caller.method,
+                    )
+                ]
         case "endpoint_refused" | "tunnel_lost":
             rows = [route.endpoint if isinstance(route, API) else None]
         case "backend_unreachable" | "backend_protocol_error" | "backend_timeout":
             rows = [route.endpoint if isinstance(route, API) else route]
     if isinstance(before, API) and isinstance(BY_CODE.get(code), IdentityReason):
         rows.append(before.endpoint)
-    found = [(f"Open {row._meta.verbose_name} {row}", url) for row in rows if row and (url := url_of(row))]
+    found = [
+        (gettext("Open {object}").format(object=label_of(row)), url) for row in rows if row and (url := url_of(row))
+    ]
     return [*first, *dict.fromkeys(found), *links]
 
 
@@ -316,9 +378,15 @@ def _to_show(code: str, port: Port | None, caller: Caller) -> list[tuple[str, st
     if port is None:
         return []
     if code == "service_not_on_port" and caller.path:
-        return [link(f"Show {caller.path} at port {port}", port, show=caller.path)]
+        return [link(gettext("Show {path} at port {port}").format(path=caller.path, port=port), port, show=caller.path)]
     if code == "ip_denied" and caller.address:
-        return [link(f"Let {caller.address} call port {port}", port, admit=caller.address)]
+        return [
+            link(
+                gettext("Let {address} call port {port}").format(address=caller.address, port=port),
+                port,
+                admit=caller.address,
+            )
+        ]
     return []
 
 

@@ -90,6 +90,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "console.middleware.Language",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -110,11 +111,16 @@ TEMPLATES = [
         "OPTIONS": {
             "context_processors": [
                 "django.template.context_processors.request",
+                "django.template.context_processors.i18n",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "console.context.navigation",
             ],
-            "builtins": ["django.templatetags.static", "console.templatetags.console"],
+            "builtins": [
+                "django.templatetags.static",
+                "django.templatetags.i18n",
+                "console.templatetags.console",
+            ],
         },
     }
 ]
@@ -235,7 +241,15 @@ CONTENT_SECURITY_POLICY = {
 DATA_UPLOAD_MAX_MEMORY_SIZE = 12 * 1024 * 1024
 FILE_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 
+# Pages come in the language that the reader chose, else in what the browser asks for; docs/languages.md.
 LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English")]
+LOCALE_PATHS = [environment.RESOURCES / "locale"]
+LANGUAGE_COOKIE_NAME = "__Host-language" if CONSOLE_HTTPS else "language"
+LANGUAGE_COOKIE_SECURE = CONSOLE_HTTPS
+LANGUAGE_COOKIE_HTTPONLY = True
+LANGUAGE_COOKIE_SAMESITE = "Lax"
+LANGUAGE_COOKIE_AGE = 400 * 24 * 3600  # the longest that browsers keep one
 USE_I18N = True
 USE_TZ = True
 TIME_ZONE = env.str("TIME_ZONE", default="UTC")

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.db.models import Model
+from django.utils.translation import gettext
 
 from console.kept import ShownCertificate
 from console.nouns import url_of
@@ -51,25 +52,28 @@ def _allow(row: ACL, name: str) -> Suggestion | None:
     group = Group.objects.filter(name=name).first()
     if group is None or row.predefined:
         return None
-    return Suggestion(f"Group {group} is set to allowed.", {f"group_{group.pk.hex}": "allowed"})
+    return Suggestion(
+        gettext("Group {group} is set to allowed.").format(group=group), {f"group_{group.pk.hex}": "allowed"}
+    )
 
 
 def _join(row: User, name: str) -> Suggestion | None:
     group = Group.objects.filter(name=name).exclude(name__in=[EVERYBODY, ANONYMOUS]).first()
     if group is None or row.name == DEFAULT:
         return None
-    return Suggestion(f"Group {group} is ticked.", {"groups": [*row.groups.all(), group]})
+    return Suggestion(gettext("Group {group} is ticked.").format(group=group), {"groups": [*row.groups.all(), group]})
 
 
 def _enable(row: User | Registration, value: str) -> Suggestion | None:
-    return Suggestion("Enabled is ticked.", {"enabled": True}) if not row.enabled else None
+    return Suggestion(gettext("Enabled is ticked."), {"enabled": True}) if not row.enabled else None
 
 
 def _show(row: Port, path: str) -> Suggestion | None:
     if not _is_path(path):
         return None
     return Suggestion(
-        f"{path} is added to what this port shows.", {"service_allow": _with(row.service_access["allow"], path)}
+        gettext("{path} is added to what this port shows.").format(path=path),
+        {"service_allow": _with(row.service_access["allow"], path)},
     )
 
 
@@ -79,20 +83,25 @@ def _admit(row: Port, address: str) -> Suggestion | None:
     except ValueError:
         return None
     return Suggestion(
-        f"{address} is added to the networks that may call.", {"ip_allow": _with(row.ip_access["allow"], address)}
+        gettext("{address} is added to the networks that may call.").format(address=address),
+        {"ip_allow": _with(row.ip_access["allow"], address)},
     )
 
 
 def _carry(row: Registration, path: str) -> Suggestion | None:
     if not row.paths or not _is_path(path):
         return None
-    return Suggestion(f"{path} is added to what the channel may carry.", {"paths": _with(row.paths, path)})
+    return Suggestion(
+        gettext("{path} is added to what the channel may carry.").format(path=path), {"paths": _with(row.paths, path)}
+    )
 
 
 def _method(row: Service | API, method: str) -> Suggestion | None:
     if method not in METHODS or not row.methods:
         return None
-    return Suggestion(f"{method} is ticked among the methods.", {"methods": _with(row.methods, method)})
+    return Suggestion(
+        gettext("{method} is ticked among the methods.").format(method=method), {"methods": _with(row.methods, method)}
+    )
 
 
 def _trust(row: Truststore, sha256: str) -> Suggestion | None:
@@ -106,15 +115,19 @@ def _trust(row: Truststore, sha256: str) -> Suggestion | None:
     authorities = [each for each in chain[1:] if each.is_authority]
     if not authorities:
         return Suggestion(
-            f"{chain[0].title} came without its authority, {chain[0].issuer}. Get that from its holder by a way that "
-            "you trust, and add it below.",
+            gettext(
+                "{title} came without its authority, {issuer}. Get that from its holder by a way that "
+                "you trust, and add it below."
+            ).format(title=chain[0].title, issuer=chain[0].issuer),
             {},
         )
     top = authorities[-1]
     return Suggestion(
-        f"{top.title} is filled in below, as the caller of {chain[0].title} sent it. It would be believed for "
-        "everything that it has issued and will issue: compare its fingerprint with its holder by another way, "
-        f"SHA-256 {top.sha256}.",
+        gettext(
+            "{title} is filled in below, as the caller of {title2} sent it. It would be believed for "
+            "everything that it has issued and will issue: compare its fingerprint with its holder by another way, "
+            "SHA-256 {sha256}."
+        ).format(title=top.title, title2=chain[0].title, sha256=top.sha256),
         {"add": pem_of([top])},
     )
 
@@ -159,7 +172,13 @@ def to_admit(acl: ACL | None, user: User | None) -> list[Link]:
     found = []
     if user.name != DEFAULT:
         joinable = sorted((group for group in allowed if group.name not in (EVERYBODY, ANONYMOUS)), key=str)
-        found += [link(f"Put {user} into group {group}", user, join=group.name) for group in joinable[:SHOWN]]
+        found += [
+            link(gettext("Put {user} into group {group}").format(user=user, group=group), user, join=group.name)
+            for group in joinable[:SHOWN]
+        ]
     if not acl.predefined:
-        found += [link(f"Add group {g} to ACL {acl}", acl, allow=g.name) for g in sorted(own, key=str)[:SHOWN]]
+        found += [
+            link(gettext("Add group {g} to ACL {acl}").format(g=g, acl=acl), acl, allow=g.name)
+            for g in sorted(own, key=str)[:SHOWN]
+        ]
     return found

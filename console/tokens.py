@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from console.models import CONFIRMED, PERMISSIONS, Operator, Token
 from gateway.audit import record_event
@@ -29,18 +30,22 @@ def create(
     wanted = set(scopes)
     permissions = wanted - {CONFIRMED}
     if not permissions or not all(each in PERMISSIONS and operator.may(each) for each in permissions):
-        raise ValidationError({"scopes": "Choose one at least, of those that you have yourself."})
+        raise ValidationError({"scopes": gettext("Choose one at least, of those that you have yourself.")})
     if not timedelta() < lifetime <= Token.LONGEST:
-        raise ValidationError({"expires": f"A token lasts {Token.LONGEST.days} days at most."})
+        raise ValidationError(
+            {"expires": gettext("A token lasts {days} days at most.").format(days=Token.LONGEST.days)}
+        )
     if CONFIRMED in wanted and lifetime > Token.LONGEST_CONFIRMED:
-        raise ValidationError({"expires": f"With the scope {CONFIRMED} a token lasts an hour at most."})
+        raise ValidationError(
+            {"expires": gettext("With the scope {scope} a token lasts an hour at most.").format(scope=CONFIRMED)}
+        )
     text = PREFIX + secrets.token_urlsafe(_BYTES)
     token = Token(operator=operator, name=name, digest=_digest(text), made_at=now, expires_at=now + lifetime)
     token.scopes = [each for each in (*PERMISSIONS, CONFIRMED) if each in wanted]
     with transaction.atomic():
         Token.objects.filter(operator=operator, expires_at__lte=now, revoked_at=None).update(revoked_at=now)
         if Token.objects.filter(operator=operator).standing(now).count() >= MOST:
-            raise ValidationError(f"You have {MOST} tokens; revoke one that nobody needs.")
+            raise ValidationError(gettext("You have {most} tokens; revoke one that nobody needs.").format(most=MOST))
         token.full_clean()
         token.save()
         _record(operator.username, address, token, Action.ADDED, None, entry_of(token))

@@ -8,6 +8,8 @@ band of its own, with the nodes that dial it beside it, so that wires cross only
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from django.utils.translation import gettext
+
 # All lengths are units of the drawing; one is a pixel where it is shown in its own size.
 WIDTH = 1200
 CALLERS, EDGES, INSIDE, BACKENDS = (0, 176), (236, 340), (672, 284), (1016, 184)  # x, width
@@ -162,17 +164,22 @@ class _Drawing:
         bottom = max(bottom, self._backends())
         self._wire_ports()
         self._wire_tunnels()
-        titles = ((CALLERS, "Callers"), (EDGES, "Edge"), (INSIDE, "Inside"), (BACKENDS, "Backends"))
+        titles = (
+            (CALLERS, gettext("Callers")),
+            (EDGES, gettext("Edge")),
+            (INSIDE, gettext("Inside")),
+            (BACKENDS, gettext("Backends")),
+        )
         headings = [Label(x, 16, text, "soft") for (x, _), text in titles]
         wires = sorted(self._wires, key=lambda wire: wire.lit)  # what is drawn last lies on top
         return Drawing(WIDTH, bottom, list(self._boxes.values()), wires, headings, self._words())
 
     def _words(self) -> str:
         up = sum(tunnel.kind == "ok" for tunnel in self._tunnels)
-        return (
-            f"Topology: {_count(len(self._outer), 'node')} that callers reach, {_count(len(self._inner), 'node')} "
-            f"inside, {up} of {_count(len(self._tunnels), 'tunnel')} healthy. The tables below tell the same."
-        )
+        return gettext(
+            "Topology. Nodes that callers reach: {outer}; nodes inside: {inner}; tunnels: {tunnels}, healthy: {up}. "
+            "The tables below tell the same."
+        ).format(outer=len(self._outer), inner=len(self._inner), tunnels=len(self._tunnels), up=up)
 
     # --- nodes ---
 
@@ -219,38 +226,61 @@ class _Drawing:
             labels.append(Label(x + 12, top + height - 9, _some(node.routes, width - 24), "soft"))
         routes = f"; {', '.join(node.routes[:8])}{', …' if len(node.routes) > 8 else ''}" if node.routes else ""
         self._box(
-            node_key(node.name), "node", x, top, width, height,
-            f"{node.role} node {node.name}: {node.status}{routes}", labels, node.kind, node.url,
-        )  # fmt: skip
+            node_key(node.name),
+            "node",
+            x,
+            top,
+            width,
+            height,
+            gettext("Node {node} ({role}): {status}").format(node=node.name, role=node.role, status=node.status)
+            + routes,
+            labels,
+            node.kind,
+            node.url,
+        )
         return height
 
     def _port(self, port: PortFact, node: NodeFact, x: float, y: float, width: float) -> None:
-        state = "" if port.kind == "ok" else port.status
+        state = "" if port.kind == "ok" else gettext(port.status)
         room = width - 18 - len(state) * LETTER - (8 if state else 0)
         labels = [Label(x + 9, y + 16, _fit(f"{port.name} {port.address}".strip(), room))]
         if state:
             labels.append(Label(x + width - 9, y + 16, state, port.kind, end=True))
-        title = f"{port.type} port {port.name} of {node.name} {port.address}: {port.status}"
+        title = gettext("Port {port} ({type}) of {node} at {address}: {status}").format(
+            port=port.name, type=port.type, node=node.name, address=port.address, status=gettext(port.status)
+        )
         self._box(port_key(port.name), "port", x, y, width, PORT, title, labels, port.kind, port.url, node.name)
 
     def _caller(self, port: PortFact, node: NodeFact, y: float) -> None:
         x, width = CALLERS
         lit = port_key(port.name) in self._lit.keys and self._lit.caller
-        text = self._lit.caller if lit else port.asks
+        text = str(self._lit.caller if lit else port.asks)
         labels = [Label(x + 9, y + 16, _fit(text, width - 18), "" if lit else "soft")]
         key = f"caller {port.name}"
-        self._box(key, "caller", x, y, width, PORT, f"Callers of port {port.name}: {text}", labels, lit=bool(lit))
+        self._box(
+            key,
+            "caller",
+            x,
+            y,
+            width,
+            PORT,
+            gettext("Callers of port {port}: {who}").format(port=port.name, who=text),
+            labels,
+            lit=bool(lit),
+        )
 
     def _tunnel(self, tunnel: TunnelFact, node: NodeFact, y: float) -> None:
         x, width = INSIDE[0] + PAD, INSIDE[1] - 2 * PAD
-        state = tunnel.load if tunnel.kind == "ok" and tunnel.load else tunnel.status
+        state = tunnel.load if tunnel.kind == "ok" and tunnel.load else gettext(tunnel.status)
         labels = [
             Label(x + 9, y + 16, _fit(tunnel.registration, width - 26 - len(state) * LETTER)),
             Label(x + width - 9, y + 16, state, tunnel.kind, end=True),
         ]
-        title = (
-            f"Tunnel {tunnel.registration} from {node.name} to port {tunnel.port}: {tunnel.status}"
-            f"{f', {tunnel.load}' if tunnel.load else ''}"
+        title = gettext("Tunnel {registration} from {node} to port {port}: {status}").format(
+            registration=tunnel.registration,
+            node=node.name,
+            port=tunnel.port,
+            status=", ".join([gettext(tunnel.status), *([tunnel.load] if tunnel.load else [])]),
         )
         key = tunnel_key(tunnel.registration)
         self._box(key, "tunnel", x, y, width, PORT, title, labels, tunnel.kind, tunnel.url, node.name)
@@ -261,7 +291,7 @@ class _Drawing:
     ) -> None:  # fmt: skip
         stops = self._lit.stops.get(key, "")
         if stops:
-            title = f"{title}. The way stops here: {stops}"
+            title = gettext("{title}. The way stops here: {reason}").format(title=title, reason=stops)
         self._boxes[key] = Box(
             key, what, x, y, width, height, title, tuple(labels), kind, url, node_key(node) if node else "",
             lit or key in self._lit.keys, stops,
@@ -279,7 +309,7 @@ class _Drawing:
                 if key not in self._boxes:
                     y = max(lowest, of_node.y)
                     labels = [Label(x + 9, y + 18, _fit(backend.address, width - 18))]
-                    title = f"Backend {backend.address}"
+                    title = gettext("Backend {address}").format(address=backend.address)
                     self._box(key, "backend", x, y, width, BACKEND, title, labels, url=backend.url)
                     lowest = y + BACKEND + 8
                 lit = self._both(of_node.key, key)
@@ -346,7 +376,12 @@ def backends_key(node: str) -> str:
 def _grouped(node: NodeFact) -> Sequence[tuple[str, BackendFact]]:
     if len(node.backends) <= BACKENDS_OF_A_NODE:
         return [(backend_key(each.address), each) for each in node.backends]
-    return [(backends_key(node.name), BackendFact(f"{len(node.backends)} of {node.name}", node.url))]
+    return [
+        (
+            backends_key(node.name),
+            BackendFact(gettext("{count} of {node}").format(count=len(node.backends), node=node.name), node.url),
+        )
+    ]
 
 
 def _fit(text: str, room: float) -> str:
@@ -360,12 +395,12 @@ def _some(names: Sequence[str], room: float) -> str:
     told = names[0]
     for count, name in enumerate(names[1:], 2):
         longer = f"{told}, {name}"
-        rest = f" and {len(names) - count} more" if count < len(names) else ""
-        if (len(longer) + len(rest)) * LETTER > room:
-            return _fit(f"{told} and {len(names) - count + 1} more", room)
+        more = len(names) - count
+        if len(_and_more(longer, more) if more else longer) * LETTER > room:
+            return _fit(_and_more(told, more + 1), room)
         told = longer
     return _fit(told, room)
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def _and_more(names: str, more: int) -> str:
+    return gettext("{names} and {more} more").format(names=names, more=more)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.translation import gettext
+
 from console.kept import Refusal, RefusalKind
 from console.refusals import paired
 from console.report import Caller, Report, report_of
@@ -37,7 +39,8 @@ def _traced(head: Refusal, told: list[Refusal]) -> Traced:
 
 def _caller(row: Refusal) -> Caller:
     if row.subject or row.certificate:
-        words = row.subject or f"certificate …{row.certificate[-8:]}"
+        words = row.subject or gettext("certificate …{fingerprint}").format(fingerprint=row.certificate[-8:])
     else:
-        words = f"user {row.user}" if row.user and row.user != "Default" else "no credential"
+        known = row.user and row.user != "Default"
+        words = gettext("user {user}").format(user=row.user) if known else gettext("no credential")
     return Caller(words, row.certificate, row.user, row.path, row.method, row.peer)

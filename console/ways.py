@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from django.urls import reverse
+from django.utils.translation import gettext
 
 from console.topology import Lit, backend_key, backends_key, node_key, port_key, tunnel_key
 from gateway.access import records
@@ -41,10 +42,14 @@ class Asked:
     @property
     def caller(self) -> str:
         if self.certificate is not None and self.user is not None:
-            return f"{self.user.name} by certificate {self.certificate.name}"
+            return gettext("{user} by certificate {certificate}").format(
+                user=self.user.name, certificate=self.certificate.name
+            )
         if self.certificate is not None:
             return self.certificate.subject or self.certificate.name
-        return f"user {self.user.name}" if self.user is not None else "no credential"
+        if self.user is not None:
+            return gettext("user {user}").format(user=self.user.name)
+        return gettext("no credential")
 
     @property
     def shown(self) -> Shown:
@@ -136,12 +141,13 @@ class _Lighting:
         words, where = "", ""
         if reason is not None:
             lane = way.lanes[-1]
-            words = REASONS[reason].words
-            where = f"{lane.snapshot.node}, port {lane.port.name}"
+            words = gettext(REASONS[reason].words)
+            where = gettext("{node}, port {port}").format(node=lane.snapshot.node, port=lane.port.name)
         else:
             cut = next((end for end in ends if end in self._down), None)
             if cut is not None:
-                reason, words, where = GatewayReason.NO_INTERNAL_CONNECTION, self._down[cut], f"tunnel {cut}"
+                reason, words = GatewayReason.NO_INTERNAL_CONNECTION, self._down[cut]
+                where = gettext("tunnel {registration}").format(registration=cut)
                 stop = tunnel_key(cut)
         if reason is None:
             self._reached |= keys
@@ -149,7 +155,9 @@ class _Lighting:
             self._failed |= keys
             self._stops.setdefault(stop, reason.value)
         user = next((lane.decision.identity.user for lane in reversed(way.lanes) if lane.decision.identity), "")
-        label = course.label + (f" and {alike - 1} more alike" if alike > 1 else "")
+        label = course.label
+        if alike > 1:
+            label = gettext("{label} and {count} more alike").format(label=label, count=alike - 1)
         return Told(place, label, user, reason.value if reason else "", words, where, self._invoke(place))
 
     def _trodden(self, way: Way) -> tuple[set[str], str, list[str]]:

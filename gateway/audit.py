@@ -16,6 +16,7 @@ from django.core.management.color import no_style
 from django.db import connection, transaction
 from django.db.models import Max, Model
 from django.db.models.signals import m2m_changed, pre_delete, pre_save
+from django.utils.translation import gettext
 
 from gateway import chain, revisions
 from gateway.models import Action, Change, ChangeSet, Dial, KeptSecret, Port, Registration
@@ -107,7 +108,7 @@ class Recorder:
         keys = {*values, *members}
         before = {row.pk: row for row in stored(model).filter(pk__in=keys)}
         if len(before) != len(keys):
-            raise ValidationError("Somebody has removed some of it meanwhile; look at it again.")
+            raise ValidationError(gettext("Somebody has removed some of it meanwhile; look at it again."))
         entries = {pk: record_of(row) for pk, row in before.items()}
         references = {column.name for column in model._meta.concrete_fields if column.is_relation}
         by_fields: dict[tuple[str, ...], list[Model]] = {}

@@ -7,6 +7,7 @@ from cryptography import x509
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from gateway.audit import record_enrolment
 from gateway.core.enrolment import LIFETIME, Bundle, EnrolmentError
@@ -82,14 +83,18 @@ def _ways(node: Node) -> dict[str, object]:
         port = node.ports.filter(type=PortType.REGISTRATION, enabled=True).order_by("name").first()
         if port is None:
             raise EnrolmentError(
-                f"{node.name} has no registration port, and that is where the console reaches an edge: add one first."
+                gettext(
+                    "{node} has no registration port, and that is where the console reaches an edge: add one first."
+                ).format(node=node.name)
             )
         return {"listen": port.bind}
     addresses = tuple(settings.CONSOLE_NODES_ADDRESS)
     if not addresses:
         raise EnrolmentError(
-            "Nodes have no address to reach the console at: set CONSOLE_NODES_BIND, and CONSOLE_NODES_ADDRESS where "
-            "they reach it by another one."
+            gettext(
+                "Nodes have no address to reach the console at: set CONSOLE_NODES_BIND, and CONSOLE_NODES_ADDRESS "
+                "where they reach it by another one."
+            )
         )
     return {"consoles": addresses}
 
@@ -121,7 +126,11 @@ def certify(node_name: str, asked: str, *, now: datetime | None = None) -> str:
             certificate_ends=parsed.not_valid_after_utc, enrolled_at=now, disowned_at=None,
         )  # fmt: skip
         if not claimed:
-            raise EnrolmentError(f"There is no bundle for node {node_name} that can still be used. Make a new one.")
+            raise EnrolmentError(
+                gettext("There is no bundle for node {node_name} that can still be used. Make a new one.").format(
+                    node_name=node_name
+                )
+            )
         row = Enrolment.objects.get(node__name=node_name)
         record_enrolment("courier", None, node_name, None, row.as_entry(), f"node {node_name} is enrolled")
     return certificate
@@ -134,7 +143,7 @@ def renew(node_name: str, asked: str, *, now: datetime | None = None) -> str:
     parsed = x509.load_pem_x509_certificate(certificate.encode())
     known = Enrolment.objects.filter(node__name=node_name, serial__gt="")
     if not known.update(next_serial=authority.serial_of(parsed)):
-        raise EnrolmentError(f"Node {node_name} is not enrolled.")
+        raise EnrolmentError(gettext("Node {node_name} is not enrolled.").format(node_name=node_name))
     return certificate
 
 

@@ -4,6 +4,8 @@ import hashlib
 import time
 from typing import Any
 
+from django.utils.translation import gettext
+
 from gateway.compile import documents
 from gateway.core.decision import Facts
 from gateway.core.explain import lane
@@ -36,7 +38,7 @@ def simulate(
     shown = {hashlib.sha256(certificate).hexdigest()} if certificate else set()
     world = World.of(documents(certificates=shown))
     if port not in world.entries:
-        raise LookupError(f"There is no enabled external or regular port {port!r}.")
+        raise LookupError(gettext("There is no enabled external or regular port {port!r}.").format(port=port))
     snapshot, entry = world.entries[port]
     facts = Facts(
         entry,

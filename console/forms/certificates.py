@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.utils import timezone
+from django.utils.translation import gettext, gettext_lazy
 
 from console.forms.choosing import NamedChoiceField
 from console.forms.fields import FilePasswordField, MomentField, NounForm, PemField, PortsField
@@ -30,8 +31,10 @@ class UploadForm(forms.Form):
     left_out: bool
 
     certificate = PemField(
-        label="Certificate",
-        help_text="PEM, DER, PKCS#7 or PKCS#12, 1 MB at most. Its issuers may be in it. Never send a private key.",
+        label=gettext_lazy("Certificate"),
+        help_text=gettext_lazy(
+            "PEM, DER, PKCS#7 or PKCS#12, 1 MB at most. Its issuers may be in it. Never send a private key."
+        ),
     )
     password = FilePasswordField()
 
@@ -50,25 +53,29 @@ class CertificateForm(NounForm):
     """What is said of a certificate; the certificate itself never changes."""
 
     logs_in_until = MomentField(
-        label="Logs in until",
-        help_text="Empty: as long as it is valid. Set it when a renewal takes its place: afterwards it logs nobody in.",
+        label=gettext_lazy("Logs in until"),
+        help_text=gettext_lazy(
+            "Empty: as long as it is valid. Set it when a renewal takes its place: afterwards it logs nobody in."
+        ),
     )
     ports = PortsField(
-        label="Logs in at",
-        help_text="None chosen: at every port. Otherwise at these alone, and elsewhere by no mapping rule either.",
+        label=gettext_lazy("Logs in at"),
+        help_text=gettext_lazy(
+            "None chosen: at every port. Otherwise at these alone, and elsewhere by no mapping rule either."
+        ),
     )
-    groups = [("Limit to ports", ["ports"], True)]
+    groups = [(gettext_lazy("Limit to ports"), ["ports"], True)]
 
     class Meta:
         model = Certificate
         fields = ["name", "user", "usage", "logs_in_until", "ports", "description"]
-        labels = {"user": "Runs as user"}
+        labels = {"user": gettext_lazy("Runs as user")}
         field_classes = {"user": NamedChoiceField}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["user"].queryset = User.objects.mappable()  # type: ignore[attr-defined]
-        self.fields["user"].empty_label = "nobody yet"  # type: ignore[attr-defined]
+        self.fields["user"].empty_label = gettext("nobody yet")  # type: ignore[attr-defined]
 
 
 class NewCertificateForm(CertificateForm):
@@ -78,19 +85,23 @@ class NewCertificateForm(CertificateForm):
 
     pem = forms.CharField(widget=forms.HiddenInput, max_length=files.MAX_FILE)
     replaces = forms.ModelChoiceField(
-        queryset=Certificate.objects.none(), required=False, empty_label="nothing: whatever is on file stays as it is",
-        help_text="It runs as the same user. Callers may change over in their own time: until then both log in.",
-    )  # fmt: skip
+        queryset=Certificate.objects.none(),
+        required=False,
+        empty_label=gettext_lazy("nothing: whatever is on file stays as it is"),
+        help_text=gettext_lazy(
+            "It runs as the same user. Callers may change over in their own time: until then both log in."
+        ),
+    )
     old_until = forms.DateField(
-        required=False, label="The old one logs in until the end of",
+        required=False, label=gettext_lazy("The old one logs in until the end of"),
         widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
-        help_text="Empty: as long as it is valid.",
+        help_text=gettext_lazy("Empty: as long as it is valid."),
     )  # fmt: skip
 
     class Meta(CertificateForm.Meta):
         fields = ["name", "user", "usage", "ports", "description"]
 
-    groups = [("Renewal", ["replaces", "old_until"], False), *CertificateForm.groups]
+    groups = [(gettext_lazy("Renewal"), ["replaces", "old_until"], False), *CertificateForm.groups]
 
     def __init__(self, *args: Any, candidates: Sequence[Certificate] = (), **kwargs: Any) -> None:
         """`candidates`: the certificates on file that it may replace."""
@@ -105,7 +116,7 @@ class NewCertificateForm(CertificateForm):
     def clean_old_until(self) -> date | None:
         day: date | None = self.cleaned_data["old_until"]
         if day is not None and day < timezone.localdate():
-            raise ValidationError("That day is over. Choose today or later, or block the old certificate.")
+            raise ValidationError(gettext("That day is over. Choose today or later, or block the old certificate."))
         return day
 
     def clean(self) -> dict[str, Any]:
@@ -113,9 +124,19 @@ class NewCertificateForm(CertificateForm):
         if old := given.get("replaces"):
             given["user"] = given.get("user") or old.user
             if given["user"] != old.user:
-                self.add_error("user", f"{old} runs as {old.user}, and what replaces it does too. Choose that user.")
+                self.add_error(
+                    "user",
+                    gettext("{old} runs as {user}, and what replaces it does too. Choose that user.").format(
+                        old=old, user=old.user
+                    ),
+                )
             if given.get("usage") != old.usage:
-                self.add_error("usage", f"{old} is there for: {old.get_usage_display()}. Choose the same.")
+                self.add_error(
+                    "usage",
+                    gettext("{old} is there for: {usage}. Choose the same.").format(
+                        old=old, usage=old.get_usage_display()
+                    ),
+                )
         return given
 
     def fill(self) -> None:
@@ -145,4 +166,6 @@ def overlap_end(old: Certificate) -> date | None:
 
 
 def _label(row: Certificate) -> str:
-    return f"{row} (runs as {row.user or 'nobody'}, ends {row.not_after:%Y-%m-%d}, …{row.sha256[-8:]})"
+    return gettext("{row} (runs as {user}, ends {not_after:%Y-%m-%d}, …{sha256})").format(
+        row=row, user=row.user or gettext("nobody"), not_after=row.not_after, sha256=row.sha256[-8:]
+    )

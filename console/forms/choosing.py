@@ -13,7 +13,9 @@ from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
 from django.forms.utils import flatatt
 from django.template.loader import render_to_string
+from django.utils.translation import gettext
 
+from console.nouns import SINGULAR
 from gateway.topology.entries import KIND_OF
 
 LISTED = 50  # rows of which one is chosen from a list
@@ -102,7 +104,9 @@ class NamedChoiceField(forms.ModelChoiceField):  # type: ignore[type-arg]
         text = str(value).strip()
         named, keyed = self._rows.filter(name=text).first(), self._by_key(text)
         if named is not None and keyed is not None and named != keyed:
-            raise ValidationError(f"{text} is the name of one and the key of another; rename the first.")
+            raise ValidationError(
+                gettext("{text} is the name of one and the key of another; rename the first.").format(text=text)
+            )
         found = named or keyed
         if found is None:
             raise ValidationError(self._unknown(text))
@@ -116,7 +120,10 @@ class NamedChoiceField(forms.ModelChoiceField):  # type: ignore[type-arg]
         return self._rows.filter(pk=key).first()
 
     def _unknown(self, text: str) -> str:
-        noun = self._rows.model._meta.verbose_name
+        noun = SINGULAR[KIND_OF[self._rows.model]]
         known = like(self._rows, text, 8)
-        hint = f" Like it: {', '.join(known)}." if known else " Search for it on its page, or add it first."
-        return f"There is no {noun} {text} to choose.{hint}"
+        if known:
+            words = gettext("There is no {noun} {name} to choose. Like it: {known}.")
+            return words.format(noun=noun, name=text, known=", ".join(known))
+        words = gettext("There is no {noun} {name} to choose. Search for it on its page, or add it first.")
+        return words.format(noun=noun, name=text)

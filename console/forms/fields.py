@@ -8,7 +8,9 @@ from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import UploadedFile
 from django.forms.utils import flatatt
 from django.template.loader import render_to_string
+from django.utils.translation import gettext, gettext_lazy
 
+from console.words import grouped, label_words
 from gateway.core.paths import is_normal
 from gateway.models import Port, PortType
 from identity.core import files
@@ -61,7 +63,10 @@ class PortsField(forms.MultipleChoiceField):
 
     def offer_ports(self) -> None:
         rows = Port.objects.exclude(type=PortType.REGISTRATION).select_related("node").order_by("node__name", "name")
-        self.choices = [(row.name, f"{row.name} — {row.type}, on {row.node}") for row in rows]
+        self.choices = [
+            (row.name, gettext("{row} — {type}, on {node}").format(row=row.name, type=row.type, node=row.node))
+            for row in rows
+        ]
 
     def clean(self, value: Any) -> list[str]:
         return sorted(super().clean(value))
@@ -70,7 +75,11 @@ class PortsField(forms.MultipleChoiceField):
 def check_path(text: str) -> None:
     """Raises ValueError unless `text` is a path that requests can have."""
     if not text.startswith("/") or not is_normal(text):
-        raise ValueError(f"{text!r} is no path in normal form: it begins with a slash and has no dot segments.")
+        raise ValueError(
+            gettext("{text!r} is no path in normal form: it begins with a slash and has no dot segments.").format(
+                text=text
+            )
+        )
 
 
 class PemField(forms.Field):
@@ -88,17 +97,25 @@ class PemField(forms.Field):
     def clean(self, value: Any) -> bytes | None:
         if isinstance(value, UploadedFile):
             if (value.size or 0) > self.limit:
-                raise ValidationError(f"The file has {value.size:,} bytes; at most {self.limit:,} are accepted.")
+                raise ValidationError(
+                    gettext("The file has {size} bytes; at most {limit} are accepted.").format(
+                        size=grouped(value.size), limit=grouped(self.limit)
+                    )
+                )
             data = value.read()
         else:
             data = (value or "").strip().encode()
             data = data + b"\n" if data else b""
         if not data:
             if self.required:
-                raise ValidationError("Choose a file, or paste its text.")
+                raise ValidationError(gettext("Choose a file, or paste its text."))
             return None
         if len(data) > self.limit:
-            raise ValidationError(f"The text has {len(data):,} bytes; at most {self.limit:,} are accepted.")
+            raise ValidationError(
+                gettext("The text has {count} bytes; at most {limit} are accepted.").format(
+                    count=grouped(len(data)), limit=grouped(self.limit)
+                )
+            )
         return data
 
 
@@ -140,8 +157,8 @@ class FilePasswordField(forms.CharField):
     """Opens a file while it is read, and is kept nowhere."""
 
     def __init__(self, **kwargs: Any) -> None:
-        kwargs.setdefault("label", "Its password")
-        kwargs.setdefault("help_text", "Where it is a PKCS#12 file. Kept nowhere.")
+        kwargs.setdefault("label", gettext_lazy("Its password"))
+        kwargs.setdefault("help_text", gettext_lazy("Where it is a PKCS#12 file. Kept nowhere."))
         widget = forms.PasswordInput(attrs={"autocomplete": "off"})
         super().__init__(required=False, max_length=1024, strip=False, widget=widget, **kwargs)
 
@@ -162,7 +179,7 @@ def read_certificates(data: bytes, password: str | None = None) -> Contents:
         raise ValidationError(str(error)) from error
 
 
-KEY_LEFT_OUT = "The private key in the file was not kept. Consider it exposed if it was sent to you."
+KEY_LEFT_OUT = gettext_lazy("The private key in the file was not kept. Consider it exposed if it was sent to you.")
 
 
 def _is_asked_again(field: forms.Field, value: Any) -> bool:
@@ -230,7 +247,7 @@ class NounForm(forms.ModelForm):  # type: ignore[type-arg]
     def typed_once(self) -> list[str]:
         """Labels of what was given and is not shown again: passwords, keys, files that are no text."""
         return [
-            str(self[name].label)
+            label_words(self[name].label)
             for name, field in self.fields.items()
             if (value := self.cleaned_data.get(name)) and _is_asked_again(field, value)
         ]

@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext, gettext_lazy
 
 from console.forms.choosing import NamedChoiceField
 from console.forms.fields import PemField, read_certificates
@@ -28,10 +29,10 @@ _FRAMING = ("content-length", "transfer-encoding", "connection")  # follow from 
 
 # What each kind of credential needs to be given.
 NEEDED = {
-    "certificate": ("certificate", "Choose the certificate that the request is to come with."),
-    "keystore": ("keystore", "Choose the keystore whose certificate the request is to come with."),
-    "pem": ("pem", "Paste the certificate that the request is to come with, or choose its file."),
-    "password": ("username", "Give the user's name."),
+    "certificate": ("certificate", gettext_lazy("Choose the certificate that the request is to come with.")),
+    "keystore": ("keystore", gettext_lazy("Choose the keystore whose certificate the request is to come with.")),
+    "pem": ("pem", gettext_lazy("Paste the certificate that the request is to come with, or choose its file.")),
+    "password": ("username", gettext_lazy("Give the user's name.")),
 }
 
 
@@ -50,51 +51,54 @@ class InvokeForm(forms.Form):
     path = forms.CharField(
         max_length=8192,
         initial="/",
-        help_text="With its query: /orders/7?x=1",
+        help_text=gettext_lazy("With its query: /orders/7?x=1"),
         widget=forms.TextInput({"class": "mono", "spellcheck": "false", "autocomplete": "off", "list": "known-paths"}),
     )
     credential = forms.ChoiceField(
-        label="As",
+        label=gettext_lazy("As"),
         widget=forms.RadioSelect,
         choices=[
-            ("certificate", "a certificate on file"),
-            ("keystore", "a keystore's certificate"),
-            ("pem", "a certificate that I paste"),
-            ("password", "a user with password"),
-            ("none", "nobody: no credential"),
+            ("certificate", gettext_lazy("a certificate on file")),
+            ("keystore", gettext_lazy("a keystore's certificate")),
+            ("pem", gettext_lazy("a certificate that I paste")),
+            ("password", gettext_lazy("a user with password")),
+            ("none", gettext_lazy("nobody: no credential")),
         ],
     )
     certificate = NamedChoiceField(
         queryset=Certificate.objects.select_related("user"),
         required=False,
-        empty_label="choose one",
-        help_text="No private key is needed: the node takes it as if a handshake had shown it.",
+        empty_label=gettext_lazy("choose one"),
+        help_text=gettext_lazy("No private key is needed: the node takes it as if a handshake had shown it."),
     )
     keystore = NamedChoiceField(
         queryset=Keystore.objects.all(),
         required=False,
-        empty_label="choose one",
-        help_text="Its certificate goes with its intermediates, like one on file: its key is not used.",
+        empty_label=gettext_lazy("choose one"),
+        help_text=gettext_lazy("Its certificate goes with its intermediates, like one on file: its key is not used."),
     )
     pem = PemField(
         required=False,
-        label="Certificate and what comes with it",
-        help_text="It need not be on file. A private key is not needed, and not kept.",
+        label=gettext_lazy("Certificate and what comes with it"),
+        help_text=gettext_lazy("It need not be on file. A private key is not needed, and not kept."),
     )
     username = forms.CharField(
-        label="User", required=False, max_length=255, widget=forms.TextInput(attrs={"autocomplete": "off"})
+        label=gettext_lazy("User"),
+        required=False,
+        max_length=255,
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
     password = forms.CharField(
         required=False,
         max_length=1024,
         strip=False,
         widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
-        help_text="Sent, and neither kept nor recorded.",
+        help_text=gettext_lazy("Sent, and neither kept nor recorded."),
     )
     headers = forms.CharField(
         required=False,
         max_length=MAX_HEADERS,
-        help_text="One a line, like Accept: application/json",
+        help_text=gettext_lazy("One a line, like Accept: application/json"),
         widget=forms.Textarea(attrs={"rows": 3, "class": "mono", "spellcheck": "false"}),
     )
     body = forms.CharField(
@@ -119,9 +123,9 @@ class InvokeForm(forms.Form):
     def clean_path(self) -> str:
         path: str = self.cleaned_data["path"]
         if not path.startswith("/"):
-            raise ValidationError("A path begins with a slash; hosts cannot be chosen, only ports.")
+            raise ValidationError(gettext("A path begins with a slash; hosts cannot be chosen, only ports."))
         if any(c <= " " or c >= "\x7f" for c in path):
-            raise ValidationError("A path has no blanks and no letters beyond ASCII; write %20 for a blank.")
+            raise ValidationError(gettext("A path has no blanks and no letters beyond ASCII; write %20 for a blank."))
         return path
 
     def clean_pem(self) -> tuple[Parsed, ...]:
@@ -147,8 +151,10 @@ class InvokeForm(forms.Form):
         if port and credential in ("certificate", "keystore", "pem") and port.client_auth == ClientAuth.PASSWORD:
             self.add_error(
                 "credential",
-                f"Port {port} never asks for a certificate (client_auth: password), so no caller can show one. "
-                "Choose another credential or another port.",
+                gettext(
+                    "Port {port} never asks for a certificate (client_auth: password), so no caller can show one. "
+                    "Choose another credential or another port."
+                ).format(port=port),
             )
         return data
 
@@ -175,15 +181,23 @@ SECRET_HEADERS = ("authorization", "proxy-authorization", "cookie")
 class SavedTestForm(InvokeForm):
     """A test invoke that is kept: with its name, and what is expected to come of it."""
 
-    name = forms.CharField(max_length=255, validators=[name_validator], help_text="What it is for: partner-one-orders")
-    expected_status = forms.IntegerField(min_value=100, max_value=599, initial=200, label="Status")
+    name = forms.CharField(
+        max_length=255, validators=[name_validator], help_text=gettext_lazy("What it is for: partner-one-orders")
+    )
+    expected_status = forms.IntegerField(min_value=100, max_value=599, initial=200, label=gettext_lazy("Status"))
     expected_user = forms.CharField(
-        required=False, max_length=255, label="Runs as", help_text="On the last node. Empty: whoever it is."
+        required=False,
+        max_length=255,
+        label=gettext_lazy("Runs as"),
+        help_text=gettext_lazy("On the last node. Empty: whoever it is."),
     )
     expected_reason = forms.ChoiceField(
         required=False,
-        label="Reason",
-        choices=[("", "whichever, or none"), *((code, code) for code in sorted(BY_CODE) if code != "client_gone")],
+        label=gettext_lazy("Reason"),
+        choices=[
+            ("", gettext_lazy("whichever, or none")),
+            *((code, code) for code in sorted(BY_CODE) if code != "client_gone"),
+        ],
     )
 
     def __init__(self, *args: Any, instance: SavedTest | None = None, **kwargs: Any) -> None:
@@ -191,21 +205,25 @@ class SavedTestForm(InvokeForm):
         self.is_new = instance is None
         kwargs["initial"] = (_stored(instance) if instance else {}) | (kwargs.get("initial") or {})
         super().__init__(*args, **kwargs)
-        self.fields["password"].help_text = "Sealed as it is stored, and shown to nobody." + (
-            " Empty keeps what is stored." if instance and instance.password else ""
+        self.fields["password"].help_text = gettext("Sealed as it is stored, and shown to nobody.") + (
+            gettext(" Empty keeps what is stored.") if instance and instance.password else ""
         )
 
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"]
         if SavedTest.objects.filter(name=name).exclude(pk=self.instance.pk).exists():
-            raise ValidationError("There is a test of this name already.")
+            raise ValidationError(gettext("There is a test of this name already."))
         return name
 
     def clean_headers(self) -> tuple[tuple[str, str], ...]:
         found = super().clean_headers()
         for name, _ in found:
             if name.lower() in SECRET_HEADERS:
-                raise ValidationError(f"{name} is a credential, and would be kept for everybody to read; leave it out.")
+                raise ValidationError(
+                    gettext("{name} is a credential, and would be kept for everybody to read; leave it out.").format(
+                        name=name
+                    )
+                )
         return found
 
     def clean(self) -> dict[str, Any]:
@@ -213,9 +231,9 @@ class SavedTestForm(InvokeForm):
         if data.get("credential") == "password" and not data.get("password"):
             row, port = self.instance, data.get("port")
             if not row.password:
-                self.add_error("password", "Give the password that goes with it.")
+                self.add_error("password", gettext("Give the password that goes with it."))
             elif (port and port.name != row.port) or data.get("username") != row.username:
-                self.add_error("password", "The stored one was given for another port or user: give it again.")
+                self.add_error("password", gettext("The stored one was given for another port or user: give it again."))
         return data
 
     def fill(self) -> SavedTest:
@@ -251,7 +269,18 @@ def _stored(row: SavedTest) -> dict[str, Any]:
 def _by_node(ports: list[Port]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Choices in a group for each node; `ports` in the order of their nodes."""
     return [
-        (node, [(port.name, f"{port.name} ({port.type}, certificates: {port.client_auth})") for port in of_node])
+        (
+            node,
+            [
+                (
+                    port.name,
+                    gettext("{port} ({type}, certificates: {client_auth})").format(
+                        port=port.name, type=port.type, client_auth=port.client_auth
+                    ),
+                )
+                for port in of_node
+            ],
+        )
         for node, of_node in groupby(ports, key=lambda port: port.node.name)
     ]
 
@@ -265,9 +294,13 @@ def _header(number: int, line: str) -> tuple[str, str]:
     name, separator, value = line.partition(":")
     name, value = name.strip(), value.strip()
     if not separator or not _TOKEN.fullmatch(name):
-        raise ValidationError(f"Line {number}: write it like Accept: application/json.")
+        raise ValidationError(gettext("Line {number}: write it like Accept: application/json.").format(number=number))
     if name.lower() in _FRAMING:
-        raise ValidationError(f"Line {number}: {name} follows from the body; leave it out.")
+        raise ValidationError(
+            gettext("Line {number}: {name} follows from the body; leave it out.").format(number=number, name=name)
+        )
     if any((c < " " and c != "\t") or c == "\x7f" or c > "\xff" for c in value):
-        raise ValidationError(f"Line {number}: {name} has a character that no header can carry.")
+        raise ValidationError(
+            gettext("Line {number}: {name} has a character that no header can carry.").format(number=number, name=name)
+        )
     return name, value

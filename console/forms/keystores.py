@@ -6,6 +6,7 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.utils import timezone
+from django.utils.translation import gettext, gettext_lazy
 
 from console.forms.fields import FilePasswordField, LinesField, MomentField, NounForm, PemField
 from identity.core import files, issuing
@@ -17,29 +18,32 @@ from identity.core.vault import VaultError
 from identity.models import Keystore
 
 KINDS = [
-    (KeyKind.EC_P256.value, "EC P-256: fast, and understood by every client of this decade"),
-    (KeyKind.RSA_2048.value, "RSA 2048: for old clients"),
-    (KeyKind.RSA_3072.value, "RSA 3072"),
-    (KeyKind.RSA_4096.value, "RSA 4096: slower handshakes"),
-    (KeyKind.ED25519.value, "Ed25519: not for browsers, nor for Java before 15"),
+    (KeyKind.EC_P256.value, gettext_lazy("EC P-256: fast, and understood by every client of this decade")),
+    (KeyKind.RSA_2048.value, gettext_lazy("RSA 2048: for old clients")),
+    (KeyKind.RSA_3072.value, gettext_lazy("RSA 3072")),
+    (KeyKind.RSA_4096.value, gettext_lazy("RSA 4096: slower handshakes")),
+    (KeyKind.ED25519.value, gettext_lazy("Ed25519: not for browsers, nor for Java before 15")),
 ]
-SAME_KEY = ("same", "the key that it has: only the certificate is new")
-_OTHER_KEY = "is of another key than the one that is kept here. Send it with its key, or what was made of the request."
-_NO_KEY = "The key cannot be opened: the master key that sealed it is not configured. Upload a new pair."
+SAME_KEY = ("same", gettext_lazy("the key that it has: only the certificate is new"))
+_OTHER_KEY = gettext_lazy(
+    "is of another key than the one that is kept here. Send it with its key, or what was made of the request."
+)
+_NO_KEY = gettext_lazy("The key cannot be opened: the master key that sealed it is not configured. Upload a new pair.")
 
 
 class PairFields(forms.Form):
     """A certificate with its key, from one file or two."""
 
     certificate = PemField(
-        required=False, label="Certificate",
-        help_text="PEM, DER, PKCS#7, or PKCS#12 with its key; its intermediates may be in it.",
+        required=False, label=gettext_lazy("Certificate"),
+        help_text=gettext_lazy("PEM, DER, PKCS#7, or PKCS#12 with its key; its intermediates may be in it."),
     )  # fmt: skip
     private_key = PemField(
-        required=False, secret=True, help_text="PEM, DER or PKCS#12. It is sealed, and never shown again."
+        required=False, secret=True, help_text=gettext_lazy("PEM, DER or PKCS#12. It is sealed, and never shown again.")
     )
     pass_phrase = FilePasswordField(
-        label="Pass phrase", help_text="Of an encrypted key or a PKCS#12 file. Kept nowhere."
+        label=gettext_lazy("Pass phrase"),
+        help_text=gettext_lazy("Of an encrypted key or a PKCS#12 file. Kept nowhere."),
     )
 
 
@@ -72,19 +76,21 @@ class KeystoreForm(PairFields, NounForm):
         model = Keystore
         fields = ["name", "description"]
 
-    groups = [("Certificate and key", ["certificate", "private_key", "pass_phrase"], False)]
+    groups = [(gettext_lazy("Certificate and key"), ["certificate", "private_key", "pass_phrase"], False)]
     shown_at = {"chain": "certificate"}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if not self.instance._state.adding:
-            self.groups = [("Replace certificate and key at once", self.groups[0][1], True)]
-            self.fields["certificate"].help_text += " Alone if it is of the key that is here."
+            self.groups = [(gettext("Replace certificate and key at once"), self.groups[0][1], True)]
+            self.fields["certificate"].help_text += gettext(" Alone if it is of the key that is here.")
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
         if self.instance._state.adding and not (data.get("certificate") or data.get("private_key")):
-            self.add_error("certificate", "Certificate and key come together: choose a file, or paste its text.")
+            self.add_error(
+                "certificate", gettext("Certificate and key come together: choose a file, or paste its text.")
+            )
         return data
 
     def fill(self) -> None:
@@ -111,13 +117,17 @@ def known_keys(row: Keystore) -> list[files.PrivateKey]:
 
 class SubjectFields(forms.Form):
     subject = forms.CharField(
-        max_length=1024, required=False, help_text="Such as CN=gateway.example,O=Acme,C=DE",
+        max_length=1024, required=False, help_text=gettext_lazy("Such as CN=gateway.example,O=Acme,C=DE"),
         widget=forms.TextInput(attrs={"class": "mono", "spellcheck": "false"}),
     )  # fmt: skip
     names = LinesField(
-        check=issuing.general_name, label="Alternative names", placeholder="dns:gateway.example",
-        help_text="One a line: dns:…, ip:…, email:…, uri:…. Servers are known by these, and not by the subject.",
-    )  # fmt: skip
+        check=issuing.general_name,
+        label=gettext_lazy("Alternative names"),
+        placeholder="dns:gateway.example",
+        help_text=gettext_lazy(
+            "One a line: dns:…, ip:…, email:…, uri:…. Servers are known by these, and not by the subject."
+        ),
+    )
 
     def clean_subject(self) -> str:
         text: str = self.cleaned_data["subject"].strip()
@@ -131,26 +141,36 @@ class SubjectFields(forms.Form):
     def clean_names(self) -> list[str]:
         names: list[str] = self.cleaned_data["names"]
         if not names and not self.cleaned_data.get("subject") and "subject" not in self.errors:
-            raise ValidationError("Give a subject or an alternative name.")
+            raise ValidationError(gettext("Give a subject or an alternative name."))
         return names
 
 
 class GenerateForm(SubjectFields, NounForm):
     """A keystore whose key is made here. Until an authority has signed for it, its certificate signs itself."""
 
-    lede = "The key is made here, sealed, and never leaves. Its certificate signs itself until there is another one."
+    lede = gettext_lazy(
+        "The key is made here, sealed, and never leaves. Its certificate signs itself until there is another one."
+    )
 
-    kind = forms.ChoiceField(choices=KINDS, label="Key")
+    kind = forms.ChoiceField(choices=KINDS, label=gettext_lazy("Key"))
     days = forms.IntegerField(
-        min_value=1, max_value=issuing.MAX_DAYS, initial=90, label="Valid for, days",
-        help_text="Of the certificate that signs itself: for trials, or until the authority has answered.",
-    )  # fmt: skip
+        min_value=1,
+        max_value=issuing.MAX_DAYS,
+        initial=90,
+        label=gettext_lazy("Valid for, days"),
+        help_text=gettext_lazy(
+            "Of the certificate that signs itself: for trials, or until the authority has answered."
+        ),
+    )
 
     class Meta:
         model = Keystore
         fields = ["name", "description"]
 
-    groups = [("Certificate", ["subject", "names"], False), ("Key and validity", ["kind", "days"], False)]
+    groups = [
+        (gettext_lazy("Certificate"), ["subject", "names"], False),
+        (gettext_lazy("Key and validity"), ["kind", "days"], False),
+    ]
 
     def fill(self) -> None:
         data = self.cleaned_data
@@ -164,7 +184,7 @@ class GenerateForm(SubjectFields, NounForm):
 class AskForm(SubjectFields):
     """What a renewal asks for."""
 
-    kind = forms.ChoiceField(choices=[*KINDS, SAME_KEY], label="Key")
+    kind = forms.ChoiceField(choices=[*KINDS, SAME_KEY], label=gettext_lazy("Key"))
 
     def ask(self, row: Keystore) -> None:
         """Raises ValidationError."""
@@ -180,19 +200,20 @@ class AnswerForm(PairFields):
     """The certificate that is to take over: the authority's answer, or one with its own key; and when."""
 
     at = MomentField(
-        label="Take over at", help_text="Empty: when somebody says so. Until then nodes show the present certificate."
+        label=gettext_lazy("Take over at"),
+        help_text=gettext_lazy("Empty: when somebody says so. Until then nodes show the present certificate."),
     )
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
         if not (data.get("certificate") or data.get("private_key")) and not self.errors:
-            self.add_error("certificate", "Choose a file, or paste its text.")
+            self.add_error("certificate", gettext("Choose a file, or paste its text."))
         return data
 
     def clean_at(self) -> Any:
         at = self.cleaned_data["at"]
         if at is not None and at <= timezone.now():
-            raise ValidationError("That time is over. Leave it empty, and let it take over by hand.")
+            raise ValidationError(gettext("That time is over. Leave it empty, and let it take over by hand."))
         return at
 
     def answer(self, row: Keystore) -> None:

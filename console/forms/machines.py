@@ -4,6 +4,7 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext_lazy
 
 from gateway import enrolments
 from gateway.core.addresses import split_host_port
@@ -14,10 +15,10 @@ class BundleForm(forms.Form):
     """For an edge, where the console reaches it; for the others, nothing."""
 
     address = forms.CharField(
-        label="Where the console reaches its registration port",
+        label=gettext_lazy("Where the console reaches its registration port"),
         max_length=255,
         widget=forms.TextInput(attrs={"class": "mono", "placeholder": "edge.example:9443"}),
-        help_text="HOST:PORT. The console dials there: nothing is opened from the DMZ inwards.",
+        help_text=gettext_lazy("HOST:PORT. The console dials there: nothing is opened from the DMZ inwards."),
     )
 
     def __init__(self, *args: Any, node: Node, **kwargs: Any) -> None:

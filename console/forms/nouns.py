@@ -4,6 +4,7 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext, gettext_lazy
 
 from console.forms.choosing import NamedChoiceField
 from console.forms.fields import LinesField, NounForm, PortsField
@@ -31,21 +32,27 @@ class UserForm(NounForm):
     password = forms.CharField(
         required=False,
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
-        help_text="Empty keeps what is stored. Certificates need none.",
+        help_text=gettext_lazy("Empty keeps what is stored. Certificates need none."),
     )
     password_again = forms.CharField(
-        required=False, widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}), label="Password again"
+        required=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        label=gettext_lazy("Password again"),
     )
-    remove_password = forms.BooleanField(required=False, help_text="The user can then log in by certificate alone.")
+    remove_password = forms.BooleanField(
+        required=False, help_text=gettext_lazy("The user can then log in by certificate alone.")
+    )
     ports = PortsField(
-        label="Usable at",
-        help_text="None chosen: at every port. Otherwise at these alone, by certificate or password. An internal port "
-        "counts by its own name.",
+        label=gettext_lazy("Usable at"),
+        help_text=gettext_lazy(
+            "None chosen: at every port. Otherwise at these alone, by certificate or password. An internal port "
+            "counts by its own name."
+        ),
     )
     shown_at = {"password_hash": "password"}
     groups = [
-        ("Password", ["password", "password_again", "remove_password"], True),
-        ("Limit to ports", ["ports"], True),
+        (gettext_lazy("Password"), ["password", "password_again", "remove_password"], True),
+        (gettext_lazy("Limit to ports"), ["ports"], True),
     ]
 
     class Meta:
@@ -56,7 +63,7 @@ class UserForm(NounForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["groups"].queryset = Group.objects.assignable()  # type: ignore[attr-defined]
-        self.fields["groups"].help_text = "Every user is a member of Everybody besides."
+        self.fields["groups"].help_text = gettext("Every user is a member of Everybody besides.")
         if not self.instance.password_hash:
             del self.fields["remove_password"]
         if self.instance.name == DEFAULT:
@@ -64,14 +71,14 @@ class UserForm(NounForm):
                 del self.fields[name]
         if self.instance.predefined:
             self.fields["name"].disabled = True
-            self.fields["name"].help_text = "Predefined: it keeps its name."
+            self.fields["name"].help_text = gettext("Predefined: it keeps its name.")
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
         if data.get("password", "") != data.get("password_again", ""):
-            self.add_error("password_again", "The two passwords differ; type the same twice.")
+            self.add_error("password_again", gettext("The two passwords differ; type the same twice."))
         if data.get("password") and data.get("remove_password"):
-            self.add_error("remove_password", "Give a new password or remove it, not both.")
+            self.add_error("remove_password", gettext("Give a new password or remove it, not both."))
         return data
 
     def fill(self) -> None:
@@ -89,7 +96,11 @@ class ACLForm(NounForm):
         model = ACL
         fields = ["name", "description"]
 
-    CHOICES = [("allowed", "allowed"), ("denied", "denied"), ("", "not mentioned")]
+    CHOICES = [
+        ("allowed", gettext_lazy("allowed")),
+        ("denied", gettext_lazy("denied")),
+        ("", gettext_lazy("not mentioned")),
+    ]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -108,7 +119,7 @@ class ACLForm(NounForm):
                 help_text=group.description,
                 disabled=self.instance.predefined,
             )
-        self.groups = [("Groups", list(self._groups), False)]
+        self.groups = [(gettext("Groups"), list(self._groups), False)]
 
     def matrix(self) -> list[tuple[Group, Any, str]]:
         """For the template: each group with its field, and what is chosen of the three.
@@ -136,26 +147,30 @@ def _checkboxes(names: tuple[str, ...], **kwargs: Any) -> forms.MultipleChoiceFi
 
 
 HEADER_WORDS = {
-    "client-cert": "client-cert — Client-Cert: :MIIB…: (RFC 9440)",
-    "xfcc": 'xfcc — X-Forwarded-Client-Cert: Hash=…;Subject="CN=alice"',
-    "user": "user — X-Forwarded-User: alice, X-Forwarded-Groups: Everybody,Partners",
-    "jwt": "jwt — Postern-Identity: a signed token (needs POSTERN_JWT_KEYSTORE)",
+    "client-cert": gettext_lazy("client-cert — Client-Cert: :MIIB…: (RFC 9440)"),
+    "xfcc": gettext_lazy('xfcc — X-Forwarded-Client-Cert: Hash=…;Subject="CN=alice"'),
+    "user": gettext_lazy("user — X-Forwarded-User: alice, X-Forwarded-Groups: Everybody,Partners"),
+    "jwt": gettext_lazy("jwt — Postern-Identity: a signed token (needs POSTERN_JWT_KEYSTORE)"),
 }
 
 
 class ServiceForm(NounForm):
-    methods = _checkboxes(METHODS, help_text="None chosen: every method.")
+    methods = _checkboxes(METHODS, help_text=gettext_lazy("None chosen: every method."))
     identity_headers = forms.MultipleChoiceField(
         choices=[(name, HEADER_WORDS[name]) for name in IDENTITY_HEADERS],
         required=False,
         widget=forms.CheckboxSelectMultiple,
-        help_text="What the backend is told of whom the request runs as.",
+        help_text=gettext_lazy("What the backend is told of whom the request runs as."),
     )
-    trailers = LinesField(help_text="Trailer fields that are let through, one a line.")
+    trailers = LinesField(help_text=gettext_lazy("Trailer fields that are let through, one a line."))
     groups = [
-        ("What runs", ["builtin", "backend", "timeout"], False),
-        ("Who may, and what the backend learns", ["execute_acl", "identity_headers", "forward_authorization"], False),
-        ("More", ["methods", "trailers", "description"], True),
+        (gettext_lazy("What runs"), ["builtin", "backend", "timeout"], False),
+        (
+            gettext_lazy("Who may, and what the backend learns"),
+            ["execute_acl", "identity_headers", "forward_authorization"],
+            False,
+        ),
+        (gettext_lazy("More"), ["methods", "trailers", "description"], True),
     ]
 
     class Meta:
@@ -167,16 +182,16 @@ class ServiceForm(NounForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         _default_acl(self)
-        self.fields["builtin"].choices = [("", "none: the backend below"), *Builtin.choices]  # type: ignore[attr-defined]
+        self.fields["builtin"].choices = [("", gettext("none: the backend below")), *Builtin.choices]  # type: ignore[attr-defined]
 
 
 def _default_acl(form: NounForm) -> None:
-    form.fields["execute_acl"].empty_label = "Default: every user but Default"  # type: ignore[attr-defined]
+    form.fields["execute_acl"].empty_label = gettext("Default: every user but Default")  # type: ignore[attr-defined]
 
 
 class APIForm(NounForm):
-    methods = _checkboxes(METHODS, help_text="None chosen: every method.")
-    groups = [("More", ["methods", "description"], True)]
+    methods = _checkboxes(METHODS, help_text=gettext_lazy("None chosen: every method."))
+    groups = [(gettext_lazy("More"), ["methods", "description"], True)]
 
     class Meta:
         model = API
@@ -190,23 +205,35 @@ class APIForm(NounForm):
         if not self.instance._state.adding:
             endpoint = self.instance.endpoint
             result = paths.rebase(self.instance.path + "/7", self.instance.path, endpoint.parsed_url().base)
-            self.fields["endpoint"].help_text = f"A call of {self.instance.path}/7 arrives there as {result}"
+            self.fields["endpoint"].help_text = gettext("A call of {path}/7 arrives there as {result}").format(
+                path=self.instance.path, result=result
+            )
 
 
 class EndpointForm(NounForm):
     identity = forms.ChoiceField(
-        choices=[("", "As the URL has it: caller for reverse://; for https:// the keystore's certificate, else nobody"),
-                 *EndpointIdentity.choices],
-        required=False, widget=forms.RadioSelect,
-        help_text="Whom the far side sees.",
-    )  # fmt: skip
+        choices=[
+            (
+                "",
+                gettext_lazy(
+                    "As the URL has it: caller for reverse://; for https:// the keystore's certificate, else nobody"
+                ),
+            ),
+            *EndpointIdentity.choices,
+        ],
+        required=False,
+        widget=forms.RadioSelect,
+        help_text=gettext_lazy("Whom the far side sees."),
+    )
     new_password = forms.CharField(
-        required=False, widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}), label="Password",
-        help_text="Empty keeps what is stored. It is sealed, and never shown again.",
-    )  # fmt: skip
+        required=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        label=gettext_lazy("Password"),
+        help_text=gettext_lazy("Empty keeps what is stored. It is sealed, and never shown again."),
+    )
     groups = [
-        ("As whom", ["identity", "keystore", "username", "new_password"], False),
-        ("More", ["truststore", "forward_authorization", "timeout", "description"], True),
+        (gettext_lazy("As whom"), ["identity", "keystore", "username", "new_password"], False),
+        (gettext_lazy("More"), ["truststore", "forward_authorization", "timeout", "description"], True),
     ]
     shown_at = {"password": "new_password", "registration_port": "url"}
 
@@ -216,14 +243,21 @@ class EndpointForm(NounForm):
                   "description"]  # fmt: skip
         field_classes = {"keystore": NamedChoiceField, "truststore": NamedChoiceField}
         help_texts = {
-            "url": "https://host:port/path, or reverse://REGISTRATION-PORT/path. A path replaces the API's own."
+            "url": gettext_lazy(
+                "https://host:port/path, or reverse://REGISTRATION-PORT/path. A path replaces the API's own."
+            )
         }
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
         where = self.instance.keeps_password_from(data.get("url", ""))
         if where and data.get("username") and not data.get("new_password"):
-            self.add_error("new_password", f"The stored one was given for {where}: give it again to send it elsewhere.")
+            self.add_error(
+                "new_password",
+                gettext("The stored one was given for {where}: give it again to send it elsewhere.").format(
+                    where=where
+                ),
+            )
         return data
 
     def fill(self) -> None:
@@ -236,36 +270,43 @@ class EndpointForm(NounForm):
 class MappingRuleForm(NounForm):
     issuer = forms.ChoiceField(
         required=False,
-        help_text="An authority of a truststore, meant by its key: another of the same name is not it.",
+        help_text=gettext_lazy("An authority of a truststore, meant by its key: another of the same name is not it."),
     )
     subject = LinesField(
         rows=4,
         placeholder="O = Partner One\nC = DE",
-        help_text="Kind = value, one a line. A kind that is named must have exactly the named values.",
+        help_text=gettext_lazy("Kind = value, one a line. A kind that is named must have exactly the named values."),
     )
     user_from = forms.ChoiceField(
-        choices=[("", "the user above"), *MappingRule._meta.get_field("user_from").choices],  # type: ignore[misc]
+        choices=[("", gettext_lazy("the user above")), *MappingRule._meta.get_field("user_from").choices],  # type: ignore[misc]
         required=False,
-        label="Or the user that the certificate names by its",
+        label=gettext_lazy("Or the user that the certificate names by its"),
     )
-    ports = PortsField(label="Counts at", help_text="None chosen: at every port. Elsewhere the rule does not match.")
+    ports = PortsField(
+        label=gettext_lazy("Counts at"),
+        help_text=gettext_lazy("None chosen: at every port. Elsewhere the rule does not match."),
+    )
     groups = [
-        ("Certificates that match: each condition that is given must hold", ["issuer", "subject", "san"], False),
-        ("Run as", ["user", "user_from"], False),
-        ("Limit to ports", ["ports"], True),
+        (
+            gettext_lazy("Certificates that match: each condition that is given must hold"),
+            ["issuer", "subject", "san"],
+            False,
+        ),
+        (gettext_lazy("Run as"), ["user", "user_from"], False),
+        (gettext_lazy("Limit to ports"), ["ports"], True),
     ]
 
     class Meta:
         model = MappingRule
         fields = ["name", "enabled", "priority", "issuer", "subject", "san", "user", "user_from", "ports"]
-        labels = {"san": "Alternative name (SAN)"}
+        labels = {"san": gettext_lazy("Alternative name (SAN)")}
         field_classes = {"user": NamedChoiceField}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["user"].queryset = User.objects.mappable()  # type: ignore[attr-defined]
-        self.fields["user"].empty_label = "nobody by name"  # type: ignore[attr-defined]
-        self.fields["issuer"].choices = [("", "any authority that the port believes"), *self._authorities()]  # type: ignore[attr-defined]
+        self.fields["user"].empty_label = gettext("nobody by name")  # type: ignore[attr-defined]
+        self.fields["issuer"].choices = [("", gettext("any authority that the port believes")), *self._authorities()]  # type: ignore[attr-defined]
         if not self.instance._state.adding:
             self.initial["subject"] = [f"{k} = {v}" for k, values in self.instance.subject.items() for v in values]
 
@@ -286,6 +327,6 @@ class MappingRuleForm(NounForm):
         for number, line in enumerate(self.cleaned_data["subject"], 1):
             kind, separator, value = line.partition("=")
             if not separator or not kind.strip() or not value.strip():
-                raise ValidationError(f"Line {number}: write it like O = Partner One.")
+                raise ValidationError(gettext("Line {number}: write it like O = Partner One.").format(number=number))
             found.setdefault(kind.strip(), []).append(value.strip())
         return found

@@ -5,6 +5,7 @@ from typing import Any
 from django import forms
 from django.contrib.auth import password_validation
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext, gettext_lazy
 
 from console import passkeys
 from console.models import Operator
@@ -36,8 +37,8 @@ class PasskeyForm(forms.Form):
 
     name = forms.CharField(
         max_length=100,
-        label="What you call it",
-        help_text="The device that it is in: work laptop, blue key.",
+        label=gettext_lazy("What you call it"),
+        help_text=gettext_lazy("The device that it is in: work laptop, blue key."),
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
     answer = forms.CharField(max_length=passkeys.MAX_ANSWER, widget=forms.HiddenInput)
@@ -52,7 +53,7 @@ class _NewPassword(forms.Form):
     def check_new(self, operator: Operator) -> None:
         first, again = self.cleaned_data.get("new_password"), self.cleaned_data.get("new_password_again")
         if first != again:
-            self.add_error("new_password_again", "The two passwords differ; type the same twice.")
+            self.add_error("new_password_again", gettext("The two passwords differ; type the same twice."))
         elif first:
             try:
                 password_validation.validate_password(first, operator)
@@ -75,11 +76,11 @@ class PasswordForm(_NewPassword):
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
         if not self.operator.check_password(data.get("current_password", "")):
-            self.add_error("current_password", "This is not your current password.")
+            self.add_error("current_password", gettext("This is not your current password."))
         self.check_new(self.operator)
         new = data.get("new_password")
         if self.operator.one_time_password and new and new == data.get("current_password"):
-            self.add_error("new_password", "This is the one-time password: choose one that nobody else knows.")
+            self.add_error("new_password", gettext("This is the one-time password: choose one that nobody else knows."))
         return data
 
 
@@ -100,9 +101,9 @@ class OperatorForm(_NewPassword, forms.ModelForm):  # type: ignore[type-arg]
         for name in ("new_password", "new_password_again"):
             self.fields[name].required = adding
             if not adding:
-                self.fields[name].help_text = "Empty keeps it."
+                self.fields[name].help_text = gettext("Empty keeps it.")
         if self.instance.pk != by.pk:
-            self.fields["new_password_again"].help_text = "Good for one login, at which another one is chosen."
+            self.fields["new_password_again"].help_text = gettext("Good for one login, at which another one is chosen.")
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}

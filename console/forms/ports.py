@@ -6,6 +6,8 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.utils.text import format_lazy
+from django.utils.translation import gettext, gettext_lazy
 
 from console.forms.fields import LinesField, NounForm, check_path
 from gateway.core.addresses import join_host_port, parse_bind, parse_network, split_host_port
@@ -21,41 +23,49 @@ LIMITS = [field.name for field in limit_fields(Limits)]
 MAX_DIALS = 32  # rows of one internal port
 EVERY_TYPE = ["name", "node", "enabled", "description", "service_default", "service_allow", "service_deny",
               "ip_default", "ip_allow", "ip_deny", "trusted_proxies", "explain", "goes_back"]  # fmt: skip
-ASKED_FOR = (
+ASKED_FOR = gettext_lazy(
     "Whose client certificates are believed. The port names these authorities when it asks for a certificate, and "
     "clients with several choose theirs by it."
 )
-PLAIN_OR_TLS = "The certificate that the port shows. None: plain HTTP, on which nobody can show a certificate."
+PLAIN_OR_TLS = gettext_lazy(
+    "The certificate that the port shows. None: plain HTTP, on which nobody can show a certificate."
+)
 TLS: Rows = ["tls_keystores", ("tls_min_version", "tls_ciphers")]
 # The groups that differ between the types: legend and rows. What a type does not name, it does not show.
 GROUPS_OF: dict[PortType, list[tuple[str, Rows]]] = {
     PortType.REGULAR: [
-        ("Where it listens", ["bind", "tls_keystore"]),
-        ("Who may call", ["client_auth", "tls_truststore", "accept_basic"]),
+        (gettext_lazy("Where it listens"), ["bind", "tls_keystore"]),
+        (gettext_lazy("Who may call"), ["client_auth", "tls_truststore", "accept_basic"]),
         ("TLS", TLS),
     ],
     PortType.EXTERNAL: [
-        ("Where it listens", ["bind", "tls_keystore"]),
-        ("Where requests go on", [("registration_port", "wait")]),
-        ("Who may call", ["client_auth", "tls_truststore", "accept_basic", "authenticate"]),
+        (gettext_lazy("Where it listens"), ["bind", "tls_keystore"]),
+        (gettext_lazy("Where requests go on"), [("registration_port", "wait")]),
+        (gettext_lazy("Who may call"), ["client_auth", "tls_truststore", "accept_basic", "authenticate"]),
         ("TLS", TLS),
     ],
     PortType.REGISTRATION: [
-        ("Where it listens", ["bind", "tls_keystore", "tls_truststore"]),
+        (gettext_lazy("Where it listens"), ["bind", "tls_keystore", "tls_truststore"]),
         ("TLS", TLS),
     ],
     PortType.INTERNAL: [
-        ("The tunnel", ["tls_keystore", "tls_truststore", "tls_server_name",
+        (gettext_lazy("The tunnel"), ["tls_keystore", "tls_truststore", "tls_server_name",
                         ("connections_min", "connections_spare", "connections_max")]),
-        ("Whom the edge may hand on", ["client_auth", "client_truststore", "accept_basic"]),
+        (gettext_lazy("Whom the edge may hand on"), ["client_auth", "client_truststore", "accept_basic"]),
         ("TLS", TLS[1:]),
     ],
 }  # fmt: skip
 LEDE = {
-    PortType.REGULAR: "Clients call the node itself here.",
-    PortType.EXTERNAL: "Clients call the edge here. What is no API of the edge goes on through its registration port.",
-    PortType.REGISTRATION: "Internal nodes dial in here, and requests go back to them down the same connection.",
-    PortType.INTERNAL: "The inner end of the tunnel: it dials an edge, and requests come in by that connection.",
+    PortType.REGULAR: gettext_lazy("Clients call the node itself here."),
+    PortType.EXTERNAL: gettext_lazy(
+        "Clients call the edge here. What is no API of the edge goes on through its registration port."
+    ),
+    PortType.REGISTRATION: gettext_lazy(
+        "Internal nodes dial in here, and requests go back to them down the same connection."
+    ),
+    PortType.INTERNAL: gettext_lazy(
+        "The inner end of the tunnel: it dials an edge, and requests come in by that connection."
+    ),
 }
 HELP: dict[PortType, dict[str, str]] = {
     PortType.REGULAR: {
@@ -65,20 +75,24 @@ HELP: dict[PortType, dict[str, str]] = {
     PortType.EXTERNAL: {
         "tls_keystore": PLAIN_OR_TLS,
         "tls_truststore": ASKED_FOR,
-        "registration_port": "Paths that are no API of the edge are passed through its tunnels.",
-        "wait": "Seconds that a request waits for a free tunnel.",
-        "authenticate": "Map the certificate, or check the password, on the edge too, before anything goes on.",
+        "registration_port": gettext_lazy("Paths that are no API of the edge are passed through its tunnels."),
+        "wait": gettext_lazy("Seconds that a request waits for a free tunnel."),
+        "authenticate": gettext_lazy(
+            "Map the certificate, or check the password, on the edge too, before anything goes on."
+        ),
     },
     PortType.REGISTRATION: {
-        "tls_keystore": "The certificate that the port shows to the nodes that dial in.",
-        "tls_truststore": "Whose certificates nodes must have; each is known by its own, on its registration.",
+        "tls_keystore": gettext_lazy("The certificate that the port shows to the nodes that dial in."),
+        "tls_truststore": gettext_lazy(
+            "Whose certificates nodes must have; each is known by its own, on its registration."
+        ),
     },
     PortType.INTERNAL: {
-        "tls_keystore": "The certificate that this node registers with: the one on its registration.",
-        "tls_truststore": "Who must have signed the certificate of the registration port.",
-        "tls_server_name": "The name that the registration port's certificate must have. None: its host.",
-        "client_auth": "Whether callers' certificates are taken when the edge hands them on, and needed.",
-        "client_truststore": "Whose client certificates are believed: this node judges for itself.",
+        "tls_keystore": gettext_lazy("The certificate that this node registers with: the one on its registration."),
+        "tls_truststore": gettext_lazy("Who must have signed the certificate of the registration port."),
+        "tls_server_name": gettext_lazy("The name that the registration port's certificate must have. None: its host."),
+        "client_auth": gettext_lazy("Whether callers' certificates are taken when the edge hands them on, and needed."),
+        "client_truststore": gettext_lazy("Whose client certificates are believed: this node judges for itself."),
     },
 }
 
@@ -88,7 +102,7 @@ def check_service_entry(text: str) -> None:
     if text.startswith("/"):
         check_path(text)
     elif not Service.objects.filter(name=text).exists() and not API.objects.filter(name=text).exists():
-        raise ValueError(f"there is no service or API {text!r}; a path begins with a slash.")
+        raise ValueError(gettext("there is no service or API {text!r}; a path begins with a slash.").format(text=text))
 
 
 def _flat(rows: Rows) -> set[str]:
@@ -99,8 +113,8 @@ def _flat(rows: Rows) -> set[str]:
 def _goes_back() -> forms.BooleanField:
     return forms.BooleanField(
         required=False,
-        label=f"Go back unless I confirm within {SECONDS} s",
-        help_text="For a change that could cut you off: what was before comes back by itself.",
+        label=format_lazy(gettext_lazy("Go back unless I confirm within {seconds} s"), seconds=SECONDS),
+        help_text=gettext_lazy("For a change that could cut you off: what was before comes back by itself."),
     )
 
 
@@ -108,32 +122,47 @@ class PortForm(NounForm):
     """A port of one type; the type is set once, when it is added."""
 
     service_default = forms.ChoiceField(
-        choices=[("deny", "Deny what is not allowed below"), ("allow", "Allow what is not denied below")],
+        choices=[
+            ("deny", gettext_lazy("Deny what is not allowed below")),
+            ("allow", gettext_lazy("Allow what is not denied below")),
+        ],
         widget=forms.RadioSelect,
-        label="Services and APIs",
+        label=gettext_lazy("Services and APIs"),
         initial="deny",
-        help_text="What this port shows. What is denied is told before anybody is asked who he is.",
+        help_text=gettext_lazy("What this port shows. What is denied is told before anybody is asked who he is."),
     )
     service_allow = LinesField(
         check=check_service_entry,
-        label="Allowed",
-        help_text="Paths (each with what lies below it), or names of services and APIs; one a line.",
+        label=gettext_lazy("Allowed"),
+        help_text=gettext_lazy("Paths (each with what lies below it), or names of services and APIs; one a line."),
         placeholder="/orders\norders:submit",
     )
-    service_deny = LinesField(check=check_service_entry, label="Denied", help_text="Denied beats allowed.")
+    service_deny = LinesField(
+        check=check_service_entry, label=gettext_lazy("Denied"), help_text=gettext_lazy("Denied beats allowed.")
+    )
     ip_default = forms.ChoiceField(
-        choices=[("allow", "Allow addresses that are not denied below"), ("deny", "Deny those not allowed below")],
+        choices=[
+            ("allow", gettext_lazy("Allow addresses that are not denied below")),
+            ("deny", gettext_lazy("Deny those not allowed below")),
+        ],
         widget=forms.RadioSelect,
-        label="Callers' addresses",
+        label=gettext_lazy("Callers' addresses"),
         initial="allow",
     )
     ip_allow = LinesField(
-        check=parse_network, label="Allowed networks", help_text="One a line.", placeholder="10.0.0.0/8\n2001:db8::/32"
+        check=parse_network,
+        label=gettext_lazy("Allowed networks"),
+        help_text=gettext_lazy("One a line."),
+        placeholder="10.0.0.0/8\n2001:db8::/32",
     )
-    ip_deny = LinesField(check=parse_network, label="Denied networks", help_text="Denied beats allowed.")
+    ip_deny = LinesField(
+        check=parse_network, label=gettext_lazy("Denied networks"), help_text=gettext_lazy("Denied beats allowed.")
+    )
     trusted_proxies = LinesField(
         check=parse_network,
-        help_text="Networks whose X-Forwarded-For and traceparent are believed, one a line. None: nobody's.",
+        help_text=gettext_lazy(
+            "Networks whose X-Forwarded-For and traceparent are believed, one a line. None: nobody's."
+        ),
     )
     goes_back = _goes_back()
     shown_at = {"service_access": "service_allow", "ip_access": "ip_allow"}
@@ -149,10 +178,14 @@ class PortForm(NounForm):
             "accept_basic": forms.NullBooleanSelect,
             "tls_keystores": forms.CheckboxSelectMultiple,
         }
-        labels = {"connections_min": "Connections, min", "connections_spare": "Spare", "connections_max": "Max"}
+        labels = {
+            "connections_min": gettext_lazy("Connections, min"),
+            "connections_spare": gettext_lazy("Spare"),
+            "connections_max": gettext_lazy("Max"),
+        }
         help_texts = {
-            "accept_basic": "Whether callers may come by user and password.",
-            "tls_ciphers": "CBC is for clients such as Java 7. Of TLS 1.3 all are strong.",
+            "accept_basic": gettext_lazy("Whether callers may come by user and password."),
+            "tls_ciphers": gettext_lazy("CBC is for clients such as Java 7. Of TLS 1.3 all are strong."),
         }
 
     def __init__(self, *args: Any, type: str, **kwargs: Any) -> None:
@@ -161,9 +194,9 @@ class PortForm(NounForm):
         self.instance.type = self.type
         if "accept_basic" in self.fields:
             self.fields["accept_basic"].widget.choices = [  # type: ignore[attr-defined]
-                ("unknown", "unset: yes with password and request, no with require"),
-                ("true", "yes"),
-                ("false", "no"),
+                ("unknown", gettext("unset: yes with password and request, no with require")),
+                ("true", gettext_lazy("yes")),
+                ("false", gettext_lazy("no")),
             ]
         self.lede = LEDE[self.type]
         self._keep_fields_of_type()
@@ -195,14 +228,18 @@ class PortForm(NounForm):
             self.fields[name].required = False  # a script that says nothing of them means the defaults
         for name in ("tls_keystore", "tls_truststore", "client_truststore", "registration_port"):
             if name in self.fields and not self.fields[name].required:
-                self.fields[name].empty_label = "none"  # type: ignore[attr-defined]
+                self.fields[name].empty_label = gettext("none")  # type: ignore[attr-defined]
 
     def _limit_fields(self) -> None:
         for limit in limit_fields(Limits):
             unit = (
-                "Seconds" if limit.name.endswith("_timeout") else "Bytes" if limit.name.endswith("_bytes") else "Count"
+                gettext("Seconds")
+                if limit.name.endswith("_timeout")
+                else gettext("Bytes")
+                if limit.name.endswith("_bytes")
+                else gettext("Count")
             )
-            default = f"{limit.default:.10g}" if limit.default else "no limit"
+            default = f"{limit.default:.10g}" if limit.default else gettext("no limit")
             self.fields[f"limit_{limit.name}"] = forms.FloatField(
                 required=False,
                 label=limit.name.replace("_", " ").removesuffix(" bytes").capitalize(),
@@ -233,22 +270,22 @@ class PortForm(NounForm):
         for name in ("tls_truststore", "client_truststore"):
             field: Any = self.fields[name]
             field.choices = [*([("", field.empty_label)] if field.empty_label is not None else []), *stores]
-        choices = [("", "choose one"), *((row.pk, str(row)) for row in registrations)]
+        choices = [("", gettext("choose one")), *((row.pk, str(row)) for row in registrations)]
         for number, (address, registration) in enumerate(self.dial_rows):
             dial = stored[number] if number < len(stored) else None
             self.fields[address] = forms.CharField(
                 required=False,
                 max_length=255,
-                label="Address of the registration port" if number == 0 else "Another address",
+                label=gettext("Address of the registration port") if number == 0 else gettext("Another address"),
                 initial=dial.address if dial else None,
                 widget=forms.TextInput(attrs={"placeholder": "edge.example:8444", "autocomplete": "off"}),
             )
             self.fields[registration] = forms.ModelChoiceField(
                 registrations,
                 required=False,
-                label="Registers as",
+                label=gettext("Registers as"),
                 initial=dial.registration_id if dial else None,
-                empty_label="choose one",
+                empty_label=gettext("choose one"),
             )
             self.fields[registration].choices = choices  # type: ignore[attr-defined]
 
@@ -256,13 +293,13 @@ class PortForm(NounForm):
         limits: Rows = [tuple(f"limit_{name}" for name in LIMITS[i : i + 3]) for i in range(0, len(LIMITS), 3)]
         dials: list[tuple[str, Rows]] = []
         if self.type == PortType.INTERNAL:
-            dials = [("Where it dials", [*self.dial_rows])]
+            dials = [(gettext("Where it dials"), [*self.dial_rows])]
         return [
             *((legend, rows, False) for legend, rows in [*dials, *GROUPS_OF[self.type]]),
-            ("What it shows", ["service_default", ("service_allow", "service_deny")], False),
-            ("Addresses that may call", ["ip_default", ("ip_allow", "ip_deny"), "trusted_proxies"], True),
-            ("Limits", limits, True),
-            ("More", ["explain", "description"], True),
+            (gettext("What it shows"), ["service_default", ("service_allow", "service_deny")], False),
+            (gettext("Addresses that may call"), ["ip_default", ("ip_allow", "ip_deny"), "trusted_proxies"], True),
+            (gettext("Limits"), limits, True),
+            (gettext("More"), ["explain", "description"], True),
             ("", ["goes_back"], False),
         ]
 
@@ -278,7 +315,7 @@ class PortForm(NounForm):
         if self.type == PortType.INTERNAL:
             data["connect"] = self._dials(data)
             if not data["connect"] and not self.errors:
-                self.add_error(self.dial_rows[0][0], "An internal port dials somewhere; give an address.")
+                self.add_error(self.dial_rows[0][0], gettext("An internal port dials somewhere; give an address."))
         if data.get("tls_keystores"):
             self.instance.tls_keystore = data.get("tls_keystore")
             try:
@@ -292,16 +329,24 @@ class PortForm(NounForm):
         for address_field, registration_field in self.dial_rows:
             address, registration = (data.get(address_field) or "").strip(), data.get(registration_field)
             if address and registration is None and registration_field not in self.errors:
-                self.add_error(registration_field, f"As what does it register at {address}? Choose a registration.")
+                self.add_error(
+                    registration_field,
+                    gettext("As what does it register at {address}? Choose a registration.").format(address=address),
+                )
             elif registration is not None and not address:
-                self.add_error(address_field, f"Where is {registration} reached? Give host and port number.")
+                self.add_error(
+                    address_field,
+                    gettext("Where is {registration} reached? Give host and port number.").format(
+                        registration=registration
+                    ),
+                )
             elif address and registration is not None:
                 try:
                     split_host_port(address)
                 except ValueError as error:
                     self.add_error(address_field, str(error))
                 if (address, registration) in found:
-                    self.add_error(address_field, "The port dials there already, in a row above.")
+                    self.add_error(address_field, gettext("The port dials there already, in a row above."))
                 found.append((address, registration))
         return found
 
@@ -335,7 +380,7 @@ class PortForm(NounForm):
 class PairForm(forms.Form):
     """An edge's external and registration port, configured as one step: both, or neither."""
 
-    node = forms.ModelChoiceField(queryset=Node.objects.filter(role=Role.EDGE), label="Edge node")
+    node = forms.ModelChoiceField(queryset=Node.objects.filter(role=Role.EDGE), label=gettext_lazy("Edge node"))
     goes_back = _goes_back()
 
     def __init__(self, data: Any = None) -> None:

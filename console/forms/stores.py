@@ -6,6 +6,7 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.db.models import prefetch_related_objects
+from django.utils.translation import gettext, gettext_lazy
 
 from console.forms.fields import (
     KEY_LEFT_OUT,
@@ -32,7 +33,7 @@ from identity.models.truststores import (
     fetch_from,
 )
 
-OF_OTHER = (
+OF_OTHER = gettext_lazy(
     "No authority here is {0}, which issued the revocation list. It counts for certificates that an authority of that "
     "name issued which callers send, and whose key signed the list; if you expected that authority here, add it."
 )
@@ -47,10 +48,14 @@ def parse_source(text: str) -> tuple[str, int]:
         return url, 3600
     number, unit = rest[0][:-1], rest[0][-1:]
     if len(rest) > 1 or unit not in _DURATIONS or not (number.isascii() and number.isdigit()) or len(number) > 6:
-        raise ValueError(f"{' '.join(rest)!r} is no time; write 30m, 6h or 1d after the URL.")
+        raise ValueError(
+            gettext("{names!r} is no time; write 30m, 6h or 1d after the URL.").format(names=" ".join(rest))
+        )
     every = int(number) * _DURATIONS[unit]
     if not SHORTEST <= every <= LONGEST:
-        raise ValueError(f"{rest[0]}: lists are fetched every 1m to {LONGEST // 86_400}d.")
+        raise ValueError(
+            gettext("{rest}: lists are fetched every 1m to {value}d.").format(rest=rest[0], value=LONGEST // 86_400)
+        )
     return url, every
 
 
@@ -62,30 +67,43 @@ def _duration(every: int) -> str:
 class TruststoreForm(NounForm):
     add = PemField(
         required=False,
-        label="Add authorities",
-        help_text="PEM, DER, PKCS#7 or PKCS#12, one or many at once. An intermediate counts as an anchor too.",
+        label=gettext_lazy("Add authorities"),
+        help_text=gettext_lazy(
+            "PEM, DER, PKCS#7 or PKCS#12, one or many at once. An intermediate counts as an anchor too."
+        ),
     )
     password = FilePasswordField()
     remove = forms.ModelMultipleChoiceField(
-        TrustedCertificate.objects.none(), required=False, widget=forms.CheckboxSelectMultiple, label="Remove"
+        TrustedCertificate.objects.none(),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        label=gettext_lazy("Remove"),
     )
     add_crl = PemField(
         required=False,
         limit=files.MAX_CRL,
-        label="Add a revocation list",
-        help_text="A CRL in PEM or DER, of an authority above, or of one below these that callers send. It replaces an "
-        "older one of the same authority.",
+        label=gettext_lazy("Add a revocation list"),
+        help_text=gettext_lazy(
+            "A CRL in PEM or DER, of an authority above, or of one below these that callers send. It replaces an "
+            "older one of the same authority."
+        ),
     )
     remove_crls = forms.ModelMultipleChoiceField(
-        RevocationList.objects.none(), required=False, widget=forms.CheckboxSelectMultiple, label="Remove lists"
+        RevocationList.objects.none(),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        label=gettext_lazy("Remove lists"),
     )
 
     crl_sources = LinesField(
         check=lambda text: parse_source(text),
-        label="Fetch lists from",
-        help_text="URLs, one a line, each with how often after it (1h where nothing is said): "
-        "http://pki.partner.example/ca.crl 6h. What comes is taken if an authority above signed it. Until something "
-        "has come from each, certificates of authorities without a list are refused, unless Let pass is chosen below.",
+        label=gettext_lazy("Fetch lists from"),
+        help_text=gettext_lazy(
+            "URLs, one a line, each with how often after it (1h where nothing is said): "
+            "http://pki.partner.example/ca.crl 6h. What comes is taken if an authority above signed it. Until "
+            "something has come from each, certificates of authorities without a list are refused, unless Let "
+            "pass is chosen below."
+        ),
         placeholder="http://pki.partner.example/ca.crl 6h",
     )
 
@@ -93,7 +111,9 @@ class TruststoreForm(NounForm):
         model = Truststore
         fields = ["name", "revocation", "max_intermediates", "description"]
         widgets = {"revocation": forms.RadioSelect}
-        labels = {"revocation": "When a revocation list has run out, or has never come from where it is fetched"}
+        labels = {
+            "revocation": gettext_lazy("When a revocation list has run out, or has never come from where it is fetched")
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -133,7 +153,7 @@ class TruststoreForm(NounForm):
         for line in self.cleaned_data["crl_sources"]:
             url, every = parse_source(line)
             if url in found:
-                raise ValidationError(f"{url} is there twice; keep one of the lines.")
+                raise ValidationError(gettext("{url} is there twice; keep one of the lines.").format(url=url))
             found[url] = every
         return found
 
@@ -159,7 +179,11 @@ class TruststoreForm(NounForm):
             rules = MappingRule.objects.filter(issuer_spki_sha256=key)
             if rules and not any(other.certificate.spki_sha256 == key for other in others):
                 names = ", ".join(rule.name for rule in rules[:5])
-                raise ValidationError(f"{row.subject} stays: mapping rules mean it as their issuer ({names}).")
+                raise ValidationError(
+                    gettext("{subject} stays: mapping rules mean it as their issuer ({names}).").format(
+                        subject=row.subject, names=names
+                    )
+                )
         return removed
 
     def clean(self) -> dict[str, Any]:
@@ -168,7 +192,9 @@ class TruststoreForm(NounForm):
         remaining = [row.certificate for row in self._stored if row not in gone] + list(self._added)
         if "add" not in self.errors and "remove" not in self.errors:
             if not remaining:
-                self.add_error("add", "Nothing would be left, and every caller be refused. Add an authority first.")
+                self.add_error(
+                    "add", gettext("Nothing would be left, and every caller be refused. Add an authority first.")
+                )
             self._check_crls(data, remaining)
         return data
 
@@ -184,7 +210,12 @@ class TruststoreForm(NounForm):
                     if crl.of_other:  # its authority, or one of that name, comes now
                         self.add_error("add", str(error))
                         continue
-                    self.add_error("remove", f"The revocation list of {crl.issuer} needs its authority; remove both.")
+                    self.add_error(
+                        "remove",
+                        gettext("The revocation list of {issuer} needs its authority; remove both.").format(
+                            issuer=crl.issuer
+                        ),
+                    )
         if uploaded := data.get("add_crl"):
             try:
                 data["add_crl"] = files.crl_from(uploaded)
@@ -224,33 +255,37 @@ def _authorities(found: tuple[certificates.Certificate, ...]) -> tuple[certifica
     for certificate in found:
         if not certificate.is_authority and not certificate.self_issued:
             raise ValidationError(
-                f"{certificate.title} is no authority: it would be believed itself and nothing it issues. "
-                "Add the authority that issued it."
+                gettext(
+                    "{title} is no authority: it would be believed itself and nothing it issues. "
+                    "Add the authority that issued it."
+                ).format(title=certificate.title)
             )
     return found
 
 
 class RegistrationForm(NounForm):
-    certificate = PemField(required=False, help_text="The node's certificate. Only it may register.")
+    certificate = PemField(required=False, help_text=gettext_lazy("The node's certificate. Only it may register."))
     password = FilePasswordField()
     from_keystore = forms.ModelChoiceField(
-        queryset=Keystore.objects.all(), required=False, label="Or that of a keystore",
-        help_text="The keystore that the node's internal port shows.",
+        queryset=Keystore.objects.all(), required=False, label=gettext_lazy("Or that of a keystore"),
+        help_text=gettext_lazy("The keystore that the node's internal port shows."),
     )  # fmt: skip
     next_certificate = PemField(
         required=False,
-        help_text="Admitted besides, while the node's certificate is renewed. The renewal of a keystore sets it here, "
-        "and takes it over, by itself.",
+        help_text=gettext_lazy(
+            "Admitted besides, while the node's certificate is renewed. The renewal of a keystore sets it here, "
+            "and takes it over, by itself."
+        ),
     )
-    drop_next = forms.BooleanField(required=False, label="Admit the next certificate no longer")
+    drop_next = forms.BooleanField(required=False, label=gettext_lazy("Admit the next certificate no longer"))
     paths = LinesField(
         check=check_path,
-        help_text="Paths that the channel may carry, with what lies below, one a line. None: every path.",
+        help_text=gettext_lazy("Paths that the channel may carry, with what lies below, one a line. None: every path."),
     )
     groups = [
-        ("The node's certificate", ["certificate", "password", "from_keystore"], False),
-        ("Its next certificate", ["next_certificate", "drop_next"], True),
-        ("What the channel may carry",
+        (gettext_lazy("The node's certificate"), ["certificate", "password", "from_keystore"], False),
+        (gettext_lazy("Its next certificate"), ["next_certificate", "drop_next"], True),
+        (gettext_lazy("What the channel may carry"),
          ["paths", "limits_assertions", "may_assert_truststores", "may_assert_groups", "allow_test"], False),
     ]  # fmt: skip
     shown_at = {"sha256": "certificate", "der": "certificate",
@@ -265,31 +300,36 @@ class RegistrationForm(NounForm):
             "may_assert_groups": forms.CheckboxSelectMultiple,
         }
         help_texts = {
-            "may_assert_truststores": "With the limit on: only certificates of these. None chosen: all trusted ones.",
-            "may_assert_groups": "With the limit on: only these groups count. None chosen: all but Administrators.",
+            "may_assert_truststores": gettext_lazy(
+                "With the limit on: only certificates of these. None chosen: all trusted ones."
+            ),
+            "may_assert_groups": gettext_lazy(
+                "With the limit on: only these groups count. None chosen: all but Administrators."
+            ),
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["port"].queryset = Port.objects.of_type(PortType.REGISTRATION)  # type: ignore[attr-defined]
         self.fields["node"].queryset = Node.objects.filter(role=Role.INTERNAL)  # type: ignore[attr-defined]
+        on_file = gettext("On file: {subject} (…{sha256}). Empty keeps it.")
         if not self.instance._state.adding:
-            self.fields[
-                "certificate"
-            ].help_text = f"On file: {self.instance.subject} (…{self.instance.sha256[-8:]}). Empty keeps it."
+            self.fields["certificate"].help_text = on_file.format(
+                subject=self.instance.subject, sha256=self.instance.sha256[-8:]
+            )
         upcoming = self.instance.next_certificate
         if upcoming is None:
             del self.fields["drop_next"]
         else:
-            self.fields[
-                "next_certificate"
-            ].help_text += f" On file: {upcoming.subject.text} (…{upcoming.sha256[-8:]}). Empty keeps it."
+            field = self.fields["next_certificate"]
+            known = on_file.format(subject=upcoming.subject.text, sha256=upcoming.sha256[-8:])
+            field.help_text = f"{field.help_text} {known}"
 
     def fill(self) -> None:
         self._fill_present()
         data, drop = self.cleaned_data.get("next_certificate"), self.cleaned_data.get("drop_next")
         if data and drop:
-            raise ValidationError({"drop_next": "Give another next certificate, or none; not both."})
+            raise ValidationError({"drop_next": gettext("Give another next certificate, or none; not both.")})
         if data:
             self.instance.set_next(self._leaf("next_certificate", data))
         elif drop or self.instance.next_sha256 == self.instance.sha256:  # it was made the present one
@@ -308,12 +348,12 @@ class RegistrationForm(NounForm):
         data = self.cleaned_data.get("certificate")
         keystore = self.cleaned_data.get("from_keystore")
         if data and keystore:
-            raise ValidationError({"from_keystore": "Give a certificate or a keystore, not both."})
+            raise ValidationError({"from_keystore": gettext("Give a certificate or a keystore, not both.")})
         if data:
             self.instance.set_certificate(self._leaf("certificate", data))
         elif keystore:
             self.instance.set_certificate(keystore.certificate)
         elif self.instance._state.adding:
             raise ValidationError(
-                {"certificate": "A certificate is needed: choose a file, paste it, or name a keystore."}
+                {"certificate": gettext("A certificate is needed: choose a file, paste it, or name a keystore.")}
             )

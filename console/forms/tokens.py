@@ -4,33 +4,38 @@ from datetime import timedelta
 from typing import Any
 
 from django import forms
+from django.utils.translation import gettext_lazy
 
 from console.models import CONFIRMED, Operator, Token
 
 WORDS = {
-    "view": "Look at everything but secrets",
-    "test_invoke": "Test invokes and simulations",
-    "change_gateway": "Change nodes, ports, services, APIs, endpoints, registrations",
-    "change_identity": "Change users, groups, ACLs, certificates, mapping rules, stores",
-    "change_operators": "Look at operators and change them",
-    CONFIRMED: "What this console asks again for before: operators, keys, unblocking. It then lasts an hour",
+    "view": gettext_lazy("Look at everything but secrets"),
+    "test_invoke": gettext_lazy("Test invokes and simulations"),
+    "change_gateway": gettext_lazy("Change nodes, ports, services, APIs, endpoints, registrations"),
+    "change_identity": gettext_lazy("Change users, groups, ACLs, certificates, mapping rules, stores"),
+    "change_operators": gettext_lazy("Look at operators and change them"),
+    CONFIRMED: gettext_lazy(
+        "What this console asks again for before: operators, keys, unblocking. It then lasts an hour"
+    ),
 }
 
 
 class TokenForm(forms.Form):
     name = forms.CharField(
         max_length=100,
-        help_text="What it is for: ci, backup, monitoring.",
+        help_text=gettext_lazy("What it is for: ci, backup, monitoring."),
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
     scopes = forms.MultipleChoiceField(
-        label="It may",
+        label=gettext_lazy("It may"),
         widget=forms.CheckboxSelectMultiple,
         initial=["view"],
-        help_text="What changes something needs the first besides: each answer shows what was there before.",
+        help_text=gettext_lazy(
+            "What changes something needs the first besides: each answer shows what was there before."
+        ),
     )
     expires = forms.IntegerField(
-        label="Days until it expires", min_value=1, max_value=Token.LONGEST.days, initial=90,
+        label=gettext_lazy("Days until it expires"), min_value=1, max_value=Token.LONGEST.days, initial=90,
         widget=forms.NumberInput(attrs={"autocomplete": "off"}),
     )  # fmt: skip
 

@@ -6,7 +6,10 @@ from typing import Any
 from django import template
 from django.utils import timezone
 from django.utils.html import format_html
+from django.utils.translation import gettext, ngettext
 
+from console import words
+from console.words import Said
 from gateway.core.reasons import REASONS
 from identity.core.commands import command
 
@@ -29,8 +32,10 @@ def expiry_class(moment: Any) -> str:
 def expiry_words(moment: Any) -> str:
     left = days_left(moment)
     if moment < timezone.now():
-        return "expired"
-    return "ends today" if left == 0 else f"{left} day{'' if left == 1 else 's'} left"
+        return gettext("expired")
+    if left == 0:
+        return gettext("ends today")
+    return ngettext("{count} day left", "{count} days left", left).format(count=left)
 
 
 @register.filter
@@ -60,12 +65,6 @@ def query(context: dict[str, Any], **changes: Any) -> str:
     for name, value in changes.items():
         parameters[name] = value
     return f"?{parameters.urlencode()}"
-
-
-@register.filter(name="article")
-def with_article(noun: str) -> str:
-    """`a port`, `an ACL`."""
-    return f"{'an' if noun[0] in 'aeioAEIO' and noun != 'user' else 'a'} {noun}"
 
 
 @register.filter
@@ -98,15 +97,38 @@ def unlocalized(number: float) -> str:
 
 @register.filter
 def reason_words(reason: Any) -> str:
-    """`acl_denied (the ACL denies one of the user's groups, …)`; what is no reason of ours is told as it is."""
+    """`acl_denied (The ACL denies one of the user's groups, …)`; what is no reason of ours is told as it is."""
     info = REASONS.get(reason)
-    return f"{reason} ({info.words[0].lower()}{info.words[1:].rstrip('.')})" if info else str(reason)
+    return f"{reason} ({gettext(info.words).rstrip('.')})" if info else str(reason)
 
 
 @register.filter
 def meant(who: Any) -> str:
     """Whom a certificate means: a user's name, or nobody and why."""
-    return f"nobody, {reason_words(who)}" if who in REASONS else f"user {who}"
+    if who in REASONS:
+        return gettext("nobody, {reason}").format(reason=reason_words(who))
+    return gettext("user {user}").format(user=who)
+
+
+@register.filter
+def translated(text: Any) -> str:
+    """Of closed tables that know no Django, such as the reasons: their texts are gathered in `console.words`."""
+    return gettext(str(text)) if text else ""
+
+
+register.filter(words.label_words)
+
+
+@register.filter
+def said(text: str) -> str:
+    """Marked as English where it is somebody else's word."""
+    return format_html('<span lang="en">{}</span>', text) if isinstance(text, Said) else text
+
+
+@register.filter
+def mark_words(mark: str) -> str:
+    """What the mark of a finding means, for who cannot see it."""
+    return {"good": gettext("good"), "bad": gettext("bad"), "note": gettext("note")}[mark]
 
 
 @register.filter

@@ -7,12 +7,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import segno
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import update_session_auth_hash
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path
 from django.utils import timezone
+from django.utils.translation import gettext, gettext_lazy, ngettext
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
@@ -33,7 +35,9 @@ from identity.core.vault import VaultError
 from identity.models import sealing
 
 _PENDING_SECRET, _PENDING_PASSKEY = "pending_secret", "pending_passkey"
-_NEVER_AN_ADDRESS = "This console is called by an address. Passkeys need a name, over HTTPS, or localhost."
+_NEVER_AN_ADDRESS = gettext_lazy(
+    "This console is called by an address. Passkeys need a name, over HTTPS, or localhost."
+)
 
 
 @with_one_time_password
@@ -54,7 +58,7 @@ def account(request: HttpRequest) -> HttpResponse:
         record_operators(
             operator_of(request), address_of(request), operator.username, entry, entry | {"password": "set anew"}
         )
-        messages.success(request, "Your password is changed; every other session of yours has ended.")
+        messages.success(request, gettext("Your password is changed; every other session of yours has ended."))
         return redirect("account")
     context = {
         "form": form if operator.has_usable_password() else None,
@@ -67,6 +71,7 @@ def account(request: HttpRequest) -> HttpResponse:
         "sessions": sessions_of(operator, request),
         "tokens": operator.tokens.standing(timezone.now()).count(),
         "may_tokens": operator.may("view"),
+        "chosen_language": request.COOKIES.get(settings.LANGUAGE_COOKIE_NAME),
     }
     return render(request, "account/account.html", context, status=422 if form.is_bound else 200)
 
@@ -104,10 +109,11 @@ def authenticator(request: HttpRequest) -> HttpResponse:
         if step is not None:
             del request.session[_PENDING_SECRET]
             factors.add_authenticator(operator, secret, step, operator_of(request), address_of(request))
-            messages.success(request, "Your authenticator app is set up.")
+            messages.success(request, gettext("Your authenticator app is set up."))
             return _after_adding(request)
         form.add_error(
-            "code", "The app shows another code. Wait for the next one; if that is wrong too, compare the clocks."
+            "code",
+            gettext("The app shows another code. Wait for the next one; if that is wrong too, compare the clocks."),
         )
     if secret is None:
         secret = totp.new_secret()
@@ -144,7 +150,10 @@ def passkey(request: HttpRequest) -> HttpResponse:
             problem = str(error)
         else:
             factors.add_passkey(made, operator_of(request), address_of(request))
-            messages.success(request, f"Passkey {made} is set up. From now on you can log in with it alone.")
+            messages.success(
+                request,
+                gettext("Passkey {made} is set up. From now on you can log in with it alone.").format(made=made),
+            )
             return _after_adding(request)
     context: dict[str, Any] = {"form": form, "problem": problem}
     if problem != _NEVER_AN_ADDRESS:
@@ -168,7 +177,7 @@ def _show_codes(request: HttpRequest) -> HttpResponse:
 @confirmed
 def recovery_codes(request: HttpRequest) -> HttpResponse:
     if not _operator(request).has_second_factor:
-        messages.error(request, "Recovery codes stand in for a second factor; add one first.")
+        messages.error(request, gettext("Recovery codes stand in for a second factor; add one first."))
         return redirect("account")
     return _show_codes(request)
 
@@ -191,7 +200,7 @@ def _remove(request: HttpRequest, factor: Authenticator | Passkey) -> HttpRespon
     except FactorNeeded as error:
         messages.error(request, str(error))
     else:
-        messages.success(request, "The second factor is removed.")
+        messages.success(request, gettext("The second factor is removed."))
     return redirect("account")
 
 
@@ -219,9 +228,9 @@ class Shown:
     @property
     def browser(self) -> str:
         """As people call it; what is unknown is shown as it calls itself."""
-        name = next((name for mark, name in _BROWSERS if mark in self.agent), self.agent[:40] or "unknown")
+        name = next((name for mark, name in _BROWSERS if mark in self.agent), self.agent[:40] or gettext("unknown"))
         system = next((name for mark, name in _SYSTEMS if mark in self.agent), "")
-        return f"{name} on {system}" if system else name
+        return gettext("{browser} on {system}").format(browser=name, system=system) if system else name
 
 
 def sessions_of(operator: Operator, request: HttpRequest) -> list[Shown]:
@@ -250,8 +259,28 @@ def end_sessions(request: HttpRequest) -> HttpResponse:
         entry = entry_of(operator)
         told = entry | {"sessions_ended": count}
         record_operators(operator_of(request), address_of(request), operator.username, entry, told)
-    messages.success(request, f"{count} session{'' if count == 1 else 's'} ended.")
+    messages.success(request, ngettext("{count} session ended.", "{count} sessions ended.", count).format(count=count))
     return redirect("account")
+
+
+@without_second_factor
+@require_POST
+def language(request: HttpRequest) -> HttpResponse:
+    """Of this browser, for who reads in another than it asks for; none: what it asks for."""
+    response = redirect("account")
+    chosen = request.POST.get("language", "")
+    if chosen in dict(settings.LANGUAGES):
+        response.set_cookie(
+            settings.LANGUAGE_COOKIE_NAME,
+            chosen,
+            max_age=settings.LANGUAGE_COOKIE_AGE,
+            secure=settings.LANGUAGE_COOKIE_SECURE,
+            httponly=settings.LANGUAGE_COOKIE_HTTPONLY,
+            samesite=settings.LANGUAGE_COOKIE_SAMESITE,
+        )
+    else:
+        response.delete_cookie(settings.LANGUAGE_COOKIE_NAME, samesite=settings.LANGUAGE_COOKIE_SAMESITE)
+    return response
 
 
 @public
@@ -267,5 +296,6 @@ urls = [
     path("account/passkeys/<int:pk>/remove/", remove_passkey, name="account-passkey-remove"),
     path("account/recovery-codes/", recovery_codes, name="account-recovery-codes"),
     path("account/sessions/end/", end_sessions, name="account-sessions-end"),
+    path("account/language/", language, name="account-language"),
     path("healthz", healthz, name="healthz"),
 ]

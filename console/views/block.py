@@ -7,10 +7,12 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import path
+from django.utils.text import capfirst
+from django.utils.translation import gettext
 from django.views.decorators.http import require_POST
 
 from console.blocking import SWITCHES, put_on_file, throw
-from console.nouns import label_of, permission_of, url_of
+from console.nouns import label_of, permission_of, recorded, url_of
 from console.permissions import permission_required, require
 from console.sign_in import ask_again, is_fresh
 from console.views.pages import address_of, operator_of
@@ -27,15 +29,15 @@ def switch(request: HttpRequest, kind: str, pk: Any, block: bool) -> HttpRespons
     if not block and not is_fresh(request):
         return ask_again(request)
     row = get_object_or_404(SECTIONS[kind], pk=pk)
-    what = label_of(row)
-    done = f"{what[0].upper()}{what[1:]} is {'blocked' if block else 'no longer blocked'}"
+    done = f"{capfirst(recorded(row))} is {'blocked' if block else 'no longer blocked'}"
+    words = gettext("{object} is blocked.") if block else gettext("{object} is no longer blocked.")
     try:
         with change_set(operator_of(request), done, address_of(request)):
             throw(row, block=block)
     except ValidationError as error:
         messages.error(request, " ".join(error.messages))
     else:
-        messages.success(request, f"{done}.")
+        messages.success(request, capfirst(words.format(object=label_of(row))))
     return redirect(url_of(row) or "overview")
 
 
@@ -46,17 +48,18 @@ def block_pem(request: HttpRequest) -> HttpResponse:
     try:
         certificate = files.chain_from(request.POST.get("pem", "").encode())[0]
     except CertificateError as error:
-        messages.error(request, f"The certificate was damaged on the way ({error}) Upload it again.")
+        messages.error(
+            request, gettext("The certificate was damaged on the way ({error}) Upload it again.").format(error=error)
+        )
         return redirect("certificates-add")
     row = put_on_file(certificate)
-    done = f"Certificate {row} is blocked"
     try:
-        with change_set(operator_of(request), done, address_of(request)):
+        with change_set(operator_of(request), f"Certificate {row} is blocked", address_of(request)):
             throw(row, block=True)
     except ValidationError as error:
         messages.error(request, " ".join(error.messages))
         return redirect("certificates-add")
-    messages.success(request, f"{done}.")
+    messages.success(request, gettext("Certificate {name} is blocked.").format(name=row))
     return redirect("certificates-edit", row.pk)
 
 

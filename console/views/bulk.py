@@ -9,6 +9,7 @@ from django.db import IntegrityError
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import path
+from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods
 
 from console.access import TOUCHING, WouldChange
@@ -85,11 +86,17 @@ def _group(asked: QueryDict) -> Group | None:
 
 def _problems(action: Action | None, rows: list[Any], group: Group | None, asked: QueryDict) -> list[str]:
     if action is None or not rows:
-        return ["Nothing is chosen: tick what you mean in the list, and say what is to be done."]
+        return [gettext("Nothing is chosen: tick what you mean in the list, and say what is to be done.")]
     if len(rows) > MOST:
-        return [f"That is more than {MOST} at once. Narrow the list down, and go on in parts."]
+        return [
+            gettext("That is more than {most} at once. Narrow the list down, and go on in parts.").format(most=MOST)
+        ]
     if action.wants_group and group is None:
-        return [f"There is no group {asked['group']!r} to choose."] if asked.get("group") else ["Choose the group."]
+        return (
+            [gettext("There is no group {group!r} to choose.").format(group=asked["group"])]
+            if asked.get("group")
+            else [gettext("Choose the group.")]
+        )
     return kept_by(action, rows)
 
 
@@ -111,11 +118,12 @@ def _carry_out(request: HttpRequest, noun: Noun, action: Action, rows: list[Any]
     except (Refused, ValidationError) as error:
         return _words(error)
     except IntegrityError:
-        return "Somebody else has changed one of them meanwhile. Look again and repeat."
+        return gettext("Somebody else has changed one of them meanwhile. Look again and repeat.")
     if recorder.revision is None:
-        messages.info(request, "Nothing changed: they were so already.")
+        messages.info(request, gettext("Nothing changed: they were so already."))
     else:
-        messages.success(request, f"{done}.")
+        words = gettext("{action}: done for {count} of {noun}.")
+        messages.success(request, words.format(action=action.label, count=len(rows), noun=noun.title))
     return ""
 
 

@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path, reverse
+from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from console.bulk import BLOCKING, DELETE
@@ -42,9 +43,9 @@ _PRINTED_HEX = re.compile(r"(?:[0-9A-Fa-f]{2}[: ]){2,}[0-9A-Fa-f]{0,2}:?")
 def _state(row: Certificate) -> list[Cell]:
     expiry = Cell(expiry_words(row.not_after), expiry_class(row.not_after))
     if row.blocked:
-        return [expiry, Cell("blocked", "bad")]
+        return [expiry, Cell(gettext("blocked"), "bad")]
     if row.logs_in_until:
-        return [expiry, Cell(f"logs in until {row.logs_in_until:%Y-%m-%d}", "warn")]
+        return [expiry, Cell(gettext("logs in until {until}").format(until=f"{row.logs_in_until:%Y-%m-%d}"), "warn")]
     return [expiry]
 
 
@@ -57,21 +58,23 @@ def _runs_as(row: Certificate) -> Cell:
 CERTIFICATES = Noun(
     kind="certificates",
     form=CertificateForm,
-    more=lambda: [("Refused certificates", reverse("certificates-refused"))],
-    lede="Partners' certificates on file, and whom each runs as. Their private keys stay with the partners.",
+    more=lambda: [(gettext("Refused certificates"), reverse("certificates-refused"))],
+    lede=gettext_lazy(
+        "Partners' certificates on file, and whom each runs as. Their private keys stay with the partners."
+    ),
     columns=[
-        Column("Name", name_cell, "name"),
-        Column("Subject", lambda row: Cell(row.subject), "subject"),
-        Column("Runs as", _runs_as, "user__name"),
+        Column(gettext_lazy("Name"), name_cell, "name"),
+        Column(gettext_lazy("Subject"), lambda row: Cell(row.subject), "subject"),
+        Column(gettext_lazy("Runs as"), _runs_as, "user__name"),
         Column("SHA-256", lambda row: Cell(f"…{row.sha256[-8:]}", "code")),
-        Column("Valid", _state, "not_after"),
+        Column(gettext_lazy("Valid"), _state, "not_after"),
     ],
     search=("name", "subject", "alternative_names", "serial", "sha256", "user__name", "description"),
     filters={
-        "mapped": ("mapped", Q(user__isnull=False)),
-        "unmapped": ("unmapped", Q(user__isnull=True)),
-        "blocked": ("blocked", Q(blocked=True)),
-        "expired": ("expired", Q(not_after__lt=Now())),
+        "mapped": (gettext_lazy("mapped"), Q(user__isnull=False)),
+        "unmapped": (gettext_lazy("unmapped"), Q(user__isnull=True)),
+        "blocked": (gettext_lazy("blocked"), Q(blocked=True)),
+        "expired": (gettext_lazy("expired"), Q(not_after__lt=Now())),
     },
     rows=lambda rows: rows.select_related("user"),
     template="certificates/edit.html",
@@ -124,14 +127,16 @@ def _save(request: HttpRequest) -> HttpResponse:
     try:
         chain = files.chain_from(request.POST["pem"].encode())
     except certificates.CertificateError as error:
-        messages.error(request, f"The certificate was damaged on the way ({error}) Upload it again.")
+        messages.error(
+            request, gettext("The certificate was damaged on the way ({error}) Upload it again.").format(error=error)
+        )
         return redirect("certificates-add")
     form = NewCertificateForm(request.POST, candidates=Certificate.objects.may_be_renewed_by(chain[0]))
     outlook = None
     if "would_change" in request.POST:
         outlook = look_ahead(request, CERTIFICATES, form) if form.is_valid() else None
     elif form.is_valid() and (saved := save(request, CERTIFICATES, form)) is not None:
-        messages.success(request, f"Certificate {saved} is saved.")
+        messages.success(request, gettext("Certificate {saved} is saved.").format(saved=saved))
         if "then_test" in request.POST:
             return redirect(f"{reverse('invoke')}?{urlencode({'certificate': saved.pk})}")
         return redirect("certificates-edit", saved.pk)
@@ -144,11 +149,10 @@ def _save(request: HttpRequest) -> HttpResponse:
 def unmap(request: HttpRequest, pk: Any) -> HttpResponse:
     """Take the mapping away: one step that needs no form."""
     row = get_object_or_404(Certificate.objects.select_related("user"), pk=pk)
-    done = f"Certificate {row} is mapped to nobody now."
     row.user = None
-    with change_set(operator_of(request), done.rstrip("."), address_of(request)):
+    with change_set(operator_of(request), f"Certificate {row} is mapped to nobody now", address_of(request)):
         row.save()
-    messages.success(request, done)
+    messages.success(request, gettext("Certificate {name} is mapped to nobody now.").format(name=row))
     return redirect("certificates-edit", row.pk)
 
 

@@ -7,6 +7,7 @@ from django.db.models import Count, Min, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import path
+from django.utils.translation import gettext_lazy
 
 from console.differences import differences
 from console.nouns import TITLES, permission_of, url_of
@@ -18,13 +19,13 @@ from gateway.topology.entries import SECTIONS
 _TONES = {Action.ADDED: "ok", Action.CHANGED: "warn", Action.REMOVED: "bad"}
 KINDS = {
     **TITLES,
-    "operators": "Operators",
-    "tokens": "API tokens",
-    "enrolments": "Machines of nodes",
-    "test_invoke": "Test invokes",
-    "saved_tests": "Saved tests",
-    "unconfirmed": "Confirmations",
-    "backup": "Backups",
+    "operators": gettext_lazy("Operators"),
+    "tokens": gettext_lazy("API tokens"),
+    "enrolments": gettext_lazy("Machines of nodes"),
+    "test_invoke": gettext_lazy("Test invokes"),
+    "saved_tests": gettext_lazy("Saved tests"),
+    "unconfirmed": gettext_lazy("Confirmations"),
+    "backup": gettext_lazy("Backups"),
 }
 SHOWN = 200  # objects of one change set on its page
 OBJECTS = 3  # of one in the list

@@ -7,6 +7,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import path
+from django.utils.translation import gettext
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
@@ -57,7 +58,7 @@ def _prove_password(request: HttpRequest, form: ConfirmForm) -> str:
     if form.is_valid() and operator.check_password(form.cleaned_data["password"]):
         return ""
     note_failure(operator.username, address)
-    return "This is not your password."
+    return gettext("This is not your password.")
 
 
 urls = [path("confirm/", confirm, name="confirm")]

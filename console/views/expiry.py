@@ -10,6 +10,7 @@ from django.shortcuts import render
 from django.urls import path
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
+from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.http import require_safe
 
 from console.metrics import CONTENT_TYPE, exposition
@@ -18,12 +19,12 @@ from console.views.pages import PAGE
 from gateway.expiry import Endings, Kind, State, Wanted, counted, few, states
 
 WORDS = {
-    Kind.SERVER: "Server certificates",
-    Kind.CLIENT: "Clients on file",
-    Kind.REGISTRATION: "Registrations",
-    Kind.AUTHORITY: "Authorities",
-    Kind.CRL: "Revocation lists",
-    Kind.MACHINE: "Machines of nodes",
+    Kind.SERVER: gettext_lazy("Server certificates"),
+    Kind.CLIENT: gettext_lazy("Clients on file"),
+    Kind.REGISTRATION: gettext_lazy("Registrations"),
+    Kind.AUTHORITY: gettext_lazy("Authorities"),
+    Kind.CRL: gettext_lazy("Revocation lists"),
+    Kind.MACHINE: gettext_lazy("Machines of nodes"),
 }
 ORDERS = ("ends", "name", "kind")
 
@@ -52,7 +53,14 @@ def expiry(request: HttpRequest) -> HttpResponse:
         "sort": order,
         "kinds": [(each.value, words) for each, words in WORDS.items()],
         "states": [(name, state_words(name)) for name in names],
-        "columns": [("Kind", "kind"), ("Name", "name"), ("Whose", ""), ("Subject", ""), ("Ends", "ends")],
+        "columns": [
+            (gettext("Kind"), "kind"),
+            (gettext("Name"), "name"),
+            (gettext("Whose"), ""),
+            (gettext("Subject"), ""),
+            (gettext("Ends"), "ends"),
+        ],
+        "words_of": WORDS,
         "table": [(each.value, words, [(name, counts[each][name]) for name in names]) for each, words in WORDS.items()],
     }
     return render(request, "expiry/page.html", context)
@@ -69,7 +77,9 @@ def _bounds(state: State, now: datetime) -> dict[str, Any]:
 
 
 def state_words(state: State) -> str:
-    return {"ended": "ended", "later": "later"}.get(state, f"within {state} days")
+    return {"ended": gettext("ended"), "later": gettext("later")}.get(
+        state, gettext("within {state} days").format(state=state)
+    )
 
 
 @public

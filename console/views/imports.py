@@ -7,6 +7,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path
+from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from console.jobs import PART, go_on, take, throw_away
@@ -22,17 +23,20 @@ from gateway.bulk.sheets import SheetError
 SHOWN = 20  # imports that are listed
 # Action → its title and look, in the order of the page.
 ACTIONS = {
-    "refuse": ("Refused", "bad"),
-    "add": ("Added", "ok"),
-    "change": ("Changed", "warn"),
-    "same": ("As it is", ""),
+    "refuse": (gettext_lazy("Refused"), "bad"),
+    "add": (gettext_lazy("Added"), "ok"),
+    "change": (gettext_lazy("Changed"), "warn"),
+    "same": (gettext_lazy("As it is"), ""),
 }
 
 
 class ImportForm(forms.Form):
-    kind = forms.ChoiceField(choices=[(kind, TITLES[kind]) for kind in IMPORTERS], label="What is in it")
-    file = forms.FileField(help_text="CSV in UTF-8; for certificates also a ZIP of PEM or DER files, each named after "
-                           "its user.")  # fmt: skip
+    kind = forms.ChoiceField(choices=[(kind, TITLES[kind]) for kind in IMPORTERS], label=gettext_lazy("What is in it"))
+    file = forms.FileField(
+        help_text=gettext_lazy(
+            "CSV in UTF-8; for certificates also a ZIP of PEM or DER files, each named after its user."
+        )
+    )
 
 
 @require_http_methods(["GET", "POST"])
@@ -91,7 +95,7 @@ def detail(request: HttpRequest, pk: Any) -> HttpResponse:
 def carry_out(request: HttpRequest, pk: Any, mode: str) -> HttpResponse:
     job = get_object_or_404(Job.objects.imports().defer("refused", "shown"), pk=pk)
     if not go_on(job, JobMode(mode), operator_of(request), address_of(request)):
-        messages.error(request, "It is carried out already, or was not looked at yet.")
+        messages.error(request, gettext("It is carried out already, or was not looked at yet."))
     return redirect("imports-detail", job.pk)
 
 
@@ -99,7 +103,7 @@ def carry_out(request: HttpRequest, pk: Any, mode: str) -> HttpResponse:
 @permission_required("change_identity")
 def discard(request: HttpRequest, pk: Any) -> HttpResponse:
     if throw_away(get_object_or_404(Job.objects.imports().defer("refused", "shown"), pk=pk)):
-        messages.success(request, "The file is thrown away; nothing of it was imported.")
+        messages.success(request, gettext("The file is thrown away; nothing of it was imported."))
     return redirect("imports")
 
 

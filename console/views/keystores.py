@@ -8,6 +8,7 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path, reverse
+from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from console.forms.keystores import AnswerForm, AskForm, GenerateForm, KeystoreForm
@@ -35,16 +36,26 @@ from identity.models import Keystore
 def _expiry(row: Keystore) -> list[Cell]:
     cells = [Cell(expiry_words(row.not_after), expiry_class(row.not_after))]
     if row.renewal:
-        cells.append(Cell("renewal ready" if row.renewal == "ready" else "renewal asked for", "ok"))
+        cells.append(
+            Cell(
+                gettext("renewal ready") if row.renewal == "ready" else gettext("renewal asked for"),
+                "ok",
+            )
+        )
     return cells
 
 
 def _notes(row: Keystore) -> list[Note]:
     if row.certificate.self_issued:
         return [
-            Note("Its certificate signs itself: only who has it in a truststore believes it. For an authority's, "
-                 "download the request, and upload the answer as the certificate.", "info")
-        ]  # fmt: skip
+            Note(
+                gettext(
+                    "Its certificate signs itself: only who has it in a truststore believes it. For an authority's, "
+                    "download the request, and upload the answer as the certificate."
+                ),
+                "info",
+            )
+        ]
     return []
 
 
@@ -54,19 +65,21 @@ KEYSTORES = Noun(
     secret=True,
     template="keystores/edit.html",
     notes=_notes,
-    lede="Certificates with their private keys: what ports show, and what endpoints call as. Keys are sealed at rest "
-    "and never shown.",
+    lede=gettext_lazy(
+        "Certificates with their private keys: what ports show, and what endpoints call as. Keys are sealed at rest "
+        "and never shown."
+    ),
     columns=[
         NAME,
-        Column("Certificate", lambda row: Cell(row.subject), "subject"),
+        Column(gettext_lazy("Certificate"), lambda row: Cell(row.subject), "subject"),
         Column("SHA-256", lambda row: Cell(f"…{row.sha256[-8:]}", "code")),
-        Column("Valid", _expiry, "not_after"),
+        Column(gettext_lazy("Valid"), _expiry, "not_after"),
         DESCRIPTION,
     ],
     search=("name", "subject", "sha256", "description"),
     adds=lambda: [
-        ("Upload certificate and key", reverse("keystores-add")),
-        ("Make a key here", reverse("keystores-generate")),
+        (gettext("Upload certificate and key"), reverse("keystores-add")),
+        (gettext("Make a key here"), reverse("keystores-generate")),
     ],
 )
 GENERATED = Noun(kind="keystores", form=GenerateForm, columns=[], lede=KEYSTORES.lede, secret=True)
@@ -105,11 +118,13 @@ def renew(request: HttpRequest, pk: Any) -> HttpResponse:
 
 def _told(row: Keystore) -> str:
     if row.renewal == "asked":
-        return "The request is made: download it, and send it to the authority."
+        return gettext("The request is made: download it, and send it to the authority.")
     when = (
-        f"It takes over at {row.next_from:%Y-%m-%d %H:%M} UTC." if row.next_from else "It takes over when you say so."
+        gettext("It takes over at {next_from:%Y-%m-%d %H:%M} UTC.").format(next_from=row.next_from)
+        if row.next_from
+        else gettext("It takes over when you say so.")
     )
-    return f"The renewal is stored. {when}"
+    return gettext("The renewal is stored. {when}").format(when=when)
 
 
 def _followers(row: Keystore) -> dict[str, Any]:
@@ -137,10 +152,14 @@ def act(request: HttpRequest, pk: Any, action: str) -> HttpResponse:
         return redirect("keystores-renew", row.pk)
     if action == "swap":
         names = ", ".join(str(each) for each in followed)
-        more = f" Registrations that know it admit both until no tunnel shows the old one: {names}." if followed else ""
-        messages.success(request, f"{row} shows its new certificate from now on; connections live on.{more}")
+        messages.success(
+            request, gettext("{row} shows its new certificate from now on; connections live on.").format(row=row)
+        )
+        if followed:
+            words = gettext("Registrations that know it admit both until no tunnel shows the old one: {names}.")
+            messages.success(request, words.format(names=names))
     else:
-        messages.success(request, f"The renewal of {row} is dropped, and its key with it.")
+        messages.success(request, gettext("The renewal of {row} is dropped, and its key with it.").format(row=row))
     return redirect("keystores-edit", row.pk)
 
 
@@ -152,7 +171,7 @@ def download_request(request: HttpRequest, pk: Any) -> HttpResponse:
     try:
         text = row.request()
     except VaultError as error:
-        messages.error(request, f"The request cannot be signed: {error}")
+        messages.error(request, gettext("The request cannot be signed: {error}").format(error=error))
         return redirect("keystores-edit", row.pk)
     answer = HttpResponse(text, content_type="application/x-pem-file")
     answer["Content-Disposition"] = f'attachment; filename="{row.pk.hex[:8]}.csr"'

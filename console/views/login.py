@@ -7,6 +7,7 @@ from django.contrib.auth import authenticate, logout
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import path
+from django.utils.translation import gettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
@@ -42,7 +43,7 @@ def log_in(request: HttpRequest) -> HttpResponse:
             form.add_error(None, too_many(until))
         elif operator is None:
             note_failure(username, address)
-            form.add_error(None, "User name or password is wrong.")
+            form.add_error(None, gettext("User name or password is wrong."))
         elif operator.has_second_factor:
             begin_half(request, operator, next_url)
             _is_anonymous(request)
@@ -59,7 +60,7 @@ def log_in(request: HttpRequest) -> HttpResponse:
 
 
 def too_many(until: Any) -> str:
-    return f"Too many wrong passwords. Try again after {until:%H:%M} UTC."
+    return gettext("Too many wrong passwords. Try again after {until:%H:%M} UTC.").format(until=until)
 
 
 def _is_anonymous(request: HttpRequest) -> None:
@@ -145,11 +146,11 @@ def prove(request: HttpRequest, operator: Operator) -> tuple[str, str]:
         how = PASSKEY if found is not None and found.pk == operator.pk else ""
     else:
         how = factors.prove_code(operator, request.POST.get("code", "")[:64])
-        problem = "This code is wrong, or was used already. An app's code changes every 30 seconds."
+        problem = gettext("This code is wrong, or was used already. An app's code changes every 30 seconds.")
     if how:
         return how, ""
     note_failure(operator.username, address)
-    return "", problem or "This passkey is another operator's."
+    return "", problem or gettext("This passkey is another operator's.")
 
 
 def _operator_of_passkey(request: HttpRequest) -> tuple[Operator | None, str]:
@@ -160,7 +161,7 @@ def _operator_of_passkey(request: HttpRequest) -> tuple[Operator | None, str]:
     if (until := locked_until(operator.username, address_of(request) or "")) is not None:
         return None, too_many(until)
     if not operator.is_active:
-        return None, "This passkey is not known here, or its answer does not hold."
+        return None, gettext("This passkey is not known here, or its answer does not hold.")
     return operator, ""
 
 
@@ -171,7 +172,7 @@ def _answered(request: HttpRequest) -> tuple[Operator | None, str]:
     except PasskeyRefused as error:
         return None, str(error)
     if not factors.note_use(used):
-        return None, "This answer was given already."
+        return None, gettext("This answer was given already.")
     return used.operator, ""
 
 

@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
@@ -67,8 +68,10 @@ def disown(request: HttpRequest, pk: Any) -> HttpResponse:
     enrolments.disown(node, operator_of(request), address_of(request))
     messages.success(
         request,
-        f"The machine of node {node} is believed no longer. What it has, it goes on with: disable its registrations, "
-        "and renew the keys and passwords that its ports and endpoints had.",
+        gettext(
+            "The machine of node {node} is believed no longer. What it has, it goes on with: disable its "
+            "registrations, and renew the keys and passwords that its ports and endpoints had."
+        ).format(node=node),
     )
     return redirect("nodes-edit", node.pk)
 

@@ -11,6 +11,7 @@ from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import path, reverse
+from django.utils.translation import gettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_safe
@@ -64,7 +65,7 @@ def callback(request: HttpRequest) -> HttpResponse:
     try:
         flow = Flow(**signing.loads(request.COOKIES.get(COOKIE, ""), salt=COOKIE, max_age=_SECONDS))
     except (signing.BadSignature, TypeError):
-        return _failed(request, "This sign-on was not begun here, or took too long. Begin again.")
+        return _failed(request, gettext("This sign-on was not begun here, or took too long. Begin again."))
     try:
         claims = oidc.finish(client, flow, request.GET.dict(), _back(request), now=time.time())
         operator = _operator(claims, client)
@@ -110,7 +111,7 @@ def _operator(claims: dict[str, Any], client: Client) -> Operator:
     if row is None:
         return _new(claims, subject)
     if not row.is_active:
-        raise SignOnFailed("Your account here is disabled; an owner can enable it.")
+        raise SignOnFailed(gettext("Your account here is disabled; an owner can enable it."))
     if settings.CONSOLE_OIDC_ROLE_CLAIM:
         _follow(row, _role(claims))
     return row
@@ -120,14 +121,22 @@ def _new(claims: dict[str, Any], subject: str) -> Operator:
     """Known by issuer and subject; a name that is taken is never taken over."""
     name = claims.get(settings.CONSOLE_OIDC_USERNAME_CLAIM)
     if Operator.objects.filter(username=name).exists():
-        raise SignOnFailed(f"There is an operator {name} here, who logs in otherwise. An owner can rename that one.")
+        raise SignOnFailed(
+            gettext("There is an operator {name} here, who logs in otherwise. An owner can rename that one.").format(
+                name=name
+            )
+        )
     row = Operator(username=name if isinstance(name, str) else "", role=_role(claims), single_sign_on=subject)
     row.set_unusable_password()
     try:
         row.full_clean()
     except ValidationError as error:
         claim = settings.CONSOLE_OIDC_USERNAME_CLAIM
-        raise SignOnFailed(f"The claim {claim} is no name that can be used here. {' '.join(error.messages)}") from error
+        raise SignOnFailed(
+            gettext("The claim {claim} is no name that can be used here. {why}").format(
+                claim=claim, why=" ".join(error.messages)
+            )
+        ) from error
     row.save()
     record_operators(_ACTOR, None, row.username, None, entry_of(row))
     return row

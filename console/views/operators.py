@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path
 from django.utils import timezone
+from django.utils.translation import gettext, ngettext
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
@@ -52,7 +53,7 @@ def _operator(request: HttpRequest, pk: int | None) -> HttpResponse:
         changed(saved, before, operator_of(request), address_of(request), new_password=new_password, but=own)
         if saved.pk == request.user.pk and new_password:
             update_session_auth_hash(request, saved)
-        messages.success(request, f"Operator {saved} is saved.")
+        messages.success(request, gettext("Operator {saved} is saved.").format(saved=saved))
         return redirect("operators")
     context: dict[str, Any] = {"form": form, "row": row}
     if row is not None:
@@ -71,10 +72,10 @@ def remove_factors(request: HttpRequest, pk: int) -> HttpResponse:
     """For an operator who has lost them; his own are removed on his own page, where more is asked."""
     row = get_object_or_404(Operator, pk=pk)
     if row.pk == request.user.pk:
-        messages.error(request, "Your own second factors are on the page My account.")
+        messages.error(request, gettext("Your own second factors are on the page My account."))
         return redirect("operators-edit", pk)
     factors.take_away(row, operator_of(request), address_of(request))
-    messages.success(request, f"{row} has no second factor any more, and is logged out.")
+    messages.success(request, gettext("{name} has no second factor any more, and is logged out.").format(name=row))
     return redirect("operators-edit", pk)
 
 
@@ -85,7 +86,12 @@ def end_sessions(request: HttpRequest, pk: int) -> HttpResponse:
     row = get_object_or_404(Operator, pk=pk)
     own = request.session.session_key if row.pk == request.user.pk else None
     count = sessions_ended(row, operator_of(request), address_of(request), but=own)
-    messages.success(request, f"{count} session{'' if count == 1 else 's'} of {row} ended.")
+    messages.success(
+        request,
+        ngettext("{count} session of {operator} ended.", "{count} sessions of {operator} ended.", count).format(
+            count=count, operator=row
+        ),
+    )
     return redirect("operators-edit", pk)
 
 
@@ -95,7 +101,12 @@ def end_sessions(request: HttpRequest, pk: int) -> HttpResponse:
 def revoke_tokens(request: HttpRequest, pk: int) -> HttpResponse:
     row = get_object_or_404(Operator, pk=pk)
     count = tokens.revoke_all(row, operator_of(request), address_of(request))
-    messages.success(request, f"{count} token{'' if count == 1 else 's'} of {row} revoked.")
+    messages.success(
+        request,
+        ngettext("{count} token of {operator} revoked.", "{count} tokens of {operator} revoked.", count).format(
+            count=count, operator=row
+        ),
+    )
     return redirect("operators-edit", pk)
 
 

@@ -11,6 +11,7 @@ from django.template.loader import render_to_string
 from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.cache import get_conditional_response
+from django.utils.translation import gettext
 from django.views.decorators.http import require_GET
 
 from console import chart
@@ -64,7 +65,8 @@ def _live(request: HttpRequest) -> dict[str, Any]:
     found: Ways | None = None
     if asks and form.is_valid():
         down = {
-            each.registration.name: each.problem or f"The tunnel is {each.status}."
+            each.registration.name: each.problem
+            or gettext("The tunnel is {status}.").format(status=gettext(each.status))
             for each in tunnels
             if each.kind in ("bad", "soft")
         }
@@ -90,24 +92,28 @@ def _live(request: HttpRequest) -> dict[str, Any]:
 def first_steps() -> list[tuple[str, str, bool]]:
     """From nothing to the first answer: what to do, where, and whether it is done."""
     steps = [
-        ("Add an edge node and an internal node", reverse("nodes-add"), Node.objects.order_by("pk")[1:2]),
-        ("Add keystores: what the ports show", reverse("keystores-add"), Keystore.objects.all()),
-        ("Add truststores: whose certificates are believed", reverse("truststores-add"), Truststore.objects.all()),
-        ("Add the edge's pair of ports", reverse("ports-pair"), Port.objects.of_type(PortType.EXTERNAL)),
-        ("Add a registration for the internal node", reverse("registrations-add"), Registration.objects.all()),
+        (gettext("Add an edge node and an internal node"), reverse("nodes-add"), Node.objects.order_by("pk")[1:2]),
+        (gettext("Add keystores: what the ports show"), reverse("keystores-add"), Keystore.objects.all()),
         (
-            "Add the internal node's port, which dials the edge",
+            gettext("Add truststores: whose certificates are believed"),
+            reverse("truststores-add"),
+            Truststore.objects.all(),
+        ),
+        (gettext("Add the edge's pair of ports"), reverse("ports-pair"), Port.objects.of_type(PortType.EXTERNAL)),
+        (gettext("Add a registration for the internal node"), reverse("registrations-add"), Registration.objects.all()),
+        (
+            gettext("Add the internal node's port, which dials the edge"),
             reverse("ports-add", args=["internal"]),
             Port.objects.of_type(PortType.INTERNAL),
         ),
-        ("Add a service on the internal node", reverse("services-add"), Service.objects.all()),
-        ("Add a user", reverse("users-add"), User.objects.mappable()),
+        (gettext("Add a service on the internal node"), reverse("services-add"), Service.objects.all()),
+        (gettext("Add a user"), reverse("users-add"), User.objects.mappable()),
         (
-            "Upload the partner's certificate and map it",
+            gettext("Upload the partner's certificate and map it"),
             reverse("certificates-add"),
             Certificate.objects.filter(user__isnull=False),
         ),
-        ("Test invoke, and see whom it runs as", reverse("invoke"), Change.objects.filter(kind="test_invoke")),
+        (gettext("Test invoke, and see whom it runs as"), reverse("invoke"), Change.objects.filter(kind="test_invoke")),
     ]
     # All in one query, beside an operator's row: whoever looks is one.
     asked = {f"step_{number}": Exists(rows) for number, (_, _, rows) in enumerate(steps)}

@@ -12,20 +12,21 @@ from django.db.models import Model, ProtectedError, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import URLPattern, path, reverse
+from django.utils.text import capfirst
+from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.http import require_http_methods, require_safe
 
 from console.access import TOUCHING, WouldChange, access_of, answers_about, is_quick
 from console.blocking import SWITCHES, blocking_of, is_blocked
 from console.bulk import Action
 from console.forms.fields import NounForm
-from console.models import PERMISSIONS, Role
-from console.nouns import TITLES, label_of, permission_of, url_of
+from console.models import PERMISSIONS, role_name
+from console.nouns import ADDING, ADDING_PORT, NONE_YET, SINGULAR, TITLES, label_of, permission_of, recorded, url_of
 from console.permissions import require
 from console.references import Reference, references
 from console.renames import follow, stored_name
 from console.sign_in import ask_again, is_fresh
 from console.suggestions import suggested
-from console.templatetags.console import with_article
 from gateway import unconfirmed
 from gateway.access.changes import outlook
 from gateway.audit import change_set
@@ -106,11 +107,15 @@ class Noun:
 
     @property
     def title(self) -> str:
-        return TITLES[self.kind]
+        return str(TITLES[self.kind])
 
     @property
     def singular(self) -> str:
-        return str(self.model._meta.verbose_name)
+        return str(SINGULAR[self.kind])
+
+    @property
+    def none_yet(self) -> str:
+        return str(NONE_YET[self.kind])
 
     @property
     def permission(self) -> str:
@@ -118,12 +123,11 @@ class Noun:
 
     @property
     def add_label(self) -> str:
-        return f"Add {with_article(self.singular)}"
+        return str(ADDING[self.kind])
 
     def adding(self, form: NounForm) -> str:
         """What the page that adds one is called; a form that knows its type says which."""
-        kind = getattr(form, "type", "")
-        return f"Add {with_article(f'{kind} {self.singular}')}" if kind else self.add_label
+        return str(ADDING_PORT.get(getattr(form, "type", ""), self.add_label))
 
 
 def name_cell(row: Any) -> Cell:
@@ -136,11 +140,11 @@ def link(row: Any) -> Cell:
 
 
 def who(user: Any) -> Cell:
-    return Cell(user.name, "who", url_of(user)) if user is not None else Cell("nobody", "soft")
+    return Cell(user.name, "who", url_of(user)) if user is not None else Cell(gettext("nobody"), "soft")
 
 
-NAME = Column("Name", name_cell, "name")
-DESCRIPTION = Column("Description", lambda row: Cell(row.description, "soft"))
+NAME = Column(gettext_lazy("Name"), name_cell, "name")
+DESCRIPTION = Column(gettext_lazy("Description"), lambda row: Cell(row.description, "soft"))
 
 
 def urlpatterns(noun: Noun, *, with_add: bool = True) -> list[URLPattern]:
@@ -237,7 +241,8 @@ def edit_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
     else:
         foreseen = _foreseen(request, noun, form) if bound and form.is_valid() else None
         if bound and form.is_valid() and foreseen is None and (saved := save(request, noun, form)) is not None:
-            messages.success(request, f"{noun.singular.capitalize()} {saved} is saved.")
+            words = gettext("{noun} {name} is saved.")
+            messages.success(request, capfirst(words.format(noun=noun.singular, name=saved)))
             for words in form.told:
                 messages.warning(request, words)
             return redirect(url_of(saved) or "overview")
@@ -257,7 +262,7 @@ def edit_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
             "changes": changes_of(noun.kind, row) if row else [],
             "blocking": blocking_of(row) if row else None,
             "adding": noun.adding(form),
-            "needed_role": Role(PERMISSIONS[noun.permission]).label.partition(" (")[0],
+            "needed_role": role_name(PERMISSIONS[noun.permission]),
             "notes": noun.notes(row) if row else [],
             "foresees": noun.foresee is not None,
             "touches_access": noun.kind in TOUCHING,
@@ -292,9 +297,14 @@ def save(request: HttpRequest, noun: Noun, form: NounForm) -> Model | None:
     """The saved object; None where the model or the database refused, the reason then being on the form."""
     waits = None if form.instance._state.adding else unconfirmed.waiting_for(noun.kind, form.instance.pk)
     if waits is not None:
-        form.add_error(None, f"Change {waits.pk} of it waits to be confirmed: keep it, or take it back, first.")
+        form.add_error(
+            None,
+            gettext("Change {number} of it waits to be confirmed: keep it, or take it back, first.").format(
+                number=waits.pk
+            ),
+        )
         return None
-    message = f"{noun.singular} {form.cleaned_data.get('name', form.instance)} {_done(form)}"
+    message = f"{noun.model._meta.verbose_name} {form.cleaned_data.get('name', form.instance)} {_done(form)}"
 
     def saving() -> Model:
         with transaction.atomic():
@@ -334,7 +344,9 @@ def _unless_refused(form: NounForm, act: Callable[[], T]) -> T | None:
     except ValidationError as error:
         form.take_errors(error)
     except IntegrityError:
-        form.add_error(None, "Somebody else has changed this meanwhile, or the name is taken. Look again and repeat.")
+        form.add_error(
+            None, gettext("Somebody else has changed this meanwhile, or the name is taken. Look again and repeat.")
+        )
     return None
 
 
@@ -348,9 +360,10 @@ def delete_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
     found = references(row)
     problem = ""
     if getattr(row, "predefined", False):
-        problem = f"{row} is predefined and cannot be deleted."
+        problem = gettext("{name} is predefined and cannot be deleted.").format(name=row)
     elif (waits := unconfirmed.waiting_for(noun.kind, row.pk)) is not None:
-        problem = f"Change {waits.pk} of it waits to be confirmed: keep it, or take it back, first."
+        words = gettext("Change {number} of it waits to be confirmed: keep it, or take it back, first.")
+        problem = words.format(number=waits.pk)
     if request.method == "POST" and not found and not problem:
         try:
             _delete(request, noun, row)
@@ -359,7 +372,8 @@ def delete_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
         except ValidationError as error:
             problem = " ".join(error.messages)
         else:
-            messages.success(request, f"{noun.singular.capitalize()} {row} is deleted.")
+            words = gettext("{noun} {name} is deleted.")
+            messages.success(request, capfirst(words.format(noun=noun.singular, name=row)))
             return redirect(f"{noun.kind}-list")
     status = 409 if request.method == "POST" else 200
     touches = noun.kind in TOUCHING and not found and not problem
@@ -372,7 +386,7 @@ def delete_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
 def _delete(request: HttpRequest, noun: Noun, row: Model) -> None:
     """Raises ProtectedError, ValidationError."""
     with transaction.atomic():
-        with change_set(operator_of(request), f"{label_of(row)} deleted", address_of(request)) as recorder:
+        with change_set(operator_of(request), f"{recorded(row)} deleted", address_of(request)) as recorder:
             row.delete()
         if noun.goes_back and "goes_back" in request.POST and recorder.revision is not None:
             unconfirmed.wait(recorder.revision)

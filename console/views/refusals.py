@@ -12,6 +12,7 @@ from django.urls import path
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.functional import cached_property
+from django.utils.translation import gettext
 from django.views.decorators.http import require_safe
 
 from console.blocking import is_blocked
@@ -59,7 +60,11 @@ def refusals(request: HttpRequest) -> HttpResponse:
         "chosen": chosen,
         "reasons": sorted(code for code in BY_CODE if code != "client_gone"),
         "ports": Port.objects.exclude(type="internal").order_by("name").values_list("name", flat=True),
-        "periods": [("hour", "the last hour"), ("day", "the last day"), ("week", "the last week")],
+        "periods": [
+            ("hour", gettext("the last hour")),
+            ("day", gettext("the last day")),
+            ("week", gettext("the last week")),
+        ],
         "counts": [each for each in counts if each.count],
         "days": settings.REFUSALS_DAYS,
         "counted": COUNTED,

@@ -8,6 +8,7 @@ from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path
+from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from console.curl import curl
@@ -67,7 +68,7 @@ def _edit(request: HttpRequest, row: SavedTest | None) -> HttpResponse:
     form = SavedTestForm(request.POST if bound else None, request.FILES if bound else None, instance=row)
     if bound and form.is_valid():
         saved = keep(form.fill(), operator_of(request), address_of(request))
-        messages.success(request, f"Test {saved} is saved.")
+        messages.success(request, gettext("Test {name} is saved.").format(name=saved))
         return redirect("tests")
     context: dict[str, Any] = {"form": form, "row": row}
     if row is not None:
@@ -84,7 +85,7 @@ def _edit(request: HttpRequest, row: SavedTest | None) -> HttpResponse:
 def delete(request: HttpRequest, pk: Any) -> HttpResponse:
     row = get_object_or_404(SavedTest, pk=pk)
     remove(row, operator_of(request), address_of(request))
-    messages.success(request, f"Test {row} is deleted.")
+    messages.success(request, gettext("Test {name} is deleted.").format(name=row))
     return redirect("tests")
 
 
@@ -92,7 +93,7 @@ def delete(request: HttpRequest, pk: Any) -> HttpResponse:
 @permission_required("test_invoke")
 def run(request: HttpRequest) -> HttpResponse:
     if not SavedTest.objects.exists():
-        messages.error(request, "There is no test to run yet.")
+        messages.error(request, gettext("There is no test to run yet."))
         return redirect("tests")
     return redirect("tests-run", ask_for_run(operator_of(request), address_of(request)).pk)
 

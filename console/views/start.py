@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import path
 from django.utils.functional import SimpleLazyObject
+from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods
 
 from console.attention import NodeState, ask_nodes
@@ -54,9 +55,9 @@ def _written(request: HttpRequest, known: list[Step], what: str, act: Any, form:
     except ValidationError as error:
         problems = error.messages
     except IntegrityError:
-        problems = ["One of its names is taken already; somebody else may have made it meanwhile."]
+        problems = [gettext("One of its names is taken already; somebody else may have made it meanwhile.")]
     else:
-        messages.success(request, f"Done: {what}.")
+        messages.success(request, gettext("Done: {what}.").format(what=what))
         return None
     return _page(request, known, form=form, problems=problems, status=422)
 

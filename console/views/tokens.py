@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods, require_POST
 
 from console import tokens
@@ -46,7 +47,9 @@ def own(request: HttpRequest) -> HttpResponse:
 def revoke(request: HttpRequest, pk: int) -> HttpResponse:
     token = get_object_or_404(Token, pk=pk, operator=request.user)
     if tokens.revoke(token, operator_of(request), address_of(request)):
-        messages.success(request, f"Token {token} is revoked: nobody gets in with it from now on.")
+        messages.success(
+            request, gettext("Token {token} is revoked: nobody gets in with it from now on.").format(token=token)
+        )
     return redirect("account-tokens")
 
 

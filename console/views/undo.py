@@ -10,6 +10,7 @@ from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path, reverse
+from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST
 
 from console.blocking import SWITCHES, lets_in_again
@@ -21,6 +22,7 @@ from console.progress import done_of
 from console.sign_in import ask_again, is_fresh
 from console.views.changes import described
 from console.views.pages import address_of, operator_of
+from console.words import grouped
 from gateway import unconfirmed
 from gateway.models import Action, ChangeSet
 from gateway.topology.entries import KIND_OF, SECTIONS
@@ -30,11 +32,17 @@ from identity.core.commands import command
 MOST = 500  # objects of one change that a page undoes by itself, and shows one by one before
 # Objects that a worker changes back, or brings back: each takes some milliseconds, in which nobody else writes.
 MOST_WRITTEN = 5_000
-ONE_BY_ONE = "{count:,} objects would be changed back one by one, and nothing else could be changed meanwhile. That is \
-done on the host: {command}"
+ONE_BY_ONE = gettext_lazy(
+    "{count} objects would be changed back one by one, and nothing else could be changed meanwhile. "
+    "That is done on the host: {command}"
+)
 
 # What undoing does with what a change did.
-_BACK = {Action.ADDED: "taken away", Action.CHANGED: "changed back", Action.REMOVED: "brought back"}
+_BACK = {
+    Action.ADDED: gettext_lazy("taken away"),
+    Action.CHANGED: gettext_lazy("changed back"),
+    Action.REMOVED: gettext_lazy("brought back"),
+}
 
 
 @require_http_methods(["GET", "POST"])
@@ -57,7 +65,7 @@ def undo_page(request: HttpRequest, pk: int) -> HttpResponse:
         return render(request, "changes/undo.html", context, status=409 if request.method == "POST" else 200)
     if asked:
         return render(request, "changes/undo.html", context | {"changes": described(recorder.changes)})
-    messages.success(request, f"Change {made.pk} is undone.")
+    messages.success(request, gettext("Change {number} is undone.").format(number=made.pk))
     return redirect("changes-detail", recorder.revision) if recorder.revision else redirect("changes")
 
 
@@ -74,7 +82,9 @@ def _by_a_worker(request: HttpRequest, made: ChangeSet) -> HttpResponse:
     job = next((job for job in jobs if job.in_progress), asked)
     counts = list(made.changes.order_by().values_list("kind", "action").annotate(number=Count("pk")))
     written = sum(number for _, action, number in counts if action != Action.ADDED)
-    reasons = [ONE_BY_ONE.format(count=written, command=command(f"undo {made.pk}"))] if written > MOST_WRITTEN else []
+    reasons = []
+    if written > MOST_WRITTEN:
+        reasons = [ONE_BY_ONE.format(count=grouped(written), command=command(f"undo {made.pk}"))]
     if job is not None and job.state == JobState.DONE:
         return redirect("changes-detail", job.revision) if job.revision else redirect("changes")
     if request.method == "POST" and not reasons:
@@ -101,9 +111,9 @@ def permissions_of(made: ChangeSet) -> set[str]:
 def keep(request: HttpRequest, pk: int) -> HttpResponse:
     """Confirm a change that would go back by itself."""
     if unconfirmed.keep(pk, operator_of(request), address_of(request)):
-        messages.success(request, f"Change {pk} is confirmed, and stays.")
+        messages.success(request, gettext("Change {pk} is confirmed, and stays.").format(pk=pk))
     else:
-        messages.error(request, f"Change {pk} does not wait any more.")
+        messages.error(request, gettext("Change {pk} does not wait any more.").format(pk=pk))
     return redirect("changes-detail", pk)
 
 
@@ -113,9 +123,9 @@ def take_back(request: HttpRequest, pk: int) -> HttpResponse:
     """Let it go back now."""
     try:
         if unconfirmed.take_back(pk, operator_of(request), address_of(request)):
-            messages.success(request, f"Change {pk} is taken back.")
+            messages.success(request, gettext("Change {pk} is taken back.").format(pk=pk))
         else:
-            messages.error(request, f"Change {pk} does not wait any more.")
+            messages.error(request, gettext("Change {pk} does not wait any more.").format(pk=pk))
     except CannotUndo as error:
         messages.error(request, str(error))
     return redirect("changes-detail", pk)

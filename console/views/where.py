@@ -9,13 +9,14 @@ from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import path, reverse
+from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.http import require_http_methods
 
 from console.bulk import DELETE, SWITCHING
 from console.forms.nouns import APIForm, EndpointForm, NodeForm, ServiceForm
 from console.forms.ports import PairForm, PortForm
 from console.forms.stores import RegistrationForm
-from console.nouns import url_of
+from console.nouns import ADDING_PORT, url_of
 from console.permissions import permission_required
 from console.views import machines
 from console.views.pages import (
@@ -43,25 +44,31 @@ def _role(row: Node) -> Cell:
 
 def _where(row: Port) -> list[Cell]:
     if row.type == PortType.INTERNAL:
-        return [Cell(f"dials {dial.address}", "code") for dial in row.connect.all()] or [Cell("dials nowhere", "warn")]
+        return [
+            Cell(gettext("dials {address}").format(address=dial.address), "code") for dial in row.connect.all()
+        ] or [Cell(gettext("dials nowhere"), "warn")]
     return [Cell(row.bind, "code")]
 
 
 def _port_state(row: Port) -> Cell:
-    return Cell("enabled", "ok") if row.enabled else Cell("disabled", "bad")
+    return Cell(gettext("enabled"), "ok") if row.enabled else Cell(gettext("disabled"), "bad")
 
 
 def _asks(row: Port) -> Cell:
     return Cell(row.client_auth, "code")
 
 
+def _all_but(denied: list[str]) -> str:
+    return gettext("all but {names}").format(names=", ".join(denied)) if denied else gettext("everything")
+
+
 def _shows(row: Port) -> Cell:
     access = row.service_access
     if row.type == PortType.REGISTRATION:
-        return Cell("registrations only", "soft")
+        return Cell(gettext("registrations only"), "soft")
     if access["default"] == "allow":
-        return Cell("all but " + ", ".join(access["deny"]) if access["deny"] else "everything", "warn")
-    return Cell(", ".join(access["allow"]) or "nothing yet", "text" if access["allow"] else "bad")
+        return Cell(_all_but(access["deny"]), "warn")
+    return Cell(", ".join(access["allow"]) or gettext("nothing yet"), "text" if access["allow"] else "bad")
 
 
 def _runs(row: Service) -> Cell:
@@ -91,20 +98,23 @@ def _unlimited(row: Registration) -> list[Note]:
         return []
     return [
         Note(
-            "This channel may speak for every certificate that the internal port trusts, and for every group but "
-            "Administrators. If the edge were broken into, it could call as any partner. Limit what may be asserted."
+            gettext(
+                "This channel may speak for every certificate that the internal port trusts, and for every group "
+                "but Administrators. If the edge were broken into, it could call as any partner. Limit what may "
+                "be asserted."
+            )
         )
     ]
 
 
 def _known_by(row: Registration) -> list[Cell]:
-    return [Cell(row.subject), *([Cell("and the next one", "warn")] if row.next_sha256 else [])]
+    return [Cell(row.subject), *([Cell(gettext("and the next one"), "warn")] if row.next_sha256 else [])]
 
 
 def _asserts(row: Registration) -> Cell:
     if row.limits_assertions:
-        return Cell("limited", "ok")
-    return Cell("every trusted certificate", "warn")
+        return Cell(gettext("limited"), "ok")
+    return Cell(gettext("every trusted certificate"), "warn")
 
 
 def _port_form_options(request: HttpRequest, row: Any) -> dict[str, Any]:
@@ -112,8 +122,11 @@ def _port_form_options(request: HttpRequest, row: Any) -> dict[str, Any]:
 
 
 def _ways_to_add_ports() -> list[tuple[str, str]]:
-    pair = ("Add an edge's pair: external and registration", reverse("ports-pair"))
-    return [pair, *((f"Add {kind.value} port", reverse("ports-add", args=[kind.value])) for kind in PortType)]
+    pair = (gettext("Add an edge's pair: external and registration"), reverse("ports-pair"))
+    return [
+        pair,
+        *((str(ADDING_PORT[kind.value]), reverse("ports-add", args=[kind.value])) for kind in PortType),
+    ]
 
 
 NODES = Noun(
@@ -121,22 +134,29 @@ NODES = Noun(
     form=NodeForm,
     template="nodes/edit.html",
     context=machines.about,
-    lede="The relay processes: edges in the DMZ, internal nodes behind the inner firewall, which dial out to them.",
-    columns=[NAME, Column("Role", _role, "role"), Column("Ports", lambda row: Cell(str(row.port_count))), DESCRIPTION],
+    lede=gettext_lazy(
+        "The relay processes: edges in the DMZ, internal nodes behind the inner firewall, which dial out to them."
+    ),
+    columns=[
+        NAME,
+        Column(gettext_lazy("Role"), _role, "role"),
+        Column(gettext_lazy("Ports"), lambda row: Cell(str(row.port_count))),
+        DESCRIPTION,
+    ],
     rows=lambda rows: rows.annotate(port_count=Count("ports")),
 )
 PORTS = Noun(
     kind="ports",
     form=PortForm,
-    lede="Where requests enter a node.",
+    lede=gettext_lazy("Where requests enter a node."),
     columns=[
         NAME,
-        Column("Node", lambda row: link(row.node), "node__name"),
-        Column("Type", lambda row: Cell(row.type, "code"), "type"),
-        Column("Address", _where),
-        Column("Certificates", _asks, "client_auth"),
-        Column("Shows", _shows),
-        Column("State", _port_state, "enabled"),
+        Column(gettext_lazy("Node"), lambda row: link(row.node), "node__name"),
+        Column(gettext_lazy("Type"), lambda row: Cell(row.type, "code"), "type"),
+        Column(gettext_lazy("Address"), _where),
+        Column(gettext_lazy("Certificates"), _asks, "client_auth"),
+        Column(gettext_lazy("Shows"), _shows),
+        Column(gettext_lazy("State"), _port_state, "enabled"),
     ],
     search=("name", "node__name", "bind", "description"),
     filters={kind.value: (kind.value, Q(type=kind.value)) for kind in PortType},
@@ -148,13 +168,13 @@ PORTS = Noun(
 SERVICES = Noun(
     kind="services",
     form=ServiceForm,
-    lede="What a node runs, at a path: a backend or a builtin, guarded by an ACL.",
+    lede=gettext_lazy("What a node runs, at a path: a backend or a builtin, guarded by an ACL."),
     columns=[
         NAME,
-        Column("Node", lambda row: link(row.node), "node__name"),
-        Column("Path", lambda row: Cell(row.path, "code"), "path"),
-        Column("Runs", _runs),
-        Column("ACL", _acl),
+        Column(gettext_lazy("Node"), lambda row: link(row.node), "node__name"),
+        Column(gettext_lazy("Path"), lambda row: Cell(row.path, "code"), "path"),
+        Column(gettext_lazy("Runs"), _runs),
+        Column(gettext_lazy("ACL"), _acl),
     ],
     search=("name", "path", "backend", "node__name", "description"),
     rows=lambda rows: rows.select_related("node", "execute_acl"),
@@ -162,14 +182,16 @@ SERVICES = Noun(
 APIS = Noun(
     kind="apis",
     form=APIForm,
-    lede="Paths that an edge answers itself, by calling an endpoint. Decided twice: here for the caller, there for "
-    "the identity that the endpoint gives.",
+    lede=gettext_lazy(
+        "Paths that an edge answers itself, by calling an endpoint. Decided twice: here for the caller, there for "
+        "the identity that the endpoint gives."
+    ),
     columns=[
         NAME,
-        Column("Node", lambda row: link(row.node), "node__name"),
-        Column("Path", lambda row: Cell(row.path, "code"), "path"),
-        Column("Endpoint", lambda row: link(row.endpoint)),
-        Column("ACL", _acl),
+        Column(gettext_lazy("Node"), lambda row: link(row.node), "node__name"),
+        Column(gettext_lazy("Path"), lambda row: Cell(row.path, "code"), "path"),
+        Column(gettext_lazy("Endpoint"), lambda row: link(row.endpoint)),
+        Column(gettext_lazy("ACL"), _acl),
     ],
     search=("name", "path", "endpoint__name", "description"),
     rows=lambda rows: rows.select_related("node", "execute_acl", "endpoint"),
@@ -179,12 +201,12 @@ ENDPOINTS = Noun(
     form=EndpointForm,
     template="endpoints/edit.html",
     context=lambda row: {"results": _results(row) if row else []},
-    lede="Where, and as whom, an API calls.",
+    lede=gettext_lazy("Where, and as whom, an API calls."),
     columns=[
         NAME,
-        Column("URL", lambda row: Cell(row.url, "code"), "url"),
-        Column("Identity", _identity),
-        Column("Keystore", lambda row: link(row.keystore)),
+        Column(gettext_lazy("URL"), lambda row: Cell(row.url, "code"), "url"),
+        Column(gettext_lazy("Identity"), _identity),
+        Column(gettext_lazy("Keystore"), lambda row: link(row.keystore)),
     ],
     search=("name", "url", "username", "description"),
     rows=lambda rows: rows.select_related("keystore"),
@@ -195,14 +217,14 @@ REGISTRATIONS = Noun(
     template="registrations/edit.html",
     notes=_unlimited,
     bulk=(*SWITCHING, DELETE),
-    lede="Which node may dial in at which registration port, and what its channel may carry.",
+    lede=gettext_lazy("Which node may dial in at which registration port, and what its channel may carry."),
     columns=[
         NAME,
-        Column("Port", lambda row: link(row.port), "port__name"),
-        Column("Node", lambda row: link(row.node), "node__name"),
-        Column("Certificate", _known_by),
-        Column("May assert", _asserts),
-        Column("State", _port_state, "enabled"),
+        Column(gettext_lazy("Port"), lambda row: link(row.port), "port__name"),
+        Column(gettext_lazy("Node"), lambda row: link(row.node), "node__name"),
+        Column(gettext_lazy("Certificate"), _known_by),
+        Column(gettext_lazy("May assert"), _asserts),
+        Column(gettext_lazy("State"), _port_state, "enabled"),
     ],
     search=("name", "subject", "sha256", "next_sha256", "node__name", "port__name"),
     rows=lambda rows: rows.select_related("port", "node"),
@@ -225,7 +247,12 @@ def pair(request: HttpRequest) -> HttpResponse:
         except ValidationError as error:
             form.external.take_errors(error)
         else:
-            messages.success(request, f"Ports {external} and {registration} are saved.")
+            messages.success(
+                request,
+                gettext("Ports {external} and {registration} are saved.").format(
+                    external=external, registration=registration
+                ),
+            )
             return redirect("ports-edit", external.pk)
     return render(request, "ports/pair.html", {"form": form}, status=422 if form.is_bound else 200)
 

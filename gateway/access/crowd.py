@@ -12,6 +12,8 @@ from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple
 
+from django.utils.translation import gettext
+
 from gateway.core.snapshot import DEFAULT_USER, User
 
 
@@ -27,8 +29,8 @@ class Credential(NamedTuple):
 
     def __str__(self) -> str:
         if self.kind == "certificate":
-            return f"certificate by {self.issuer}"
-        return "certificate by a mapping rule" if self.kind == "rule" else self.kind
+            return gettext("certificate by {issuer}").format(issuer=self.issuer)
+        return gettext("certificate by a mapping rule") if self.kind == "rule" else gettext("password")
 
 
 PASSWORD = Credential("password")

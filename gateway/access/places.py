@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import NamedTuple
 
+from django.utils.translation import gettext
+
 from gateway.core import paths
 from gateway.core.addresses import parse_address
 from gateway.core.decision import Decision, Facts, Outcome
@@ -65,11 +67,13 @@ class Course:
     @property
     def label(self) -> str:
         """`service orders`, or `API orders`, which is what a caller means."""
-        return label_of(self.routes[0]) if self.routes else "nothing"
+        return label_of(self.routes[0]) if self.routes else gettext("nothing")
 
 
 def label_of(route: Service | API) -> str:
-    return f"{'API' if isinstance(route, API) else 'service'} {route.name}"
+    if isinstance(route, API):
+        return gettext("API {name}").format(name=route.name)
+    return gettext("service {name}").format(name=route.name)
 
 
 def places(world: World) -> Iterator[Place]:

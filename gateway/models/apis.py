@@ -2,6 +2,7 @@
 
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.utils.translation import gettext, gettext_lazy
 
 from gateway.models.endpoints import Endpoint
 from gateway.models.nodes import Node, Role
@@ -15,10 +16,15 @@ class API(Named):
 
     node = models.ForeignKey(Node, on_delete=models.PROTECT, related_name="apis")
     path = models.CharField(max_length=1024)
-    methods = models.JSONField(default=list, blank=True, help_text="None given: every method.")
+    methods = models.JSONField(default=list, blank=True, help_text=gettext_lazy("None given: every method."))
     endpoint = models.ForeignKey(Endpoint, on_delete=models.PROTECT, related_name="apis")
     execute_acl = models.ForeignKey(
-        ACL, null=True, blank=True, on_delete=models.PROTECT, related_name="apis", verbose_name="execute ACL"
+        ACL,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="apis",
+        verbose_name=gettext_lazy("execute ACL"),
     )
     description = models.CharField(max_length=255, blank=True)
 
@@ -30,7 +36,7 @@ class API(Named):
             models.UniqueConstraint(
                 fields=["node", "path"],
                 name="api_path_once_per_node",
-                violation_error_message="Another API of this node has this path.",
+                violation_error_message=gettext_lazy("Another API of this node has this path."),
             ),
         ]
 
@@ -42,13 +48,18 @@ class API(Named):
             return
         if self.node.role == Role.INTERNAL:
             raise ValidationError(
-                {"node": f"{self.node.name} is internal; an API stands on an edge or standalone node."}
+                {
+                    "node": gettext("{node} is internal; an API stands on an edge or standalone node.").format(
+                        node=self.node.name
+                    )
+                }
             )
         port = self.endpoint.registration_port
         if port is not None and port.node_id != self.node_id:
             raise ValidationError(
                 {
-                    "endpoint": f"{self.endpoint.name} goes through {port.name}, a port of {port.node.name}; "
-                    f"the API stands on {self.node.name}."
+                    "endpoint": gettext(
+                        "{endpoint} goes through {port}, a port of {node}; the API stands on {node2}."
+                    ).format(endpoint=self.endpoint.name, port=port.name, node=port.node.name, node2=self.node.name)
                 }
             )

@@ -3,6 +3,7 @@
 from typing import Any, NoReturn
 
 from django.db import models
+from django.utils.translation import gettext_lazy
 
 
 class AppendOnlyError(RuntimeError):
@@ -45,7 +46,7 @@ class Action(models.TextChoices):
     CHANGED = "changed", "changed"
     REMOVED = "removed", "removed"
     TESTED = "tested", "tested"
-    LOGGED_IN = "logged_in", "logged in"
+    LOGGED_IN = "logged_in", gettext_lazy("logged in")
 
 
 class Change(AppendOnly):

@@ -6,6 +6,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext, gettext_lazy
 
 from gateway.core.addresses import EndpointURL, parse_url
 from gateway.models.ports import Port, PortType
@@ -14,10 +15,10 @@ from identity.models.base import Named, name_is_safe
 
 
 class EndpointIdentity(models.TextChoices):
-    CALLER = "caller", "Caller (hand on whoever called)"
-    CERTIFICATE = "certificate", "Certificate (of a keystore)"
-    BASIC = "basic", "User and password"
-    ANONYMOUS = "anonymous", "Anonymous"
+    CALLER = "caller", gettext_lazy("Caller (hand on whoever called)")
+    CERTIFICATE = "certificate", gettext_lazy("Certificate (of a keystore)")
+    BASIC = "basic", gettext_lazy("User and password")
+    ANONYMOUS = "anonymous", gettext_lazy("Anonymous")
 
 
 class Endpoint(Named):
@@ -33,7 +34,9 @@ class Endpoint(Named):
         max_length=16,
         blank=True,
         choices=EndpointIdentity.choices,
-        help_text="Unset: caller for reverse://; for https:// certificate with a keystore, else anonymous.",
+        help_text=gettext_lazy(
+            "Unset: caller for reverse://; for https:// certificate with a keystore, else anonymous."
+        ),
     )
     keystore = models.ForeignKey(
         Keystore,
@@ -41,7 +44,7 @@ class Endpoint(Named):
         blank=True,
         on_delete=models.PROTECT,
         related_name="endpoints",
-        help_text="Identity certificate: whose certificate is shown.",
+        help_text=gettext_lazy("Identity certificate: whose certificate is shown."),
     )
     truststore = models.ForeignKey(
         Truststore,
@@ -49,17 +52,19 @@ class Endpoint(Named):
         blank=True,
         on_delete=models.PROTECT,
         related_name="endpoints",
-        help_text="https: who must have signed the server's certificate. Unset: the system's authorities.",
+        help_text=gettext_lazy(
+            "https: who must have signed the server's certificate. Unset: the system's authorities."
+        ),
     )
     username = models.CharField(max_length=255, blank=True)
-    password = models.BinaryField(blank=True, editable=False, help_text="Sealed.")
+    password = models.BinaryField(blank=True, editable=False, help_text=gettext_lazy("Sealed."))
     forward_authorization = models.BooleanField(
-        default=False, help_text="https: hand the caller's Authorization header on."
+        default=False, help_text=gettext_lazy("https: hand the caller's Authorization header on.")
     )
     timeout = models.FloatField(
         default=60.0,
         validators=[MinValueValidator(0.1), MaxValueValidator(3600.0)],
-        help_text="Seconds until the first byte of the answer.",
+        help_text=gettext_lazy("Seconds until the first byte of the answer."),
     )
     description = models.CharField(max_length=255, blank=True)
 
@@ -69,17 +74,17 @@ class Endpoint(Named):
             models.CheckConstraint(
                 condition=Q(identity__in=["", *EndpointIdentity.values]),
                 name="endpoint_identity_is_known",
-                violation_error_message="identity is caller, certificate, basic or anonymous.",
+                violation_error_message=gettext_lazy("identity is caller, certificate, basic or anonymous."),
             ),
             models.CheckConstraint(
                 condition=~Q(identity="certificate") | Q(keystore__isnull=False),
                 name="endpoint_certificate_has_keystore",
-                violation_error_message="Identity certificate needs a keystore.",
+                violation_error_message=gettext_lazy("Identity certificate needs a keystore."),
             ),
             models.CheckConstraint(
                 condition=~Q(identity="basic") | ~Q(username=""),
                 name="endpoint_basic_has_username",
-                violation_error_message="Identity basic needs a username.",
+                violation_error_message=gettext_lazy("Identity basic needs a username."),
             ),
         ]
 
@@ -126,10 +131,14 @@ class Endpoint(Named):
         if url.scheme == "reverse":
             self.registration_port = Port.objects.filter(name=url.host).first()
             if self.registration_port is None:
-                raise ValidationError({"url": f"There is no registration port {url.host!r}."})
+                raise ValidationError({"url": gettext("There is no registration port {host!r}.").format(host=url.host)})
             if self.registration_port.type != PortType.REGISTRATION:
                 raise ValidationError(
-                    {"url": f"{url.host} is a port of type {self.registration_port.type}; name a registration port."}
+                    {
+                        "url": gettext("{host} is a port of type {type}; name a registration port.").format(
+                            host=url.host, type=self.registration_port.type
+                        )
+                    }
                 )
         super().clean_fields(exclude)
 
@@ -138,26 +147,30 @@ class Endpoint(Named):
         errors: dict[str, str] = {}
         identity = self.effective_identity
         if identity == EndpointIdentity.CALLER and not self.is_reverse:
-            errors["identity"] = (
+            errors["identity"] = gettext(
                 "The caller's certificate cannot be shown to an https server: we lack its key. Use reverse://."
             )
         if identity == EndpointIdentity.CERTIFICATE and not self.keystore_id:
-            errors["keystore"] = "Identity certificate needs a keystore."
+            errors["keystore"] = gettext("Identity certificate needs a keystore.")
         if self.keystore_id and identity != EndpointIdentity.CERTIFICATE and self.is_reverse:
-            errors["keystore"] = (
-                f"The keystore would have no effect with identity {identity.value}; use certificate, or take it away."
-            )
+            errors["keystore"] = gettext(
+                "The keystore would have no effect with identity {value}; use certificate, or take it away."
+            ).format(value=identity.value)
         if self.truststore_id and self.is_reverse:
-            errors["truststore"] = "A tunnel is proved by its registration; a truststore here would have no effect."
-        if self.forward_authorization and self.is_reverse:
-            errors["forward_authorization"] = "Only https endpoints have it; through a tunnel use identity caller."
-        if identity == EndpointIdentity.BASIC and not (self.username and self.password):
-            errors["username"] = "Identity basic needs a username and a password."
-        if identity != EndpointIdentity.BASIC and (self.username or self.password):
-            errors["username"] = (
-                f"User and password would have no effect with identity {identity.value}; use basic, or take them away."
+            errors["truststore"] = gettext(
+                "A tunnel is proved by its registration; a truststore here would have no effect."
             )
+        if self.forward_authorization and self.is_reverse:
+            errors["forward_authorization"] = gettext(
+                "Only https endpoints have it; through a tunnel use identity caller."
+            )
+        if identity == EndpointIdentity.BASIC and not (self.username and self.password):
+            errors["username"] = gettext("Identity basic needs a username and a password.")
+        if identity != EndpointIdentity.BASIC and (self.username or self.password):
+            errors["username"] = gettext(
+                "User and password would have no effect with identity {value}; use basic, or take them away."
+            ).format(value=identity.value)
         if ":" in self.username:
-            errors["username"] = "A user name in Basic credentials cannot hold a colon (RFC 7617, section 2)."
+            errors["username"] = gettext("A user name in Basic credentials cannot hold a colon (RFC 7617, section 2).")
         if errors:
             raise ValidationError(errors)

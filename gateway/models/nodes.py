@@ -3,14 +3,15 @@
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext, gettext_lazy
 
 from identity.models.base import Named, name_is_safe
 
 
 class Role(models.TextChoices):
-    EDGE = "edge", "Edge (in the DMZ)"
-    INTERNAL = "internal", "Internal (behind the inner firewall)"
-    STANDALONE = "standalone", "Standalone"
+    EDGE = "edge", gettext_lazy("Edge (in the DMZ)")
+    INTERNAL = "internal", gettext_lazy("Internal (behind the inner firewall)")
+    STANDALONE = "standalone", gettext_lazy("Standalone")
 
 
 class Node(Named):
@@ -25,7 +26,7 @@ class Node(Named):
             models.CheckConstraint(
                 condition=Q(role__in=Role.values),
                 name="node_role_is_known",
-                violation_error_message="role is edge, internal or standalone.",
+                violation_error_message=gettext_lazy("role is edge, internal or standalone."),
             ),
         ]
 
@@ -35,5 +36,7 @@ class Node(Named):
         enrolled = Node.objects.filter(pk=self.pk, enrolment__serial__gt="").first()
         for field in ("name", "role"):
             if enrolled is not None and getattr(enrolled, field) != getattr(self, field):
-                words = f"{enrolled.name} runs on a machine of its own, which knows it so: disown the machine first."
+                words = gettext(
+                    "{enrolled} runs on a machine of its own, which knows it so: disown the machine first."
+                ).format(enrolled=enrolled.name)
                 raise ValidationError({field: words})

@@ -5,6 +5,7 @@ from typing import Any, Self
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext, gettext_lazy
 
 from gateway.core.paths import is_normal
 from gateway.models.nodes import Node, Role
@@ -35,20 +36,20 @@ class Registration(Described, Named):
     node = models.ForeignKey(Node, on_delete=models.PROTECT, related_name="registrations")
     # `db_default`: a console of the version before, which knows nothing of these, can still add a registration.
     next_der = models.BinaryField(
-        editable=False, blank=True, default=b"", db_default=b"", verbose_name="next certificate"
+        editable=False, blank=True, default=b"", db_default=b"", verbose_name=gettext_lazy("next certificate")
     )
     next_sha256 = models.CharField(max_length=64, editable=False, blank=True, default="", db_default="")
     enabled = models.BooleanField(default=True)
     allow_test = models.BooleanField(
-        default=False, help_text="Take test invokes with a certificate whose key nobody here has."
+        default=False, help_text=gettext_lazy("Take test invokes with a certificate whose key nobody here has.")
     )
     paths = models.JSONField(
-        default=list, blank=True, help_text="Paths that the channel may carry; none given: every path."
+        default=list, blank=True, help_text=gettext_lazy("Paths that the channel may carry; none given: every path.")
     )
     limits_assertions = models.BooleanField(
         default=False,
-        verbose_name="limit what may be asserted",
-        help_text="Off: every trusted certificate, every group but Administrators.",
+        verbose_name=gettext_lazy("limit what may be asserted"),
+        help_text=gettext_lazy("Off: every trusted certificate, every group but Administrators."),
     )
     may_assert_truststores = models.ManyToManyField(Truststore, blank=True, related_name="registrations")
     may_assert_groups = models.ManyToManyField(Group, blank=True, related_name="registrations")
@@ -61,13 +62,17 @@ class Registration(Described, Named):
             models.UniqueConstraint(
                 fields=["port", "sha256"],
                 name="registration_certificate_once_per_port",
-                violation_error_message="Another registration at this port has this certificate; each needs its own.",
+                violation_error_message=gettext_lazy(
+                    "Another registration at this port has this certificate; each needs its own."
+                ),
             ),
             models.UniqueConstraint(
                 fields=["port", "next_sha256"],
                 condition=~Q(next_sha256=""),
                 name="registration_next_certificate_once_per_port",
-                violation_error_message="Another registration at this port has this certificate as its next one.",
+                violation_error_message=gettext_lazy(
+                    "Another registration at this port has this certificate as its next one."
+                ),
             ),
         ]
 
@@ -106,19 +111,23 @@ class Registration(Described, Named):
         super().clean()
         errors: dict[str, str] = {}
         if self.port_id and self.port.type != PortType.REGISTRATION:
-            errors["port"] = f"{self.port.name} is of type {self.port.type}; a registration port is needed."
+            errors["port"] = gettext("{port} is of type {type}; a registration port is needed.").format(
+                port=self.port.name, type=self.port.type
+            )
         if self.node_id and self.node.role != Role.INTERNAL:
-            errors["node"] = f"{self.node.name} is {self.node.role}; only an internal node dials in."
+            errors["node"] = gettext("{node} is {role}; only an internal node dials in.").format(
+                node=self.node.name, role=self.node.role
+            )
         if not isinstance(self.paths, list) or not all(
             isinstance(path, str) and path.startswith("/") and is_normal(path) for path in self.paths
         ):
-            errors["paths"] = "Give paths in normal form, each beginning with a slash."
+            errors["paths"] = gettext("Give paths in normal form, each beginning with a slash.")
         if self.next_sha256 and self.next_sha256 == self.sha256:
-            errors["next_der"] = "This is the present certificate; give the one that is to follow it, or none."
+            errors["next_der"] = gettext("This is the present certificate; give the one that is to follow it, or none.")
         elif twin := self._twin():
-            errors["next_der" if twin.sha256 == self.next_sha256 else "der"] = (
-                f"Registration {twin} at this port has this certificate; each needs its own."
-            )
+            errors["next_der" if twin.sha256 == self.next_sha256 else "der"] = gettext(
+                "Registration {twin} at this port has this certificate; each needs its own."
+            ).format(twin=twin)
         if errors:
             raise ValidationError(errors)
 

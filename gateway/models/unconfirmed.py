@@ -4,15 +4,16 @@ from typing import Self
 
 from django.db import models
 from django.utils import timezone
+from django.utils.translation import gettext_lazy
 
 from gateway.models.audit import ChangeSet
 
 
 class State(models.TextChoices):
-    WAITING = "waiting", "waits to be confirmed"
+    WAITING = "waiting", gettext_lazy("waits to be confirmed")
     KEPT = "kept", "confirmed"
-    WENT_BACK = "went_back", "went back"
-    FAILED = "failed", "could not go back"
+    WENT_BACK = "went_back", gettext_lazy("went back")
+    FAILED = "failed", gettext_lazy("could not go back")
 
 
 class UnconfirmedQuerySet(models.QuerySet["Unconfirmed"]):
@@ -40,7 +41,7 @@ class Unconfirmed(models.Model):
             models.CheckConstraint(
                 condition=models.Q(state__in=State.values),
                 name="unconfirmed_state_is_known",
-                violation_error_message="state is waiting, kept, went_back or failed.",
+                violation_error_message=gettext_lazy("state is waiting, kept, went_back or failed."),
             )
         ]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db.models import Model
+from django.utils.translation import gettext
 
 from gateway.models import API, Dial, Endpoint, Node, Port, Registration
 from gateway.models.guards import LIMITED_TO_PORTS, limited_to_ports
@@ -97,7 +98,13 @@ def _unknown_ports(touched: list[Touched]) -> dict[Model, ValidationError]:
         return {}
     known = set(Port.objects.values_list("name", flat=True))
     return {
-        row: ValidationError({"ports": f"There is no port {', '.join(unknown)}; name another, or take it off."})
+        row: ValidationError(
+            {
+                "ports": gettext("There is no port {names}; name another, or take it off.").format(
+                    names=", ".join(unknown)
+                )
+            }
+        )
         for row in rows
         if (unknown := [name for name in row.ports if name not in known])  # type: ignore[attr-defined]
     }
@@ -110,7 +117,11 @@ def _rules_without_issuer() -> dict[Model, ValidationError]:
     held = {anchor.certificate.spki_sha256 for anchor in TrustedCertificate.objects.iterator()}
     return {
         rule: ValidationError(
-            {"issuer": f"No truststore would hold {rule.issuer} any more; keep it, or change the rule first."}
+            {
+                "issuer": gettext(
+                    "No truststore would hold {issuer} any more; keep it, or change the rule first."
+                ).format(issuer=rule.issuer)
+            }
         )
         for rule in rules
         if rule.issuer_spki_sha256 not in held

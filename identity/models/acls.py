@@ -2,6 +2,7 @@
 
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.utils.translation import gettext
 
 from identity.models.base import Named, name_is_safe
 from identity.models.groups import Group
@@ -24,4 +25,10 @@ class ACL(Named):
 def check_acl_groups(allowed: list[Group], denied: list[Group]) -> None:
     """Raises ValidationError where one group is on both lists: denied would win, which reads like an oversight."""
     if both := sorted({group.name for group in allowed} & {group.name for group in denied}):
-        raise ValidationError({"denied": f"{', '.join(both)}: allowed and denied at once; keep one of the two."})
+        raise ValidationError(
+            {
+                "denied": gettext("{names}: allowed and denied at once; keep one of the two.").format(
+                    names=", ".join(both)
+                )
+            }
+        )

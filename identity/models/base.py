@@ -7,11 +7,12 @@ from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q, Value
+from django.utils.translation import gettext, gettext_lazy
 
 from identity.core.names import NAME_PATTERN, is_name
 
 name_validator = RegexValidator(
-    rf"\A{NAME_PATTERN}\Z", "Use letters, digits and _ . - : @ only, 1 to 255 of them.", code="name"
+    rf"\A{NAME_PATTERN}\Z", gettext_lazy("Use letters, digits and _ . - : @ only, 1 to 255 of them."), code="name"
 )
 
 
@@ -27,9 +28,9 @@ class PortNames(models.JSONField):  # type: ignore[type-arg]
     def validate(self, value: Any, model_instance: Any) -> None:
         super().validate(value, model_instance)
         if not isinstance(value, list) or not all(isinstance(name, str) and is_name(name) for name in value):
-            raise ValidationError("Give a list of names of ports.")
+            raise ValidationError(gettext("Give a list of names of ports."))
         if len(set(value)) != len(value):
-            raise ValidationError("A port is named twice; once is enough.")
+            raise ValidationError(gettext("A port is named twice; once is enough."))
 
 
 class PredefinedError(ValidationError):
@@ -41,7 +42,10 @@ class Named(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(
-        max_length=255, unique=True, validators=[name_validator], help_text="Letters, digits and _ . - : @"
+        max_length=255,
+        unique=True,
+        validators=[name_validator],
+        help_text=gettext_lazy("Letters, digits and _ . - : @"),
     )
 
     class Meta:
@@ -61,5 +65,5 @@ def name_is_safe(table: str) -> models.CheckConstraint:
     return models.CheckConstraint(
         condition=Q(name__regex=rf"^{NAME_PATTERN}$"),
         name=f"{table}_name_is_safe",
-        violation_error_message="Use letters, digits and _ . - : @ only, 1 to 255 of them.",
+        violation_error_message=gettext("Use letters, digits and _ . - : @ only, 1 to 255 of them."),
     )

@@ -11,6 +11,7 @@ from typing import Any, Self
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext, gettext_lazy
 
 from identity.core.certificates import Certificate as Parsed
 from identity.core.certificates import CertificateError, from_der
@@ -21,11 +22,11 @@ from identity.models.users import DEFAULT, User
 class Usage(models.TextChoices):
     """What a certificate on file is for; only the first logs anybody in."""
 
-    SSL_AUTHENTICATION = "ssl_authentication", "SSL authentication (logs in)"
-    VERIFY = "verify", "Verify signatures"
-    ENCRYPT = "encrypt", "Encrypt"
-    VERIFY_AND_ENCRYPT = "verify_and_encrypt", "Verify and encrypt"
-    MESSAGE_AUTHENTICATION = "message_authentication", "Message authentication"
+    SSL_AUTHENTICATION = "ssl_authentication", gettext_lazy("SSL authentication (logs in)")
+    VERIFY = "verify", gettext_lazy("Verify signatures")
+    ENCRYPT = "encrypt", gettext_lazy("Encrypt")
+    VERIFY_AND_ENCRYPT = "verify_and_encrypt", gettext_lazy("Verify and encrypt")
+    MESSAGE_AUTHENTICATION = "message_authentication", gettext_lazy("Message authentication")
 
 
 MAX_RENEWED = 200  # certificates of similar subjects that are looked at when one of them may be renewed
@@ -38,8 +39,10 @@ class Described(models.Model):
     sha256 = models.CharField(max_length=64, editable=False, verbose_name="SHA-256")
     subject = models.TextField(editable=False)
     issuer = models.TextField(editable=False)
-    serial = models.CharField(max_length=64, editable=False, help_text="Hexadecimal")
-    alternative_names = models.TextField(blank=True, editable=False, help_text="One a line: dns:…, email:…")
+    serial = models.CharField(max_length=64, editable=False, help_text=gettext_lazy("Hexadecimal"))
+    alternative_names = models.TextField(
+        blank=True, editable=False, help_text=gettext_lazy("One a line: dns:…, email:…")
+    )
     not_before = models.DateTimeField(editable=False)
     not_after = models.DateTimeField(editable=False, db_index=True)
 
@@ -72,7 +75,7 @@ class Described(models.Model):
     def clean_fields(self, exclude: Any = None) -> None:
         # First, so that the derived columns are there when they are checked.
         if not self.der:
-            raise ValidationError("A certificate is needed: PEM or DER.")
+            raise ValidationError(gettext("A certificate is needed: PEM or DER."))
         try:
             self.describe(self.certificate)
         except CertificateError as error:
@@ -120,18 +123,22 @@ class Certificate(Described, Named):
         blank=True,
         on_delete=models.PROTECT,
         related_name="certificates",
-        help_text="Requests that prove this certificate run as this user.",
+        help_text=gettext_lazy("Requests that prove this certificate run as this user."),
     )
     usage = models.CharField(max_length=32, choices=Usage.choices, default=Usage.SSL_AUTHENTICATION)
     blocked = models.BooleanField(default=False, help_text="A blocked certificate logs nobody in, by no rule either.")
     subject_values = models.TextField(
         editable=False, default="", db_default="", help_text="The subject as rules compare it; empty: not known yet"
     )
-    ports = PortNames(help_text="Where alone it logs anybody in, by a mapping rule too; none: everywhere.")
+    ports = PortNames(
+        help_text=gettext_lazy("Where alone it logs anybody in, by a mapping rule too; none: everywhere.")
+    )
     logs_in_until = models.DateTimeField(
         null=True,
         blank=True,
-        help_text="Empty: as long as it is valid. Otherwise it logs nobody in afterwards, by no rule either.",
+        help_text=gettext_lazy(
+            "Empty: as long as it is valid. Otherwise it logs nobody in afterwards, by no rule either."
+        ),
     )
     description = models.CharField(max_length=255, blank=True)
 
@@ -143,12 +150,12 @@ class Certificate(Described, Named):
             models.UniqueConstraint(
                 fields=["sha256", "usage"],
                 name="certificate_on_file_once_per_usage",
-                violation_error_message="This certificate is on file for this usage already.",
+                violation_error_message=gettext_lazy("This certificate is on file for this usage already."),
             ),
             models.CheckConstraint(
                 condition=Q(usage__in=Usage.values),
                 name="certificate_usage_is_known",
-                violation_error_message="Choose one of the usages.",
+                violation_error_message=gettext_lazy("Choose one of the usages."),
             ),
         ]
 
@@ -161,8 +168,10 @@ class Certificate(Described, Named):
         if self.user_id and self.user.name == DEFAULT:
             raise ValidationError(
                 {
-                    "user": "A certificate cannot be mapped to Default: it would make a known partner a stranger. "
-                    "Choose a user of its own, or leave it unmapped."
+                    "user": gettext(
+                        "A certificate cannot be mapped to Default: it would make a known partner a stranger. "
+                        "Choose a user of its own, or leave it unmapped."
+                    )
                 }
             )
 

@@ -5,6 +5,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db.models import ProtectedError
 from django.db.models.signals import m2m_changed, pre_delete, pre_save
+from django.utils.translation import gettext
 
 from identity.models.acls import ACL, check_acl_groups
 from identity.models.base import PredefinedError
@@ -18,7 +19,7 @@ GUARDED = (User, Group, ACL)
 
 def _refuse_deletion(sender: type[Any], instance: Any, **_: Any) -> None:
     if instance.predefined:
-        raise PredefinedError(f"{instance.name} is predefined and cannot be deleted.")
+        raise PredefinedError(gettext("{instance} is predefined and cannot be deleted.").format(instance=instance.name))
 
 
 def _refuse_deletion_of_linked(sender: type[Any], instance: Any, **_: Any) -> None:
@@ -39,9 +40,9 @@ def _refuse_renaming(sender: type[Any], instance: Any, raw: bool, **_: Any) -> N
         return
     stored = sender.objects.filter(pk=instance.pk).values_list("name", "predefined").first()
     if stored and stored[1] and stored[0] != instance.name:
-        raise PredefinedError({"name": f"{stored[0]} is predefined and keeps its name."})
+        raise PredefinedError({"name": gettext("{stored} is predefined and keeps its name.").format(stored=stored[0])})
     if stored and stored[1] != instance.predefined:
-        raise PredefinedError(f"{stored[0]}: whether it is predefined cannot be changed.")
+        raise PredefinedError(gettext("{stored}: whether it is predefined cannot be changed.").format(stored=stored[0]))
 
 
 def _check_groups_of_user(instance: Any, action: str, reverse: bool, pk_set: set[Any] | None, **_: Any) -> None:
@@ -59,14 +60,18 @@ def _check_groups_of_acl(
 ) -> None:
     if reverse:
         if action == "pre_add":
-            raise ValidationError("Set the groups of an ACL from the ACL.")
+            raise ValidationError(gettext("Set the groups of an ACL from the ACL."))
         return
     if instance.predefined and action in ("pre_remove", "pre_clear"):
-        raise PredefinedError(f"ACL {instance.name} is predefined and keeps its groups.")
+        raise PredefinedError(
+            gettext("ACL {instance} is predefined and keeps its groups.").format(instance=instance.name)
+        )
     if action != "pre_add" or not pk_set:
         return
     if instance.predefined and (instance.allowed.exists() or instance.denied.exists()):
-        raise PredefinedError(f"ACL {instance.name} is predefined and keeps its groups.")
+        raise PredefinedError(
+            gettext("ACL {instance} is predefined and keeps its groups.").format(instance=instance.name)
+        )
     added = list(Group.objects.filter(pk__in=pk_set))
     if sender is ACL.allowed.through:
         check_acl_groups(added, list(instance.denied.all()))

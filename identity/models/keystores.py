@@ -6,6 +6,7 @@ from typing import Any, Self
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext, gettext_lazy
 
 from identity.core import certificates, files, issuing
 from identity.core.certificates import Certificate as Parsed
@@ -54,7 +55,7 @@ class Keystore(Named):
             models.CheckConstraint(
                 condition=Q(next_from__isnull=True) | ~Q(next_chain=""),
                 name="keystore_next_from_needs_a_certificate",
-                violation_error_message="Only a renewal that has its certificate can be given a time.",
+                violation_error_message=gettext_lazy("Only a renewal that has its certificate can be given a time."),
             ),
         ]
 
@@ -139,7 +140,7 @@ class Keystore(Named):
     def swap(self) -> None:
         """The renewal is the pair in use from now on. Raises ValidationError where it has no certificate yet."""
         if self.renewal != "ready":
-            raise ValidationError("The renewal has no certificate yet; upload the authority's answer first.")
+            raise ValidationError(gettext("The renewal has no certificate yet; upload the authority's answer first."))
         self.set_pair(self.next_certificates, self.next_key())
         self.drop_next()
 
@@ -151,7 +152,7 @@ class Keystore(Named):
 
     def clean_fields(self, exclude: Any = None) -> None:
         if not self.chain or not self.private_key:
-            raise ValidationError("A keystore needs a certificate and its private key.")
+            raise ValidationError(gettext("A keystore needs a certificate and its private key."))
         try:
             self._describe(self.certificate)
         except CertificateError as error:
@@ -161,4 +162,6 @@ class Keystore(Named):
 
 def _check_pair(chain: tuple[Parsed, ...], key: PrivateKey) -> None:
     if not certificates.key_matches(key, chain[0]):
-        raise ValidationError({"private_key": f"The private key does not belong to {chain[0].title}."})
+        raise ValidationError(
+            {"private_key": gettext("The private key does not belong to {title}.").format(title=chain[0].title)}
+        )

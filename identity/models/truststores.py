@@ -8,6 +8,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext, gettext_lazy
 
 from identity.core.chains import MAX_DEPTH, MAX_INTERMEDIATES
 from identity.core.revocation import RevocationList as Parsed
@@ -21,8 +22,8 @@ SHORTEST, LONGEST = 60, 30 * 86_400  # seconds between two fetches of a list
 class Revocation(models.TextChoices):
     """What a revocation list that has run out means."""
 
-    HARD = "hard", "Refuse (revocation_unknown)"
-    SOFT = "soft", "Let pass"
+    HARD = "hard", gettext_lazy("Refuse (revocation_unknown)")
+    SOFT = "soft", gettext_lazy("Let pass")
 
 
 class Truststore(Named):
@@ -34,8 +35,10 @@ class Truststore(Named):
         default=MAX_DEPTH,
         db_default=MAX_DEPTH,
         validators=[MaxValueValidator(MAX_INTERMEDIATES)],
-        verbose_name="authorities in between, at most",
-        help_text="Between a certificate and an authority of the truststore. 0: only what these issue themselves.",
+        verbose_name=gettext_lazy("authorities in between, at most"),
+        help_text=gettext_lazy(
+            "Between a certificate and an authority of the truststore. 0: only what these issue themselves."
+        ),
     )
 
     class Meta(Named.Meta):
@@ -44,7 +47,7 @@ class Truststore(Named):
             models.CheckConstraint(
                 condition=Q(revocation__in=Revocation.values),
                 name="truststore_revocation_is_known",
-                violation_error_message="revocation is hard or soft.",
+                violation_error_message=gettext_lazy("revocation is hard or soft."),
             ),
         ]
 
@@ -64,7 +67,7 @@ class TrustedCertificate(Described):
             models.UniqueConstraint(
                 fields=["truststore", "sha256"],
                 name="trustedcertificate_once_per_truststore",
-                violation_error_message="The truststore has this certificate already.",
+                violation_error_message=gettext_lazy("The truststore has this certificate already."),
             )
         ]
 
@@ -89,7 +92,7 @@ class RevocationSource(models.Model):
             models.UniqueConstraint(
                 fields=["truststore", "url"],
                 name="revocationsource_once_per_truststore",
-                violation_error_message="The truststore fetches from this URL already.",
+                violation_error_message=gettext_lazy("The truststore fetches from this URL already."),
             )
         ]
 
@@ -133,9 +136,9 @@ def check_url(url: str) -> None:
     except ValueError:
         usable = False
     if not usable or not url.isascii() or any(character <= " " for character in url):
-        raise ValueError("Give an http or https URL, like http://pki.partner.example/ca.crl.")
+        raise ValueError(gettext("Give an http or https URL, like http://pki.partner.example/ca.crl."))
     if "@" in parts.netloc:
-        raise ValueError("A URL with a password in it would be shown to whoever sees the configuration.")
+        raise ValueError(gettext("A URL with a password in it would be shown to whoever sees the configuration."))
 
 
 class RevocationFetch(models.Model):
@@ -177,7 +180,7 @@ class RevocationList(models.Model):
                 fields=["truststore", "issuer", "issuer_key", "scope"],
                 condition=Q(source=None),
                 name="revocationlist_once_per_authority",
-                violation_error_message="The truststore has a revocation list of this authority already.",
+                violation_error_message=gettext_lazy("The truststore has a revocation list of this authority already."),
             )
         ]
 

@@ -69,6 +69,7 @@ ACTIONS = {
     "account-passkey-remove": None,
     "account-recovery-codes": None,
     "account-sessions-end": None,
+    "account-language": None,
     "account-tokens-revoke": None,
     "operators-revoke-tokens": "change_operators",
     "operators-remove-factors": "change_operators",

@@ -28,7 +28,7 @@ def test_nothing_is_done_before_it_is_confirmed(owner: Client, users: list[User]
     before = ChangeSet.objects.count()
     page = ask(owner, "users", "block", users[:2])
     text = page.content.decode()
-    assert "Disable: 2 users" in text and "alice" in text and "bob" in text and "carol" not in text
+    assert "Disable: Users (2)" in text and "alice" in text and "bob" in text and "carol" not in text
     assert "What would change" in text
     assert ChangeSet.objects.count() == before
     assert User.objects.filter(enabled=False).count() == 0

@@ -257,5 +257,5 @@ def test_of_many_who_end_the_first_are_named_and_the_others_counted(django_asser
         factories.CertificateFactory(name=f"c{number}", minted=minted, user=alice)
     with django_assert_max_num_queries(10):
         said = [each.text for each in expiries(NOW)]
-    assert said[0].startswith("Certificate c0, mapped to alice, ends in 2 days")
+    assert said[0].startswith("Certificate c0, mapped to alice: ends in 2 days")
     assert (len(said), said[-1]) == (9, "4 more end within 30 days")

@@ -95,14 +95,14 @@ def test_what_would_become_ambiguous(stored: dict[str, Any]) -> None:
 def test_a_rule_that_comes_before_it(stored: dict[str, Any]) -> None:
     MappingRuleFactory(name="first", san="", subject={"O": ["partner one"]}, priority=1, user=stored["bob"])
     found = foresee(draft(stored["alice"]))
-    assert ("note", "would be decided by rule first before it", 2) in told(found)
+    assert ("note", "would be decided by rule first, which comes before it", 2) in told(found)
     assert rules(found) == [("note", "It decides nothing: rule first is tried before it and matches all of that.")]
 
 
 def test_a_rule_that_it_leaves_nothing_to(stored: dict[str, Any]) -> None:
     MappingRuleFactory(name="later", san="dns:a.x", subject={"O": ["partner one"]}, priority=200, user=stored["bob"])
     found = foresee(draft(stored["alice"]))
-    words = "rule later would decide nothing: this rule is tried before it and matches all of that."
+    words = "Rule later would decide nothing: this rule is tried before it and matches all of that."
     assert rules(found) == [("bad", words)] and found.grave
 
 
@@ -120,9 +120,9 @@ def test_limits_to_ports_are_looked_at_port_by_port(stored: dict[str, Any]) -> N
         RegularPortFactory(name=name)
     MappingRuleFactory(name="names", san="dns:*.partner.example", user=stored["bob"], ports=["p"])
     apart = foresee(draft(stored["alice"], ports=["q"]))
-    assert told(apart) >= {("good", "would be let in at port q, as alice", 2)} and not apart.grave and not apart.rules
+    assert told(apart) >= {("good", "would be let in, as alice (at port q)", 2)} and not apart.grave and not apart.rules
     everywhere = foresee(draft(stored["alice"]))
-    words = "would become ambiguous, and be refused at port p: rules draft, names name different users"
+    words = "would become ambiguous, and be refused: rules draft, names name different users (at port p)"
     assert ("bad", words, 1) in told(everywhere)
     assert ("good", "would be let in, as alice", 2) in told(everywhere)
 
@@ -134,7 +134,10 @@ def test_a_certificate_that_is_for_some_ports_is_looked_at_there_alone(stored: d
         changed.ports = ["p"]
         changed.save()
     found = foresee(draft(stored["alice"]))
-    assert told(found) >= {("good", "would be let in, as alice", 1), ("good", "would be let in at port p, as alice", 1)}
+    assert told(found) >= {
+        ("good", "would be let in, as alice", 1),
+        ("good", "would be let in, as alice (at port p)", 1),
+    }
 
 
 def test_user_from_names_nobody(stored: dict[str, Any]) -> None:

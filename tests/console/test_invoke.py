@@ -397,7 +397,7 @@ class TestTheReport:
                  steps=[step("ACL", True, "user alice"), failed]),
         ]))  # fmt: skip
         refusal = page.context["report"].refusal
-        assert refusal.headline == "inside admitted it and could not finish: the service cannot be reached"
+        assert refusal.headline == "inside admitted it and could not finish: The service cannot be reached"
         assert refusal.against == "127.0.0.1:9543: Connection refused"
         assert ("Open service orders:write", reverse("services-edit", args=[place["service"].pk])) in refusal.changes
 

@@ -272,10 +272,10 @@ class TestWhatEnds:
         TruststoreFactory(name="old", anchors=[authority("CN=Old CA", days=(-1, 10.5))])
         take_over(nodes)
         assert concerns(viewer) == {
-            "Certificate over, mapped to alice, ended 3 days ago": "bad",
-            "Certificate soon, mapped to alice, ends in 6 days": "warn",
-            "CN=Old CA in truststore old ends in 10 days": "warn",
-            "Keystore edge-server ends in 20 days": "warn",
+            "Certificate over, mapped to alice: ended 3 days ago": "bad",
+            "Certificate soon, mapped to alice: ends in 6 days": "warn",
+            "CN=Old CA in truststore old: ends in 10 days": "warn",
+            "Keystore edge-server: ends in 20 days": "warn",
         }
 
     def test_what_logs_nobody_in_may_end_in_peace(

@@ -127,7 +127,7 @@ def test_three_nodes_are_drawn_with_their_states() -> None:
     assert "2 idle, 0 busy" in by_key[tunnel_key("one")].title
     assert [wire.kind for wire in drawing.wires if wire.down] == ["bad"]
     assert sum(box.what == "backend" for box in drawing.boxes) == 1, "what two nodes share is drawn once"
-    assert "1 of 2 tunnels healthy" in drawing.words
+    assert "tunnels: 2, healthy: 1" in drawing.words
 
 
 def test_a_way_lights_its_boxes_and_the_wires_between_them() -> None:
