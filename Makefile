@@ -12,7 +12,7 @@ PYTEST ?=
 # What runs on PostgreSQL too: what has to do with the database.
 ON ?= tests/audit tests/console tests/gateway tests/identity tests/topology tests/test_commands.py tests/relay/test_forum.py
 
-.PHONY: help run test test-sqlite test-postgresql lint format types imports migrations fuzz bench clean
+.PHONY: help run test test-sqlite test-postgresql lint format types imports migrations fuzz messages bench clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,7 @@ test-sqlite: $(VENV)/.test ## all tests, in a real browser too, on SQLite
 	@tools/need-package curl curl # for what docs/api.md says
 	@tools/need-package jq jq
 	@tools/need-package postgresql initdb pg_ctlcluster # for the tests of what PostgreSQL alone does
+	@tools/need-package gettext xgettext # for the test that translators are told of every message
 	@[ "$$(id -u)" != 0 ] || tools/need-package iproute2 ip # without root there is no network to drop packets in
 	@[ "$$(id -u)" != 0 ] || tools/need-package nftables nft
 	@mkdir -p staticfiles # WhiteNoise warns where it is missing, and in tests a warning is an error
@@ -63,6 +64,12 @@ migrations: $(VENV)/.test ## whether models and migrations agree
 
 fuzz: $(VENV)/.test ## reading of files: mutate real ones for FUZZ seconds (60)
 	$(python) -m tools.fuzz $(FUZZ)
+
+# --- translating ---
+
+messages: $(VENV)/.test ## gather what pages say into locale/*/LC_MESSAGES/django.po, and compile what is translated
+	@tools/need-package gettext xgettext
+	DJANGO_SETTINGS_MODULE=tests.settings $(python) -m tools.messages
 
 # --- measuring ---
 

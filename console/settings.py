@@ -243,7 +243,7 @@ FILE_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 
 # Pages come in the language that the reader chose, else in what the browser asks for; docs/languages.md.
 LANGUAGE_CODE = "en"
-LANGUAGES = [("en", "English")]
+LANGUAGES = [("en", "English"), ("de", "Deutsch")]
 LOCALE_PATHS = [environment.RESOURCES / "locale"]
 LANGUAGE_COOKIE_NAME = "__Host-language" if CONSOLE_HTTPS else "language"
 LANGUAGE_COOKIE_SECURE = CONSOLE_HTTPS

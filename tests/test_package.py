@@ -49,7 +49,7 @@ def test_an_installed_console_sets_itself_up(installed: Path, tmp_path: Path) ->
 
 
 def test_it_brings_what_its_pages_need(installed: Path) -> None:
-    for folder in ("templates", "static"):
+    for folder in ("templates", "static", "locale"):
         ours = {path.relative_to(ROOT / folder) for path in (ROOT / folder).rglob("*") if path.is_file()}
         theirs = {p.relative_to(installed / "console" / folder) for p in (installed / "console" / folder).rglob("*")}
         assert ours <= theirs

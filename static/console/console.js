@@ -45,7 +45,7 @@ for (const time of document.querySelectorAll("time[data-due]")) {
   const due = new Date(time.dateTime);
   const tell = () => {
     const left = Math.max(0, Math.ceil((due - Date.now()) / 1000));
-    time.textContent = `${due.toLocaleTimeString()} (in ${left} s)`;
+    time.textContent = time.dataset.due.replace("{time}", due.toLocaleTimeString()).replace("{seconds}", left);
     if (left) setTimeout(tell, 1000);
   };
   tell();

@@ -56,8 +56,8 @@ for (const form of document.querySelectorAll("form[data-passkey]")) {
       form.requestSubmit();
     } catch (error) {
       problem.textContent = error.name === "NotAllowedError"
-        ? "Not done: it was cancelled, took too long, or no passkey for this console is here."
-        : `Not done: ${error.message}`;
+        ? form.dataset.cancelled
+        : form.dataset.failed.replace("{reason}", error.message);
     }
   });
 }

@@ -25,7 +25,16 @@ from tests.console.test_access import ACTIONS, READ_ALONE, address, names, opera
 
 PSEUDO = "eo"  # a language that Django knows of, so that it may be chosen, in place of which stands the one made here
 BEGIN, END = "⟦", "⟧"
-SPOKEN = {"title", "aria-label", "placeholder", "alt", "data-label", "data-due"}  # attributes that people read or hear
+SPOKEN = {
+    "title",
+    "aria-label",
+    "placeholder",
+    "alt",
+    "data-label",
+    "data-due",
+    "data-cancelled",
+    "data-failed",
+}  # attributes that people read or hear
 # Elements whose text is data: code, times as ISO writes them, what is typed, and names that are made of none.
 DATA = {"code", "pre", "textarea", "time", "script", "style", "svg:style"}
 VOID = {"input", "img", "br", "meta", "link", "hr", "path", "rect"}
@@ -159,7 +168,7 @@ def gathered(message: str) -> bool:
 @pytest.fixture
 def pseudo(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     settings.LANGUAGES = [*settings.LANGUAGES, (PSEUDO, "Pseudo")]
-    monkeypatch.setitem(trans_real._translations, PSEUDO, Pseudo())
+    monkeypatch.setitem(trans_real._translations, PSEUDO, Pseudo(gathered))
 
 
 @pytest.fixture
@@ -254,3 +263,13 @@ def test_the_language_is_the_readers_choice_else_the_browsers(pseudo: None, as_r
 def test_a_language_that_there_is_not_is_not_chosen(client: Client, db: None, owner: Client) -> None:
     owner.post("/account/language/", {"language": "tlh"})
     assert not owner.cookies[settings.LANGUAGE_COOKIE_NAME].value
+
+
+def test_pages_come_in_german_to_who_asks_for_it(client: Client, db: None, owner: Client) -> None:
+    told = client.get("/login/", headers={"Accept-Language": "de-CH, de;q=0.8, en;q=0.5"}).content.decode()
+    assert '<html lang="de">' in told
+    assert "Benutzername" in told and "Anmelden" in told
+    owner.post("/account/language/", {"language": "de"})
+    page = owner.get("/account/").content.decode()
+    assert '<option value="de" lang="de" selected>Deutsch</option>' in page
+    assert "Ihre Sitzungen" in page
