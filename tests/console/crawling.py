@@ -6,6 +6,7 @@ from typing import Any
 from django.urls import URLPattern, get_resolver, reverse
 
 from console.models import Job, Operator, Refusal, SavedTest, TestRun
+from console.views.ahead import STEPS
 from gateway.models import ChangeSet, PortType
 
 # What has pages, and is no configuration.
@@ -24,7 +25,8 @@ def pages(kinds: dict[str, Any]) -> Iterator[str]:
                 rows = list(TestRun.objects.values_list("pk", flat=True))
             elif kind in OTHERS:
                 rows = list(OTHERS[kind]._default_manager.values_list("pk", flat=True))
-            yield from (reverse(pattern.name, args=[pk]) for pk in rows)
+            words = [[word] for word in STEPS] if pattern.name.endswith("-ahead") else [[]]
+            yield from (reverse(pattern.name, args=[pk, *more]) for pk in rows for more in words)
         elif pattern.name == "refusals-detail":
             yield from (reverse(pattern.name, args=[row.trace_id]) for row in Refusal.objects.exclude(trace_id=""))
         elif pattern.name == "ports-add":
