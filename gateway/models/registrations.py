@@ -125,17 +125,19 @@ class Registration(Described, Named):
         if self.next_sha256 and self.next_sha256 == self.sha256:
             errors["next_der"] = gettext("This is the present certificate; give the one that is to follow it, or none.")
         elif twin := self._twin():
-            errors["next_der" if twin.sha256 == self.next_sha256 else "der"] = gettext(
+            errors["der" if self.sha256 in twin.admitted else "next_der"] = gettext(
                 "Registration {twin} at this port has this certificate; each needs its own."
             ).format(twin=twin)
         if errors:
             raise ValidationError(errors)
 
     def _twin(self) -> "Registration | None":
-        """Another one at this port whose present certificate is the next one here, or the other way round."""
+        """Another one at this port that admits a certificate which this one does."""
         if not self.port_id:
             return None
-        crossed = Q(next_sha256=self.sha256)
-        if self.next_sha256:
-            crossed |= Q(sha256=self.next_sha256)
-        return Registration.objects.filter(crossed, port=self.port_id).exclude(pk=self.pk).first()
+        admits = Q(sha256__in=self.admitted) | Q(next_sha256__in=self.admitted)
+        return Registration.objects.filter(admits, port=self.port_id).exclude(pk=self.pk).first()
+
+    def validate_constraints(self, exclude: Any = None) -> None:
+        # `_twin` has asked for more than the two unique constraints, and all at once.
+        super().validate_constraints(exclude={*(exclude or ()), "sha256", "next_sha256"})

@@ -254,7 +254,7 @@ class TestCompleting:
             pytest.param(0, 2, 0, True, id="none-of-the-old-is-left"),
             pytest.param(1, 2, 0, False, id="one-of-the-old-is-in-use"),
             pytest.param(2, 0, 0, False, id="the-swap-is-still-to-come"),
-            pytest.param(0, 0, 0, False, id="nobody-is-there"),
+            pytest.param(0, 0, 0, False, id="nobody-is-there-and-nothing-swapped"),
             pytest.param(1, 0, 1000, True, id="the-old-one-has-expired"),
         ],
     )
@@ -266,15 +266,18 @@ class TestCompleting:
         row.refresh_from_db()
         assert row.admitted == tuple(each.certificate.sha256 for each in wanted)
 
-    def test_by_what_is_configured_where_the_edge_cannot_tell(self, row: Registration) -> None:
+    @pytest.mark.parametrize("tunnels", [pytest.param(None, id="the-edge-cannot-tell"), pytest.param({}, id="nobody")])
+    def test_by_what_is_configured_where_no_tunnel_tells(
+        self, row: Registration, tunnels: dict[str, int] | None
+    ) -> None:
         keystore = factories.KeystoreFactory(name="inside", minted=self.OLD)
         factories.InternalPortFactory(node=row.node, tls_keystore=keystore, registration=row)
-        assert not complete(row, None, datetime.now(UTC))
+        assert not complete(row, tunnels, datetime.now(UTC))
         with change_set("tests", "swapped"):
             keystore.set_pair((self.NEW.certificate,), self.NEW.key)
             keystore.save()
         fresh = Registration.objects.get()
-        assert complete(fresh, None, datetime.now(UTC))
+        assert complete(fresh, tunnels, datetime.now(UTC))
 
     def test_an_edge_that_does_not_answer_is_waited_for(self, row: Registration) -> None:
         assert complete_renewals(datetime.now(UTC)) == []
