@@ -38,7 +38,8 @@ IN_MEMORY = 8 * 1024 * 1024  # bytes of a file; more goes to a temporary one
 def take(kind: str, filename: str, chunks: Iterable[bytes], actor: str, address: str | None) -> Job:
     """Store the file; a worker looks at it next. Raises SheetError: it is too large, or too many wait already."""
     if Job.objects.imports().exclude(state__in=[JobState.DONE, JobState.FAILED]).count() >= MOST_AT_ONCE:
-        raise SheetError(f"{MOST_AT_ONCE} imports wait to be carried out or thrown away; settle some of them first.")
+        words = gettext("{count} imports wait to be carried out or thrown away; settle some of them first.")
+        raise SheetError(words.format(count=MOST_AT_ONCE))
     size = 0
     with transaction.atomic():
         job = Job.objects.create(kind=kind, filename=(filename or "upload")[:255], actor=actor, address=address)
