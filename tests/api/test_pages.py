@@ -76,6 +76,7 @@ WITHOUT = {
     "account-passkey": _PERSON,
     "account-passkey-remove": _PERSON,
     "account-recovery-codes": _PERSON,
+    "account-language": "is how a person reads; programs are told the same in every language",
     "account-sessions-end": "ends logins of one's own; of others an owner, by operators_end_sessions",
     "start": "leads a person through what single operations do",
     "healthz": "is for programs already",
