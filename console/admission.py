@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from django.db import models
+from django.db.models import Count, Q
 from django.utils.translation import gettext, ngettext
 
 from identity.core import acl as core
@@ -32,27 +33,38 @@ class Admission:
 
 
 def admission(acl: ACL) -> Admission:
-    """Judged user by user, with the function that the nodes judge by."""
-    allowed, denied = _names(acl.allowed), _names(acl.denied)
-    value = core.ACL(acl.name, allowed, denied)
-    users = _groups_of_users()
-    inside = [name for name, groups in users.items() if core.admits(value, groups, groups)]
-    strangers = DEFAULT in inside
-    known = sorted(name for name in inside if name != DEFAULT)
-    everybody = bool(known) and len(known) == len(users.keys() - {DEFAULT})
-    shown = list(User.objects.filter(name__in=known[:SHOWN]))
-    return Admission(_words(len(known), everybody, strangers), shown, len(known), everybody, strangers)
-
-
-def _groups_of_users() -> dict[str, frozenset[str]]:
-    """Of each that is enabled, by name: no rows are made, for there may be 10,000."""
+    """Judged user by user, with the function that the nodes judge by: those in a group that is mentioned, and all
+    others at once, of whom there may be 10,000.
+    """
+    value = core.ACL(acl.name, _names(acl.allowed), _names(acl.denied))
     enabled = User.objects.filter(enabled=True)
-    groups: dict[str, set[str]] = {name: {EVERYBODY} for name in enabled.values_list("name", flat=True)}
-    for user, group in User.groups.through.objects.filter(user__enabled=True).values_list("user__name", "group__name"):
-        groups[user].add(group)
-    if DEFAULT in groups:
-        groups[DEFAULT].add(ANONYMOUS)
-    return {name: frozenset(found) for name, found in groups.items()}
+    counted = enabled.aggregate(all=Count("pk"), default=Count("pk", filter=Q(name=DEFAULT)))
+    strangers = bool(counted["default"]) and _admits(value, {EVERYBODY, ANONYMOUS})
+    among = counted["all"] - counted["default"]
+    members = _members(value.allowed | value.denied)
+    inside = {name for name, groups in members.items() if _admits(value, groups)}
+    if _admits(value, {EVERYBODY}):
+        outside = members.keys() - inside
+        total = among - len(outside)
+        first = [name for name in enabled.exclude(name=DEFAULT).values_list("name", flat=True) if name not in outside]
+    else:
+        total, first = len(inside), sorted(inside)
+    everybody = 0 < total == among
+    shown = list(User.objects.filter(name__in=first[:SHOWN]))
+    return Admission(_words(total, everybody, strangers), shown, total, everybody, strangers)
+
+
+def _admits(acl: core.ACL, groups: set[str]) -> bool:
+    return core.admits(acl, groups, groups)
+
+
+def _members(groups: frozenset[str]) -> dict[str, set[str]]:
+    """Users who are in some of the groups and enabled, each with which of them, and the one that everybody is in."""
+    rows = User.groups.through.objects.filter(user__enabled=True, group__name__in=groups).exclude(user__name=DEFAULT)
+    found: dict[str, set[str]] = {}
+    for user, group in rows.values_list("user__name", "group__name"):
+        found.setdefault(user, {EVERYBODY}).add(group)
+    return found
 
 
 def _names(groups: "models.Manager[Group]") -> frozenset[str]:

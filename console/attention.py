@@ -31,6 +31,7 @@ ASKED_AT_ONCE = 16
 SOON = timedelta(days=30)
 LATE = timedelta(minutes=10)  # by which a revocation list may be fetched later than it should be
 EXPIRIES_SHOWN = 8
+COUNTED = 1000  # of what ends besides those that are shown
 # What is renewed without anybody, and so concerns somebody only when that was not done.
 _NEAR = {
     Kind.CRL: timedelta(days=1),  # they live for days, and their authorities are late as a rule
@@ -276,7 +277,7 @@ def expiries(now: datetime, known: Iterable[Ending] | None = None) -> Iterable[C
     others = Endings(Wanted(frozenset(Kind) - {Kind.CLIENT}, until=now + SOON, refusing=True), known)
     near = [each for each in others if _concerns(each, now)]
     first = clients[: EXPIRIES_SHOWN + 1]
-    count = len(first) if len(first) <= EXPIRIES_SHOWN else len(clients)
+    count = len(first) if len(first) <= EXPIRIES_SHOWN else clients.counted(COUNTED + EXPIRIES_SHOWN + 1)
     found = sorted([*first, *near], key=lambda each: (each.ends, each.name))[:EXPIRIES_SHOWN]
     more = count + len(near) - len(found)
     for each in found:
@@ -284,14 +285,12 @@ def expiries(now: datetime, known: Iterable[Ending] | None = None) -> Iterable[C
         url = reverse(f"{each.section}-edit", args=[each.pk])
         words = gettext("{what}: {ends}").format(what=_what(each), ends=ends(each.ends, now))
         yield Concern(kind, words, url, _what_to_do(each, each.ends < now))
-    if more:
-        yield Concern(
-            "warn",
-            ngettext("{count} more ends within {days} days", "{count} more end within {days} days", more).format(
-                count=more, days=SOON.days
-            ),
-            reverse("expiry"),
-        )
+    if more > COUNTED:
+        words = gettext("More than {count} others end within {days} days")
+        yield Concern("warn", words.format(count=f"{COUNTED:,}", days=SOON.days), reverse("expiry"))
+    elif more:
+        words = ngettext("{count} more ends within {days} days", "{count} more end within {days} days", more)
+        yield Concern("warn", words.format(count=more, days=SOON.days), reverse("expiry"))
 
 
 def _concerns(ending: Ending, now: datetime) -> bool:

@@ -121,12 +121,29 @@ class ACLForm(NounForm):
             )
         self.groups = [(gettext("Groups"), list(self._groups), False)]
 
-    def matrix(self) -> list[tuple[Group, Any, str]]:
-        """For the template: each group with its field, and what is chosen of the three.
+    def matrix(self) -> list[dict[str, Any]]:
+        """For the template: each group with its field's name, what is chosen of the three, and what is wrong with it.
 
-        The template writes the radio buttons itself: of 200 groups the widgets' templates alone take 100 ms.
+        The template writes the radio buttons itself, of plain values: of 200 groups the widgets' templates alone take
+        100 ms, and what a bound field looks up for each of 600 buttons another 40.
         """
-        return [(group, self[name], self[name].value() or "") for name, group in self._groups.items()]
+        buttons = [(f"_{number}", value, str(label)) for number, (value, label) in enumerate(self.CHOICES)]
+        found = []
+        for name, group in self._groups.items():
+            field, chosen = self[name], self[name].value() or ""
+            found.append(
+                {
+                    "group": group.name,
+                    "description": group.description,
+                    "name": field.html_name,
+                    "disabled": field.field.disabled,
+                    "errors": self.errors.get(name),
+                    "buttons": [
+                        (f"{field.auto_id}{end}", value, label, value == chosen) for end, value, label in buttons
+                    ],
+                }
+            )
+        return found
 
     def _save_m2m(self) -> None:
         super()._save_m2m()  # type: ignore[misc]

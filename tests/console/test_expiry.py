@@ -250,7 +250,9 @@ def test_a_fetched_list_that_is_over_is_told_of_once_on_the_overview(owner: Clie
     assert told_of_lists() == ["crl at 0"], "and once in messages"
 
 
-def test_of_many_who_end_the_first_are_named_and_the_others_counted(django_assert_max_num_queries: Any) -> None:
+def test_of_many_who_end_the_first_are_named_and_the_others_counted(
+    django_assert_max_num_queries: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     alice = factories.UserFactory(name="alice")
     for number in range(12):
         minted = mint(f"CN=c{number}", partner_ca(), days=(-1, 2.5 + number))
@@ -259,3 +261,5 @@ def test_of_many_who_end_the_first_are_named_and_the_others_counted(django_asser
         said = [each.text for each in expiries(NOW)]
     assert said[0].startswith("Certificate c0, mapped to alice: ends in 2 days")
     assert (len(said), said[-1]) == (9, "4 more end within 30 days")
+    monkeypatch.setattr("console.attention.COUNTED", 3)
+    assert [each.text for each in expiries(NOW)][-1] == "More than 3 others end within 30 days", "counted no further"
