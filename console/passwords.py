@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext
 
 _LONGEST = 128  # bytes of a line; what is longer is no such list
 _HEX = 40  # digits of a SHA-1
@@ -30,13 +31,17 @@ class NotBreached:
             with Path(self.path).open("rb") as file:
                 found = _is_in(file, digest)
         except (OSError, ValueError) as error:
-            words = "The list of breached passwords cannot be read, so none can be set: tell whoever keeps the host."
+            words = gettext(
+                "The list of breached passwords cannot be read, so none can be set: tell whoever keeps the host."
+            )
             raise ValidationError(words) from error
         if found:
-            raise ValidationError("This password was in a breach, and is the first that is tried. Take another one.")
+            raise ValidationError(
+                gettext("This password was in a breach, and is the first that is tried. Take another one.")
+            )
 
     def get_help_text(self) -> str:
-        return "It must not be in a list of breached passwords." if self.path else ""
+        return gettext("It must not be in a list of breached passwords.") if self.path else ""
 
 
 def _is_in(file: BinaryIO, wanted: bytes) -> bool:

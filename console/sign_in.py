@@ -17,6 +17,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme, urlencode
+from django.utils.translation import gettext
 
 from console import sessions
 from console.authentication import note_success
@@ -52,8 +53,11 @@ def sign_in(request: HttpRequest, operator: Operator, how: str) -> None:
     record_event(operator.username, f"operator {operator.username} logged in", address or None, change)
     if before is not None:
         last = before.change_set
-        where = f" from {last.address}" if last.address else ""
-        messages.info(request, f"You logged in last at {last.at:%Y-%m-%d %H:%M} UTC{where}.")
+        if last.address:
+            words = gettext("You logged in last at {at} UTC from {address}.")
+        else:
+            words = gettext("You logged in last at {at} UTC.")
+        messages.info(request, words.format(at=f"{last.at:%Y-%m-%d %H:%M}", address=last.address))
 
 
 def begin_half(request: HttpRequest, operator: Operator, next_url: str) -> None:
