@@ -53,8 +53,11 @@ def sign_in(request: HttpRequest, operator: Operator, how: str) -> None:
     record_event(operator.username, f"operator {operator.username} logged in", address or None, change)
     if before is not None:
         last = before.change_set
-        words = gettext("You logged in last at {at} UTC, from {address}.")
-        messages.info(request, words.format(at=f"{last.at:%Y-%m-%d %H:%M}", address=last.address or "—"))
+        if last.address:
+            words = gettext("You logged in last at {at} UTC from {address}.")
+        else:
+            words = gettext("You logged in last at {at} UTC.")
+        messages.info(request, words.format(at=f"{last.at:%Y-%m-%d %H:%M}", address=last.address))
 
 
 def begin_half(request: HttpRequest, operator: Operator, next_url: str) -> None:
