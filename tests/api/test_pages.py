@@ -90,7 +90,8 @@ def same_as(name: str) -> list[Operation]:
         return [BY_ID[each] for each in SAME[name]]
     kind, _, page = name.rpartition("-")
     assert kind in SECTIONS, f"{name}: say in SAME which operation does it, or in WITHOUT why there is none"
-    operations = {"list": ["list"], "add": ["put"], "edit": ["get", "put"]}.get(page, [page])
+    ahead = ["block", "unblock"]  # with `dry_run`, as of every change
+    operations = {"list": ["list"], "add": ["put"], "edit": ["get", "put"], "ahead": ahead}.get(page, [page])
     return [BY_ID[f"{kind}_{each}"] for each in operations]
 
 
