@@ -11,6 +11,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext_lazy
 
 from identity.models import sealing
 from identity.models.base import name_validator
@@ -19,8 +20,8 @@ from identity.models.base import name_validator
 
 
 class RefusalKind(models.TextChoices):
-    REQUEST = "request", "request"
-    HANDSHAKE = "handshake", "handshake"
+    REQUEST = "request", gettext_lazy("request")
+    HANDSHAKE = "handshake", gettext_lazy("handshake")
 
 
 class RefusalQuerySet(models.QuerySet["Refusal"]):
@@ -149,9 +150,9 @@ class SavedTest(models.Model):
 
 
 class RunState(models.TextChoices):
-    WAITING = "waiting", "waiting"
-    RUNNING = "running", "running"
-    DONE = "done", "done"
+    WAITING = "waiting", gettext_lazy("waiting")
+    RUNNING = "running", gettext_lazy("running")
+    DONE = "done", gettext_lazy("done")
 
 
 class TestRunQuerySet(models.QuerySet["TestRun"]):

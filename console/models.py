@@ -286,11 +286,11 @@ class ExpiryNotice(models.Model):
 
 
 class JobState(models.TextChoices):
-    WAITING = "waiting", "waiting"
-    RUNNING = "running", "running"
-    CHECKED = "checked", "checked"
-    DONE = "done", "done"
-    FAILED = "failed", "failed"
+    WAITING = "waiting", gettext_lazy("waiting")
+    RUNNING = "running", gettext_lazy("running")
+    CHECKED = "checked", gettext_lazy("checked")
+    DONE = "done", gettext_lazy("done")
+    FAILED = "failed", gettext_lazy("failed")
 
 
 class JobMode(models.TextChoices):

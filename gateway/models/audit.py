@@ -42,10 +42,10 @@ class ChangeSet(AppendOnly):
 
 
 class Action(models.TextChoices):
-    ADDED = "added", "added"
-    CHANGED = "changed", "changed"
-    REMOVED = "removed", "removed"
-    TESTED = "tested", "tested"
+    ADDED = "added", gettext_lazy("added")
+    CHANGED = "changed", gettext_lazy("changed")
+    REMOVED = "removed", gettext_lazy("removed")
+    TESTED = "tested", gettext_lazy("tested")
     LOGGED_IN = "logged_in", gettext_lazy("logged in")
 
 

@@ -11,7 +11,7 @@ from gateway.models.audit import ChangeSet
 
 class State(models.TextChoices):
     WAITING = "waiting", gettext_lazy("waits to be confirmed")
-    KEPT = "kept", "confirmed"
+    KEPT = "kept", gettext_lazy("confirmed")
     WENT_BACK = "went_back", gettext_lazy("went back")
     FAILED = "failed", gettext_lazy("could not go back")
 

@@ -133,10 +133,11 @@ def strings(value: Any) -> Iterator[str]:
 
 
 def stored() -> set[str]:
-    """Every text in the database: what somebody has typed, and codes that are the same in every language."""
+    """Every text in the database that somebody may have typed."""
     found: set[str] = set()
     for model in apps.get_models():
-        fields = [f.name for f in model._meta.concrete_fields if isinstance(f, CharField | TextField | JSONField)]
+        texts = (each for each in model._meta.concrete_fields if isinstance(each, CharField | TextField | JSONField))
+        fields = [each.name for each in texts if not each.choices]  # a code that is shown has words of its own
         for row in model._default_manager.values_list(*fields) if fields else []:
             found |= {text.strip() for text in strings(row) if len(text.strip()) > 1}
     return found
