@@ -122,7 +122,7 @@ def _carry_out(request: HttpRequest, noun: Noun, action: Action, rows: list[Any]
     if recorder.revision is None:
         messages.info(request, gettext("Nothing changed: they were so already."))
     else:
-        words = gettext("{action}: done for {count} of {noun}.")
+        words = gettext("Done. {action}: {noun} ({count}).")
         messages.success(request, words.format(action=action.label, count=len(rows), noun=noun.title))
     return ""
 

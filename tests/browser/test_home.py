@@ -60,9 +60,9 @@ def test_every_box_is_reached_and_opened_by_keyboard(console: Page, live_server:
     for _ in range(6):
         console.keyboard.press("Tab")
         seen.append(console.evaluate("document.activeElement.getAttribute('aria-label') || ''"))
-    assert any(label.startswith(f"edge node {world['ports'].node}") for label in seen)  # type: ignore[attr-defined]
+    assert any(label.startswith(f"Node {world['ports'].node} (edge)") for label in seen)  # type: ignore[attr-defined]
     assert any(label.startswith("Tunnel inside-at-reg") for label in seen)
-    console.get_by_role("link", name="external port ext").focus()
+    console.get_by_role("link", name="Port ext (external)").focus()
     console.keyboard.press("Enter")
     expect(console.get_by_role("heading", name="ext", level=1)).to_be_visible()
 
@@ -102,9 +102,9 @@ def test_several_are_ticked_and_disabled_at_once(console: Page, live_server: Any
     console.get_by_label("Choose carol").check()
     console.get_by_label("With those ticked").select_option("Disable")
     console.get_by_role("button", name="Go on").click()
-    expect(console.get_by_role("heading", name="Disable: 2 users")).to_be_visible()
+    expect(console.get_by_role("heading", name="Disable: Users (2)")).to_be_visible()
     console.get_by_role("button", name="Disable").click()
-    expect(console.get_by_text("2 users disabled.")).to_be_visible()
+    expect(console.get_by_text("Done. Disable: Users (2).")).to_be_visible()
     assert {row.name for row in User.objects.filter(enabled=False)} == {"alice", "carol"}
 
 

@@ -67,7 +67,7 @@ def test_an_acl_is_a_table_of_choices(console: Page, live_server: Any) -> None:
     acl = ACLFactory(name="PartnerApi")
     console.goto(f"{live_server.url}/acls/{acl.pk}/")
     expect(console.get_by_text("It lets nobody in.")).to_be_visible()
-    console.get_by_role("radio", name="Partners allowed").check()
+    console.get_by_role("radio", name="Partners: allowed").check()
     console.get_by_role("button", name="Save").click()
     console.goto(f"{live_server.url}/acls/{acl.pk}/")
     expect(console.get_by_text("It lets in every user, and nobody without a credential.")).to_be_visible()

@@ -94,7 +94,7 @@ def test_from_a_certificate_to_a_user_and_back(console: Page, installation: Inst
 
     # Put the group into the ACL.
     console.get_by_role("link", name="Open ACL Orders").click()
-    console.get_by_label("Partners allowed").check()
+    console.get_by_label("Partners: allowed").check()
     save(console)
     installation.settle()
 

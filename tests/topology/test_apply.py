@@ -376,5 +376,5 @@ def test_a_rule_follows_its_issuer_to_a_new_key(small: File) -> None:
 def test_a_database_that_is_not_migrated_is_told(small: File) -> None:
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE gateway_api RENAME TO gateway_not_yet")
-    with pytest.raises(CommandError, match=r"Nothing was changed: .*gateway_api.*manage\.py migrate"):
+    with pytest.raises(CommandError, match=r"Nothing was changed: .*gateway_api.*manage\.py prepare"):
         small.say()
