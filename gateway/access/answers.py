@@ -49,11 +49,11 @@ STRANGER = Shown()  # comes without any credential
 class _Caller:
     """Who somebody is, along one way. `identities`: for each of the routes; none where he is nobody.
 
-    `outcomes`: by which of the routes' ACLs let him in.
+    `outcomes`: by which of the routes' ACLs let him in, and by what comes of the call that is made for him.
     """
 
     identities: tuple[Identity, ...]
-    outcomes: dict[tuple[bool, ...], Reason | None]
+    outcomes: dict[tuple[object, ...], Reason | None]
 
     @classmethod
     def of(cls, way: Way, course: Course) -> "_Caller | None":
@@ -69,11 +69,12 @@ class _Caller:
         found.outcomes[found.admitted(course)] = way.reason
         return found
 
-    def admitted(self, course: Course) -> tuple[bool, ...]:
-        return tuple(
+    def admitted(self, course: Course) -> tuple[object, ...]:
+        acls = (
             admits(route.acl, identity.groups, identity.denied_by)
             for route, identity in zip(course.routes, self.identities, strict=False)
         )
+        return (course.beyond, *acls)
 
 
 class Asker:

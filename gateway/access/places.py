@@ -49,6 +49,7 @@ class Course:
             groups does.
         parts: the ports and registrations along the way, to see whether one changed.
         open: whether it comes to the question who calls, and is not refused before.
+        beyond: what comes of the call that an API makes as its endpoint's own identity, whoever called.
     """
 
     key: tuple[object, ...]
@@ -56,6 +57,7 @@ class Course:
     memberships: frozenset[frozenset[str]]
     parts: tuple[Port | Registration, ...]
     open: bool
+    beyond: Reason | None
 
     @property
     def way(self) -> tuple[object, ...]:
@@ -133,6 +135,7 @@ class _Tracing:
         self._memberships: set[frozenset[str]] = set()
         self._parts: list[Port | Registration] = []
         self._open = True
+        self._beyond: Reason | None = None
 
     def trace(self) -> Course:
         place = self._place
@@ -155,7 +158,8 @@ class _Tracing:
         else:
             self._key.append("no port")
         open_ = self._open and bool(self._routes)
-        return Course(tuple(self._key), tuple(self._routes), frozenset(self._memberships), tuple(self._parts), open_)
+        key, routes, parts = tuple(self._key), tuple(self._routes), tuple(self._parts)
+        return Course(key, routes, frozenset(self._memberships), parts, open_, self._beyond)
 
     def _at(
         self, snapshot: Snapshot, port: Port, registration: Registration | None, path: str
@@ -189,13 +193,14 @@ class _Tracing:
         if route.endpoint.identity is EndpointIdentity.CALLER:
             return url.host, onward
         # Beyond, the endpoint's own identity counts, whoever called: what comes of it is part of the place.
-        self._key.append(self._beyond(route, port, path))
+        self._beyond = self._called(route, port, path)
+        self._key.append(self._beyond)
         if (end := self._world.far_end(url.host, onward)) is not None:
             found = end.snapshot.all_routes.find(onward)
             self._routes += [found] if found is not None else []
         return None
 
-    def _beyond(self, api: API, port: Port, path: str) -> Reason | None:
+    def _called(self, api: API, port: Port, path: str) -> Reason | None:
         facts = Facts(port, address_for(self._world, self._place), self._place.method, path)
         admitted = Decision(Outcome.CALL, path=path, caller=facts.peer, route=api)
         edge = self._world.entries[self._place.port][0]

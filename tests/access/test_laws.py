@@ -102,6 +102,37 @@ def test_who_is_nobody_at_one_place_is_nobody_wherever_that_way_leads(world: Wor
                 assert asker.reason(place, each) == asker.walk(place, each).reason
 
 
+def test_what_comes_of_the_call_that_an_api_makes_is_asked_at_each_place() -> None:
+    """Both services of one API refuse the endpoint's own identity: one by its ACL, the other is not on the port."""
+    acls = {"open": {"allowed": ["Everybody"], "denied": []}, "shut": {"allowed": ["Partners"], "denied": []}}
+    default = {"groups": ["Everybody", "Anonymous"], "enabled": True}
+    shared = {"users": {"Default": default}, "acls": acls | {"Default": acls["open"]}, "certificates": {},
+              "mapping_rules": {}}  # fmt: skip
+    service = document()["services"]["orders"] | {"acl": "shut"}
+    inside = document(
+        services={path: service | {"path": path} for path in ("/orders", "/orders/new")},
+        registrations={"a": registration(port="reg", node="inside")}, **shared,
+        ports={"dial": port(type="internal", host="", truststore="", client_truststore="partners",
+                            connect=[{"host": "edge", "port": 1, "registration": "a"}],
+                            service_access={"default": "allow", "allow": [], "deny": ["/orders/new"]})},
+    )  # fmt: skip
+    endpoint = {"url": "reverse://reg/orders", "identity": "anonymous", "keystore": "", "truststore": "",
+                "username": "", "password": "", "forward_authorization": False, "timeout": 1.0}  # fmt: skip
+    edge = document(
+        node={"name": "edge", "role": "edge"}, services={}, registrations={}, endpoints={"e": endpoint},
+        apis={"api": {"path": "/api", "methods": [], "endpoint": "e", "acl": "open"}}, **shared,
+        ports={"ext": port(type="external", registration_port="reg",
+                           service_access={"default": "allow", "allow": [], "deny": []})},
+    )  # fmt: skip
+    world = World.of({"edge": edge, "inside": inside})
+    asker = Asker(world, NOW)
+    reached = [place for place in places(world) if place.path.startswith("/api")]
+    assert {place.path for place in reached} == {"/api", "/api/new"}
+    found = [asker.reason(place, STRANGER) for place in reached]
+    assert found == [asker.walk(place, STRANGER).reason for place in reached]
+    assert len(set(found)) == 2
+
+
 @settings(max_examples=50)
 @given(worlds(), st.lists(st.frozensets(st.sampled_from(GROUPS))))
 def test_blocks_lose_nobody_and_have_nobody_twice(world: World, memberships: list[frozenset[str]]) -> None:
