@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -93,5 +94,16 @@ def test_the_image_runs_as_nobody_in_particular_and_holds_no_settings() -> None:
     last = text.rpartition("\nFROM ")[2]
     assert re.search(r"^USER 10001:10001$", last, re.M)
     assert not re.search(r"SECRET_KEY|MASTER_KEY|PASSWORD", text)
-    copied = {name for line in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.M) for name in line.split()}
-    assert all((ROOT / name).exists() for name in copied)
+    assert all((ROOT / name).exists() for name in copied_into_the_image())
+
+
+def copied_into_the_image() -> set[str]:
+    text = (DEPLOY / "Containerfile").read_text()
+    return {name for line in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.M) for name in line.split()}
+
+
+def test_the_image_is_built_from_all_that_the_wheel_is_made_of() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    needed = {*wheel["packages"], *wheel["force-include"], project["project"]["readme"], "pyproject.toml"}
+    assert len(needed) > 5 and needed <= copied_into_the_image()
