@@ -63,13 +63,9 @@ def is_blocked(row: Model) -> bool:
     return bool(getattr(row, field) == value)
 
 
-def lets_in_again(change: Change) -> bool:
-    """Whether undoing the change would unblock what it has blocked."""
-    for model, (field, value) in SWITCHES.items():
-        if change.kind == KIND_OF[model] and change.before is not None and change.after is not None:
-            usual = not value  # an entry leaves out what it usually says
-            return change.after.get(field, usual) == value and change.before.get(field, usual) != value
-    return False
+def is_shut_out(row: Model) -> bool:
+    """Of any row: whether it is one that can be blocked, and is."""
+    return type(row) in SWITCHES and is_blocked(row)
 
 
 def throw(row: Model, *, block: bool) -> None:

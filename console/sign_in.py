@@ -110,6 +110,23 @@ def ask_again(request: HttpRequest) -> HttpResponse:
     return redirect(f"{reverse('confirm')}?{urlencode({'next': next_url})}")
 
 
+class AskAgain(Exception):
+    """What is being done is known to be dangerous only once it is done: raised where that is taken back again."""
+
+
+def asks_again(view: View) -> View:
+    """For a view that may raise `AskAgain`."""
+
+    @wraps(view)
+    def asking(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        try:
+            return view(request, *args, **kwargs)
+        except AskAgain:
+            return ask_again(request)
+
+    return asking
+
+
 def confirmed(view: View) -> View:
     """Asks for the password or the second factor again, before anything secret or dangerous."""
 

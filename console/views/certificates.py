@@ -18,6 +18,7 @@ from console.certificate_preview import examine, preview, proposed_name
 from console.forms.certificates import CertificateForm, NewCertificateForm, UploadForm, overlap_end
 from console.forms.fields import KEY_LEFT_OUT
 from console.permissions import permission_required
+from console.sign_in import asks_again
 from console.templatetags.console import expiry_class, expiry_words
 from console.views.pages import (
     Cell,
@@ -96,6 +97,7 @@ def certificate_list(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 @permission_required("change_identity")
+@asks_again
 def add(request: HttpRequest) -> HttpResponse:
     """First the file, then the preview with the mapping; nothing is stored before the second is saved."""
     if request.method != "POST":

@@ -17,19 +17,20 @@ from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.http import require_http_methods, require_safe
 
 from console.access import TOUCHING, WouldChange, access_of, answers_about, is_quick
-from console.blocking import SWITCHES, blocking_of, is_blocked
+from console.blocking import blocking_of, is_shut_out
 from console.bulk import Action
 from console.forms.fields import NounForm
+from console.grave import any_grave
 from console.models import PERMISSIONS, role_name
 from console.nouns import ADDING, ADDING_PORT, NONE_YET, SINGULAR, TITLES, label_of, permission_of, recorded, url_of
 from console.permissions import require
 from console.references import Reference, references
 from console.renames import follow, stored_name
-from console.sign_in import ask_again, is_fresh
+from console.sign_in import AskAgain, ask_again, asks_again, is_fresh
 from console.suggestions import suggested
 from gateway import unconfirmed
 from gateway.access.changes import outlook
-from gateway.audit import change_set
+from gateway.audit import Recorder, change_set
 from gateway.models import Change
 from gateway.topology.entries import SECTIONS
 
@@ -213,6 +214,7 @@ def _cells(cell: Cell | list[Cell]) -> list[Cell]:
 
 
 @require_http_methods(["GET", "POST"])
+@asks_again
 def edit_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
     """Show, and with the permission change, one object; without `pk` add one."""
     row = get_object_or_404(noun.model, pk=pk) if pk else None
@@ -221,8 +223,6 @@ def edit_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
     if noun.secret and may_change and not is_fresh(request):
         return ask_again(request)
     bound = request.method == "POST"
-    if bound and row is not None and _lets_in_again(row, request.POST, noun.form) and not is_fresh(request):
-        return ask_again(request)
     options = noun.form_options(request, row)
     # A link elsewhere may fill in what it knows: /services/add/?node=…
     initial = request.GET.dict() if not bound and row is None else None
@@ -277,14 +277,6 @@ def edit_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
     )
 
 
-def _lets_in_again(row: Model, typed: QueryDict, form: type[NounForm]) -> bool:
-    """Whether what is blocked would be blocked no more: that is asked again here as at the button."""
-    if type(row) not in SWITCHES or not is_blocked(row):
-        return False
-    field, value = SWITCHES[type(row)]
-    return field in form.base_fields and (field in typed) != value
-
-
 def _foreseen(request: HttpRequest, noun: Noun, form: NounForm) -> Any:
     """What to show before the row is saved; None where it is to be saved at once."""
     if noun.foresee is None or ("look" not in request.POST and "despite" in request.POST):
@@ -294,7 +286,11 @@ def _foreseen(request: HttpRequest, noun: Noun, form: NounForm) -> Any:
 
 
 def save(request: HttpRequest, noun: Noun, form: NounForm) -> Model | None:
-    """The saved object; None where the model or the database refused, the reason then being on the form."""
+    """The saved object; None where the model or the database refused, the reason then being on the form.
+
+    Raises:
+        AskAgain: it is grave; nothing was saved.
+    """
     waits = None if form.instance._state.adding else unconfirmed.waiting_for(noun.kind, form.instance.pk)
     if waits is not None:
         form.add_error(
@@ -310,6 +306,7 @@ def save(request: HttpRequest, noun: Noun, form: NounForm) -> Model | None:
         with transaction.atomic():
             with change_set(operator_of(request), message, address_of(request)) as recorder:
                 saved = _carry_out(form)
+            _fresh_enough(request, recorder)
             if form.cleaned_data.get("goes_back") and recorder.revision is not None:
                 unconfirmed.wait(recorder.revision)
             return saved
@@ -351,12 +348,13 @@ def _unless_refused(form: NounForm, act: Callable[[], T]) -> T | None:
 
 
 @require_http_methods(["GET", "POST"])
+@asks_again
 def delete_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
     """Ask, telling what still refers to the object; delete where nothing does."""
     require(request, noun.permission)
-    if noun.secret and not is_fresh(request):
-        return ask_again(request)
     row = get_object_or_404(noun.model, pk=pk)
+    if (noun.secret or is_shut_out(row)) and not is_fresh(request):
+        return ask_again(request)
     found = references(row)
     problem = ""
     if getattr(row, "predefined", False):
@@ -384,12 +382,19 @@ def delete_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
 
 
 def _delete(request: HttpRequest, noun: Noun, row: Model) -> None:
-    """Raises ProtectedError, ValidationError."""
+    """Raises ProtectedError, ValidationError, AskAgain."""
     with transaction.atomic():
         with change_set(operator_of(request), f"{recorded(row)} deleted", address_of(request)) as recorder:
             row.delete()
+        _fresh_enough(request, recorder)
         if noun.goes_back and "goes_back" in request.POST and recorder.revision is not None:
             unconfirmed.wait(recorder.revision)
+
+
+def _fresh_enough(request: HttpRequest, recorder: Recorder) -> None:
+    """By what was done, whatever form did it; to be called where it can still be taken back. Raises AskAgain."""
+    if not is_fresh(request) and any_grave(recorder.changes):
+        raise AskAgain
 
 
 def _without(request: HttpRequest, noun: Noun, pk: Any) -> WouldChange | None:

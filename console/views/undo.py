@@ -13,7 +13,7 @@ from django.urls import path, reverse
 from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST
 
-from console.blocking import SWITCHES, lets_in_again
+from console.grave import KINDS, any_grave, undone
 from console.jobs import take_undo
 from console.models import Job, JobState
 from console.nouns import TITLES, permission_of
@@ -25,7 +25,7 @@ from console.views.pages import address_of, operator_of
 from console.words import grouped
 from gateway import unconfirmed
 from gateway.models import Action, ChangeSet
-from gateway.topology.entries import KIND_OF, SECTIONS
+from gateway.topology.entries import SECTIONS
 from gateway.topology.undo import CannotUndo, undo
 from identity.core.commands import command
 
@@ -73,7 +73,7 @@ def _is_dangerous(made: ChangeSet) -> bool:
     """Whether undoing it brings keys back, lets somebody in again who was shut out, or is much at once."""
     if made.changes.filter(kind="keystores").exists() or made.changes.count() > MOST:
         return True
-    return any(map(lets_in_again, made.changes.filter(kind__in=[KIND_OF[model] for model in SWITCHES])))
+    return any_grave(undone(each) for each in made.changes.filter(kind__in=KINDS))
 
 
 def _by_a_worker(request: HttpRequest, made: ChangeSet) -> HttpResponse:

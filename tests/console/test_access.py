@@ -123,6 +123,9 @@ ASKING = {
     "keystores-swap", "keystores-drop", "certificates-unblock", "users-unblock", "registrations-unblock",
 }  # fmt: skip
 
+# Before these where it is blocked: `console.grave`, for the API likewise.
+ASKING_OF_WHAT_IS_BLOCKED = {"certificates-delete", "users-delete", "registrations-delete"}
+
 
 def every_name() -> list[str]:
     patterns = [pattern for pattern in get_resolver().url_patterns if isinstance(pattern, URLPattern)]
@@ -263,6 +266,22 @@ def test_it_is_asked_again_before_what_is_secret_or_dangerous(
     url = address(name, world, operator_of(client))
     for answer in ([] if name in ACTIONS else [client.get(url)]) + [client.post(url, {"name": ""})]:
         assert (answer.status_code, answer["Location"].partition("?")[0]) == (302, "/confirm/"), url
+
+
+@pytest.mark.parametrize("name", sorted(ASKING_OF_WHAT_IS_BLOCKED))
+def test_it_is_asked_again_before_what_is_blocked_is_gone(
+    name: str, as_role: Callable[[str], Client], world: dict[str, Model]
+) -> None:
+    """Nothing would shut it out any more: a certificate may be covered by a rule, a user and a node be added anew."""
+    client = as_role("owner")
+    client.post(address(name.replace("-delete", "-block"), world))
+    session = client.session
+    session["proved_at"] = 0
+    session.save()
+    before = ChangeSet.objects.count()
+    for answer in (client.get(address(name, world)), client.post(address(name, world))):
+        assert (answer.status_code, answer["Location"].partition("?")[0]) == (302, "/confirm/"), name
+    assert ChangeSet.objects.count() == before
 
 
 def test_without_a_login_every_page_leads_to_the_login(client: Client, world: dict[str, Model]) -> None:

@@ -184,6 +184,24 @@ def test_not_by_undoing_that_he_was_shut_out(stale: Client, world: dict[str, Mod
     assert ChangeSet.objects.latest("id") == blocked
 
 
+@pytest.mark.parametrize(
+    "put_there", [lambda: factories.CertificateFactory(blocked=True), lambda: factories.UserFactory(enabled=False)]
+)
+def test_not_by_undoing_that_it_was_put_there_shut_out(stale: Client, put_there: Callable[[], Model]) -> None:
+    """Which deletes it."""
+    with change_set("somebody else", "put there"):
+        put_there()
+    made = ChangeSet.objects.latest("id")
+    assert asked(stale.post(f"/changes/{made.pk}/undo/"))
+    assert ChangeSet.objects.latest("id") == made
+
+
+def test_what_is_not_shut_out_is_deleted_at_once(stale: Client) -> None:
+    row = factories.UserFactory()
+    assert stale.post(f"/users/{row.pk}/delete/")["Location"] == "/users/"
+    assert not type(row).objects.filter(pk=row.pk).exists()
+
+
 def test_what_shuts_out_is_undone_at_once(owner: Client, world: dict[str, Model]) -> None:
     owner.post(f"/users/{world['users'].pk}/block/")
     owner.post(f"/users/{world['users'].pk}/unblock/")
