@@ -124,7 +124,7 @@ def test_a_key_that_somebody_else_chose_is_not_taken_on(olivia: Operator) -> Non
 
 def test_the_login_before_is_told(olivia: Operator) -> None:
     assert "You logged in last at" not in text(logged_in("192.0.2.7").get("/"))
-    assert "UTC, from 192.0.2.7." in text(logged_in("192.0.2.8").get("/"))
+    assert "UTC from 192.0.2.7." in text(logged_in("192.0.2.8").get("/"))
 
 
 def test_what_was_done_with_an_account_is_on_its_page(olivia: Operator, as_role: Any) -> None:
