@@ -316,13 +316,13 @@ def test_a_node_takes_no_authorities_by_which_it_would_be_cut_off(edge: tuple[Pa
 
     async def scene() -> None:
         async with running(path) as agent, console.linked(address) as asker:
-            await console.deliver(asker, document(1))
 
             async def told(pem: str) -> dict[str, Any]:
                 return await asker.ask({"op": "authorities", "authority": pem}, timeout=30)
 
             for pem in ("", "none at all", new.certificate):
                 assert "the authorities are not taken" in (await told(pem))["error"]
+            await console.deliver(asker, document(1))
             assert len((await told(new.certificate + ours))["authorities"]) == 2
             # It has a certificate of the new one now; but what it would start from is signed by the old console.
             asked = (await asker.ask({"op": "renew"}, timeout=30))["request"]
