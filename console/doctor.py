@@ -24,6 +24,7 @@ from console.attention import NodeState, ask_nodes, expiries
 from console.free_ports import obstacle
 from gateway.audit import current_revision
 from gateway.core.addresses import parse_bind, parse_url, split_host_port
+from gateway.enrolments import left_behind
 from gateway.models import Dial, Endpoint, Node, Port, Service
 from gateway.relay import openssl
 from gateway.topology.oddities import crowded_requests
@@ -58,7 +59,7 @@ def examine() -> Iterator[Finding]:
     if problem:
         return
     nodes = ask_nodes(Node.objects.all())
-    for check in (_secrets, _expiring, _certificate_requests):
+    for check in (_secrets, _authority, _expiring, _certificate_requests):
         yield from check()
     for asked in (_nodes, _clocks, _ports, _reachability):
         yield from asked(nodes)
@@ -158,6 +159,14 @@ def _secrets() -> Iterator[Finding]:
     elif settings.POSTERN_MASTER_KEY_PREVIOUS:
         yield Finding("warn", "master key", "no secret needs POSTERN_MASTER_KEY_PREVIOUS any more.", "Take it out.")
     yield Finding("ok", "master key", f"{opened} stored secrets open.")
+
+
+def _authority() -> Iterator[Finding]:
+    """Whether the exchange of the nodes' authority waits for somebody."""
+    if behind := left_behind():
+        yield Finding("warn", "authority of nodes", f"is being exchanged; still by the old one: {', '.join(behind)}.",
+                      "Link or disown them, or give up on them: "
+                      f"{command('rotate-authority')} --drop-old --force.")  # fmt: skip
 
 
 def _expiring() -> Iterator[Finding]:

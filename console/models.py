@@ -58,7 +58,8 @@ _RANK = {role: rank for rank, role in enumerate(Role)}
 # Whom the audit log names where it was no operator: commands, and what works by itself.
 NOT_PEOPLE = frozenset(
     ("apply", "backup", "bundle", "console", "courier", "crl-fetch", "disown", "import-csv", "init",
-     "operator-password", "prepare", "rescue", "restore", "rotate-master-key", "schedule", "undo", "worker")
+     "operator-password", "prepare", "rescue", "restore", "rotate-authority", "rotate-master-key", "schedule",
+     "undo", "worker")
 )  # fmt: skip
 
 

@@ -276,6 +276,12 @@ def record_enrolment(
     record_event(actor, message, address, change)
 
 
+def record_authority(actor: str, before: dict[str, Any], after: dict[str, Any], message: str) -> None:
+    """Whose certificates console and nodes believe of each other changed; that configures no node."""
+    change = Change(action=Action.CHANGED, kind="authority", name="nodes", before=before, after=after)
+    record_event(actor, message, None, change)
+
+
 def record_restored(actor: str, message: str, backup: dict[str, Any]) -> int:
     """The database was filled from a backup; the revision from which it goes on.
 

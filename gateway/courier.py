@@ -13,7 +13,6 @@ import os
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -125,7 +124,7 @@ class Courier:
             self._database_problem = str(error)
             return None
         self._database_problem = ""
-        if self._server is not None and credentials is not self.credentials:  # renewed: it is to be shown
+        if self._server is not None and credentials is not self.credentials:  # another is to be shown
             self._server.close()
             self._server = None
         self.revision, self.known, self.credentials = revision, known, credentials
@@ -147,7 +146,7 @@ class Courier:
 
     async def _listen(self) -> None:
         host, port = parse_bind(self.bind)
-        made = link.context(self.credentials.console, self.credentials.authority, server=True, ask=False)
+        made = link.context(self.credentials.shown, self.credentials.authority, server=True, ask=False)
         self._server = await asyncio.start_server(self._accepted, host, port, ssl=made)
         log.info("courier %s: nodes are taken at %s", self.name, self.bind)
 
@@ -197,7 +196,7 @@ class Courier:
         known = (await self.ask_database(enrolments.known_nodes)).get(name)  # a bundle may be a moment old
         if message.get("op") != "enrol" or known is None or not known.proof_key or known.role == Role.EDGE:
             raise EnrolmentError(f"There is no bundle for node {name} that can still be used. Make a new one.")
-        seen = fingerprint(self.credentials.console.parsed), asked.encode()
+        seen = fingerprint(self.credentials.shown.parsed), asked.encode()
         check_proof(message.get("proof"), proof(known.proof_key, "node", name, *seen))
         certificate = await self.ask_database(enrolments.certify, name, asked)
         told = proof(known.proof_key, "console", name, *seen, certificate.encode())
@@ -205,11 +204,13 @@ class Courier:
 
 
 def _look(credentials: Credentials | None) -> tuple[int, dict[str, Known], Credentials]:
-    known = enrolments.known_nodes()
-    if credentials is None or authority.is_due(credentials.console.parsed, datetime.now(UTC)):
+    row = enrolments.authority_row()
+    if row.old_certificate and not enrolments.left_behind() and enrolments.drop_old_authority("courier"):
+        log.info("no node needs the old authority any more: it is dropped")
         row = enrolments.authority_row()
-        credentials = Credentials(row.certificate, row.console)
-    return current_revision(), known, credentials
+    if credentials is None or credentials.certificates != row.certificates:  # opened where there is something new
+        credentials = Credentials(row.believed, row.console, row.shown)
+    return current_revision(), enrolments.known_nodes(), credentials
 
 
 def _peer_name(writer: asyncio.StreamWriter) -> str:

@@ -32,7 +32,7 @@ from gateway.relay.frames import Message
 from gateway.relay.link import Asker, LinkError
 from gateway.sameness import mark
 from identity.core import authority
-from identity.core.authority import AuthorityError, Pair
+from identity.core.authority import Authorities, AuthorityError, Pair
 from identity.core.vault import VaultError
 
 if TYPE_CHECKING:
@@ -52,14 +52,30 @@ NOTE_SECONDS = 15.0  # between two notes that a node was heard of
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The authority's certificate, and the console's own pair."""
+    """The console's.
+
+    Attributes:
+        authority: PEM of those that are believed, the one that signs first.
+        console: from that one; deliveries are signed with it where the node believes it.
+        shown: what links are opened with, before it is known what the node believes.
+    """
 
     authority: str
     console: Pair
+    shown: Pair
 
     @property
-    def pinned(self) -> x509.Certificate:
-        return x509.load_pem_x509_certificate(self.authority.encode())
+    def certificates(self) -> tuple[str, str, str]:
+        return self.authority, self.console.certificate, self.shown.certificate
+
+    @property
+    def pinned(self) -> Authorities:
+        return authority.read_authorities(self.authority)
+
+    @property
+    def signs(self) -> str:
+        """Fingerprint of the authority that signs."""
+        return authority.fingerprint_of(self.pinned[0])
 
 
 @dataclass(slots=True)
@@ -76,7 +92,9 @@ class Remote:
     problem: str = "not linked yet"
     refused: tuple[int, float] | None = None  # revision, and loop time at which it is tried again
     certificate: x509.Certificate | None = None
+    believes: frozenset[str] = frozenset()  # fingerprints of the authorities that the node does
     status: dict[str, Any] = field(default_factory=dict)
+    _credentials: Credentials | None = None  # of the courier, when it was last told of
     _door: Door | None = None
     _dialling: asyncio.Task[None] | None = None
     _news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -118,6 +136,13 @@ class Remote:
         if self.asker is not None and shown is not None and authority.serial_of(shown) not in known.serials:
             log.warning("node %s: its certificate is worth nothing any more: the link ends", self.name)
             self.asker.close()
+        credentials, before = self.courier.credentials, self._credentials
+        self._credentials = credentials
+        if credentials is not before and self.asker is not None and shown is not None:
+            if not _is_of(shown, credentials.pinned):
+                log.warning("node %s: its certificate is of an authority that was dropped: the link ends", self.name)
+                self.asker.close()
+            self._news.set()
         if self.courier.revision != self.revision:
             self._news.set()
 
@@ -161,7 +186,7 @@ class Remote:
         writer = None
         try:
             async with asyncio.timeout(link.DIAL_TIMEOUT):
-                reader, writer = await asyncio.open_connection(host, port, ssl=link.unverified(credentials.console))
+                reader, writer = await asyncio.open_connection(host, port, ssl=link.unverified(credentials.shown))
                 if not link.is_direct(writer):
                     await self._upgrade(reader, writer, host, credentials)
             shown = link.peer_of(writer)
@@ -185,7 +210,7 @@ class Remote:
             link.check_upgraded(await reader.readuntil(b"\r\n\r\n"))
         except asyncio.LimitOverrunError as error:
             raise LinkError("what answers there is no registration port") from error
-        await writer.start_tls(link.context(credentials.console, credentials.authority, server=False))
+        await writer.start_tls(link.context(credentials.shown, credentials.authority, server=False))
 
     def _is_ours(self, shown: x509.Certificate) -> bool:
         try:
@@ -206,7 +231,7 @@ class Remote:
     async def _enrol(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, shown: x509.Certificate) -> None:
         """Raises EnrolmentError, AuthorityError, LinkError, DatabaseError."""
         key, name = self.known.proof_key, self.name
-        seen = fingerprint(shown), fingerprint(self.courier.credentials.console.parsed)
+        seen = fingerprint(shown), fingerprint(self.courier.credentials.shown.parsed)
         asker = Asker(reader, writer)
         reading = asyncio.create_task(asker.run())
         try:
@@ -260,6 +285,8 @@ class Remote:
             self._news.clear()
             if self._is_behind():
                 await self._deliver(asker)
+            elif self._believes_others():
+                await self._tell_whom_to_believe(asker)
             elif self._renews():
                 await self._renew(asker)
             try:
@@ -283,6 +310,9 @@ class Remote:
     def _take_note(self, answer: Message) -> None:
         self.revision, self.digest = int(answer.get("revision", -1)), str(answer.get("digest", ""))
         self.mark = str(answer.get("mark", ""))
+        said = answer.get("authorities")
+        if isinstance(said, list):  # a node of the version before does not say, and cannot be told
+            self.believes = frozenset(map(str, said))
 
     async def _deliver(self, asker: Asker) -> None:
         try:
@@ -326,14 +356,49 @@ class Remote:
     async def _send(self, asker: Asker, op: str, document: Document, before: Document | None, marked: str) -> Message:
         content = document if before is None else difference(before, document)
         body = await asyncio.to_thread(lambda: json.dumps(content, separators=(",", ":")).encode())
+        credentials = self.courier.credentials
+        signing = credentials.console if credentials.signs in self.believes else credentials.shown
         signed = delivery.sign(
-            self.courier.credentials.console, node=self.name, revision=document["revision"],
+            signing, node=self.name, revision=document["revision"],
             stands_on="" if before is None else self.digest, body=body, now=time.time(),
         )  # fmt: skip
         return await asker.ask({"op": op, "mark": marked} | signed.head(), body, timeout=DELIVERY_TIMEOUT)
 
+    def _believes_others(self) -> bool:
+        """Whether the node is to be told whose console to believe. It is not where it cannot be told."""
+        wanted = {authority.fingerprint_of(each) for each in self.courier.credentials.pinned}
+        return self.asker is not None and self.believes not in (frozenset(), wanted)
+
+    async def _tell_whom_to_believe(self, asker: Asker) -> None:
+        """First both. Before the old one goes, what the node starts from is signed anew; the link, which the old one
+        may have proved, ends."""
+        credentials = self.courier.credentials
+        narrows = bool(self.believes - {authority.fingerprint_of(each) for each in credentials.pinned})
+        if narrows and self.document is not None:
+            answer = await self._send(asker, "keep", self.document, None, self.mark)
+            self._take_note(answer)
+        answer = await asker.ask({"op": "authorities", "authority": credentials.authority}, timeout=DELIVERY_TIMEOUT)
+        if "error" in answer:
+            self.problem = f"it does not take the authorities: {answer['error']}"
+            log.error("node %s: %s", self.name, self.problem)
+            await self._note()
+            return
+        self.problem = ""
+        self._take_note(answer)
+        log.info("node %s believes %d authorities", self.name, len(credentials.pinned))
+        if narrows:
+            asker.close()
+        else:
+            self._news.set()  # it is to have a certificate of the new one at once
+
     def _renews(self) -> bool:
-        return self.certificate is not None and authority.is_due(self.certificate, datetime.now(UTC))
+        """In time, and at once where the certificate is of the old authority and the node believes the new one."""
+        if self.asker is None or self.certificate is None:
+            return False
+        if authority.is_due(self.certificate, datetime.now(UTC)):
+            return True
+        credentials = self.courier.credentials
+        return credentials.signs in self.believes and not _is_of(self.certificate, credentials.pinned[:1])
 
     async def _renew(self, asker: Asker) -> None:
         """A new certificate; the link ends, for the next one is proved by it."""
@@ -391,6 +456,14 @@ def _save_status(name: str, status: dict[str, Any]) -> None:
     node = Node.objects.filter(name=name).first()
     if node is not None:
         NodeStatus.objects.update_or_create(node=node, defaults=status)
+
+
+def _is_of(certificate: x509.Certificate, authorities: Authorities) -> bool:
+    try:
+        authority.issuer_of(certificate, authorities)
+    except AuthorityError:
+        return False
+    return True
 
 
 def _told(answer: Message) -> Message:

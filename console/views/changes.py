@@ -22,6 +22,7 @@ KINDS = {
     "operators": gettext_lazy("Operators"),
     "tokens": gettext_lazy("API tokens"),
     "enrolments": gettext_lazy("Machines of nodes"),
+    "authority": gettext_lazy("Authority of nodes"),
     "test_invoke": gettext_lazy("Test invokes"),
     "saved_tests": gettext_lazy("Saved tests"),
     "unconfirmed": gettext_lazy("Confirmations"),

@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from identity.core.authority import AuthorityError, Pair, require_console
+from identity.core.authority import Authorities, AuthorityError, Pair, require_console
 
 _CONTEXT = b"postern snapshot 1\0"
 
@@ -71,7 +71,7 @@ def sign(console: Pair, *, node: str, revision: int, stands_on: str, body: bytes
     return Delivery(signed, signature.hex(), console.certificate, body)
 
 
-def verify(delivery: Delivery, authority: x509.Certificate, node: str) -> Statement:
+def verify(delivery: Delivery, authorities: Authorities, node: str) -> Statement:
     """The statement, where it is the console's, for this node, and of this body.
 
     Raises:
@@ -79,7 +79,7 @@ def verify(delivery: Delivery, authority: x509.Certificate, node: str) -> Statem
     """
     try:
         certificate = x509.load_pem_x509_certificate(delivery.certificate.encode())
-        require_console(certificate, authority)
+        require_console(certificate, authorities)
         key = certificate.public_key()
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise DeliveryError("the console's key is of another kind")

@@ -26,7 +26,7 @@ class Bundle:
     """What the console hands to whoever sets up a node.
 
     Attributes:
-        authority: PEM of the installation's authority.
+        authority: PEM of the installation's authority; of both while one is exchanged for another.
         expires: seconds since 1970-01-01 UTC, by the console's clock.
         consoles: where the console takes links (HOST:PORT); the node dials one of them, unless it is an edge.
         listen: of an edge: where it waits for the console.

@@ -3,26 +3,36 @@
 from datetime import datetime
 from typing import Any, Self
 
+from cryptography import x509
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
 from gateway.models.nodes import Node
-from identity.core.authority import Pair
+from identity.core.authority import Pair, fingerprint_of
 from identity.models import sealing
 
 
 class Authority(models.Model):
-    """The installation's own small authority and the console's certificate from it: one row, or none yet."""
+    """The installation's own small authority and the console's certificate from it: one row, or none yet.
+
+    Attributes:
+        old_certificate: of the authority that is being exchanged for this one, "" for none. It is believed and signs
+            nothing more: its key is gone.
+        old_console_certificate, old_console_key: the console's, from that one.
+    """
 
     ONLY = 1
-    SEALED = ("key", "console_key")
+    SEALED = ("key", "console_key", "old_console_key")
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=ONLY)
     certificate = models.TextField()
     key = models.BinaryField()
     console_certificate = models.TextField()
     console_key = models.BinaryField()
+    old_certificate = models.TextField(blank=True, default="", db_default="")
+    old_console_certificate = models.TextField(blank=True, default="", db_default="")
+    old_console_key = models.BinaryField(default=b"", db_default=b"")
 
     class Meta:
         constraints = [models.CheckConstraint(condition=Q(id=1), name="authority_is_one")]
@@ -38,11 +48,37 @@ class Authority(models.Model):
     def console(self) -> Pair:
         return Pair(self.console_certificate, sealing.open_sealed(self, "console_key").decode())
 
+    @property
+    def shown(self) -> Pair:
+        """What links are opened with: the certificate that every node believes that was not left behind."""
+        if not self.old_certificate:
+            return self.console
+        return Pair(self.old_console_certificate, sealing.open_sealed(self, "old_console_key").decode())
+
+    @property
+    def believed(self) -> str:
+        """PEM; the one that signs is the first."""
+        return self.certificate + self.old_certificate
+
+    @property
+    def certificates(self) -> tuple[str, str, str]:
+        """What can be told without opening a key: those believed, the console's, and the one that links show."""
+        return self.believed, self.console_certificate, self.old_console_certificate or self.console_certificate
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the one that signs."""
+        return fingerprint_of(x509.load_pem_x509_certificate(self.certificate.encode()))
+
 
 class EnrolmentQuerySet(models.QuerySet["Enrolment"]):
     def enrolled(self) -> Self:
         """Of nodes that have a certificate, and so a machine of their own."""
         return self.filter(serial__gt="")
+
+    def left_behind(self, authority: str, now: datetime) -> Self:
+        """Whose certificate, still good, is from another authority than the one with this fingerprint."""
+        return self.enrolled().exclude(authority=authority).filter(certificate_ends__gt=now)
 
     def remote(self) -> Self:
         """Of nodes that run on machines of their own, or are about to."""
@@ -56,6 +92,7 @@ class Enrolment(models.Model):
         address: of an edge: HOST:PORT at which the console reaches its registration port.
         proof_key: what a bundle that is not used yet is proved by; made of its secret, which is nowhere.
         serial, next_serial: of the certificate in use, hex; and of the one that a renewal made, until it is used.
+        authority: fingerprint of the one that the certificate in use is from; "" for the first that there was.
     """
 
     SEALED = ("proof_key",)
@@ -66,6 +103,7 @@ class Enrolment(models.Model):
     bundle_ends = models.DateTimeField(null=True)
     serial = models.CharField(max_length=64, blank=True)
     next_serial = models.CharField(max_length=64, blank=True)
+    authority = models.CharField(max_length=64, blank=True, default="", db_default="")
     certificate_ends = models.DateTimeField(null=True)
     enrolled_at = models.DateTimeField(null=True)
     disowned_at = models.DateTimeField(null=True)

@@ -11,7 +11,10 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
+
+from cryptography import x509
 
 from gateway.core import delivery
 from gateway.core.addresses import parse_bind, split_host_port
@@ -53,6 +56,7 @@ class Agent:
         self._noted = 0.0
         self._new_key: str | None = None
         self._applying = asyncio.Lock()
+        self._becoming = asyncio.Lock()  # taken after `_applying`, where both are
         self._links: set[asyncio.Task[None]] = set()
         self._dialling: list[asyncio.Task[None]] = []
         self._direct: asyncio.Server | None = None
@@ -106,8 +110,7 @@ class Agent:
         for task in self._dialling:
             task.cancel()
         self._stop_listening_directly()
-        if self._side is not None:
-            self._side.close()
+        self._close_side_door()
         tasks = [*self._dialling, *self._links]
         for task in self._links:
             task.cancel()
@@ -146,6 +149,16 @@ class Agent:
 
     def links_changed(self) -> None:
         """It is this agent that changed."""
+
+    async def _become(self, identity: Identity) -> None:
+        """Another certificate, or others to believe: at every door from now on. Raises OSError, ControlError."""
+        await asyncio.to_thread(self.folder.save_identity, identity)
+        self.identity = identity
+        self._stop_listening_directly()  # it would go on by what was before, and so would the side door
+        await self._listen_directly()
+        if self.siblings is not None:
+            self._close_side_door()
+            await self._open_side_door()
 
     def admits(self, der: bytes) -> bool:
         """Whether a certificate that was proved at a registration port is the console's."""
@@ -206,6 +219,12 @@ class Agent:
             self._direct.close()
             self._direct = None
 
+    def _close_side_door(self) -> None:
+        """Links that came by it stay."""
+        if self._side is not None:
+            self._side.close()
+            self._side = None
+
     async def _open_side_door(self) -> None:
         """Raises ControlError."""
         door = side_door(self.folder.path, self.identity.node)
@@ -255,7 +274,7 @@ class Agent:
             return
         self._linked += 1
         try:
-            await link.answer(reader, writer, self._answer)
+            await link.answer(reader, writer, partial(self._answer_to, writer, shown))
         except (*link.ENDED, TimeoutError) as error:
             self._note_problem(f"the link ended: {error or type(error).__name__}")
         finally:
@@ -263,6 +282,18 @@ class Agent:
             await link.closed(writer)
 
     # --- what the console asks ---
+
+    async def _answer_to(
+        self, writer: asyncio.StreamWriter, shown: x509.Certificate, message: Message, body: bytes
+    ) -> Message:
+        """A link stands for as long as what it was proved by is believed."""
+        try:
+            authority.require_console(shown, self.identity.pinned)
+        except AuthorityError as error:
+            self._note_problem(f"a link ends: {error}")
+            writer.close()
+            return {"error": str(error)}
+        return await self._answer(message, body)
 
     async def _answer(self, message: Message, body: bytes) -> Message:
         match message.get("op"):
@@ -276,7 +307,11 @@ class Agent:
                 self._new_key = authority.new_key()
                 return {"request": authority.request(self._new_key, self.identity.node)}
             case "certificate":
-                return await self._renewed(str(message.get("certificate")))
+                async with self._becoming:
+                    return await self._renewed(str(message.get("certificate")))
+            case "authorities":
+                async with self._applying, self._becoming:
+                    return await self._believe(str(message.get("authority")))
             case _:
                 try:
                     return await self.control.handle(message)
@@ -290,6 +325,7 @@ class Agent:
             "differences": self.differences,
             "mark": self.mark,
             "certificate_ends": self.identity.pair.parsed.not_valid_after_utc.timestamp(),
+            "authorities": [authority.fingerprint_of(each) for each in self.identity.pinned],
         }
 
     async def _take(self, message: Message, body: bytes) -> Message:
@@ -376,11 +412,23 @@ class Agent:
                 raise AuthorityError("it is another node's")
             if identity.pair.parsed.public_key() != identity.pair.private_key.public_key():
                 raise AuthorityError("it is for another key")
-            await asyncio.to_thread(self.folder.save_identity, identity)
-        except (ValueError, OSError) as error:
+            await self._become(identity)
+        except (ValueError, OSError, ControlError) as error:
             return {"error": f"the new certificate is not taken: {error}"}
-        self.identity = identity
-        self._stop_listening_directly()  # it would go on showing the certificate from before
-        await self._listen_directly()
         log.info("node %s: certificate renewed", identity.node)
         return {}
+
+    async def _believe(self, said: str) -> Message:
+        """Take the console's word for whose console is believed from now on."""
+        identity = self.identity.believing(said)
+        try:
+            authority.node_of(identity.pair.parsed, identity.pinned)  # else the console would not believe us
+            await asyncio.to_thread(self.folder.check, identity.pinned, identity.node)  # or the next start would not
+            await self._become(identity)
+            self.node.links_changed()
+            if self.siblings is not None:
+                await self.siblings.links_changed()
+        except (ValueError, OSError, ControlError) as error:
+            return {"error": f"the authorities are not taken: {error}"}
+        log.info("node %s: authorities believed: %d", identity.node, len(identity.pinned))
+        return self._in_force()

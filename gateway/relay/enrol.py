@@ -91,8 +91,8 @@ def _console(writer: asyncio.StreamWriter, bundle: Bundle) -> x509.Certificate:
     try:
         if shown is None:
             raise AuthorityError("it shows no certificate")
-        authority.require_console(shown, x509.load_pem_x509_certificate(bundle.authority.encode()))
-    except AuthorityError as error:
+        authority.require_console(shown, authority.read_authorities(bundle.authority))
+    except ValueError as error:
         raise EnrolmentError(f"What answers is not the console: {error}") from error
     return shown
 
@@ -102,7 +102,7 @@ def _certificate(answer: Message, bundle: Bundle, key: str) -> str:
     pem = str(answer.get("certificate", ""))
     try:
         parsed = x509.load_pem_x509_certificate(pem.encode())
-        named = authority.node_of(parsed, x509.load_pem_x509_certificate(bundle.authority.encode()))
+        named = authority.node_of(parsed, authority.read_authorities(bundle.authority))
         if named != bundle.node or parsed.public_key() != Pair("", key).private_key.public_key():
             raise AuthorityError(f"it is for node {named}, or for another key")
     except ValueError as error:

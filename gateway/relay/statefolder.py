@@ -19,12 +19,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-
 from gateway.core import delivery
 from gateway.core.delivery import Delivery, DeliveryError, Statement
 from gateway.core.difference import Document, patched
-from identity.core.authority import Pair
+from identity.core.authority import Authorities, Pair, read_authorities
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +38,8 @@ class Identity:
     """Who the node is.
 
     Attributes:
-        authority: the installation's, PEM; what it certifies as console is believed, and nothing else.
+        authority: the installation's, PEM; what it certifies as console is believed, and nothing else. There are
+            two of them while the console exchanges one for the other.
         consoles: where the console takes links, HOST:PORT each; none for an edge, which dials nobody.
         listen: where an edge that has no registration port in force waits for the console.
     """
@@ -58,11 +57,15 @@ class Identity:
         return Pair(self.certificate, self.key)
 
     @property
-    def pinned(self) -> x509.Certificate:
-        return x509.load_pem_x509_certificate(self.authority.encode())
+    def pinned(self) -> Authorities:
+        """Raises ValueError where there is none."""
+        return read_authorities(self.authority)
 
     def renewed(self, key: str, certificate: str) -> "Identity":
         return replace(self, key=key, certificate=certificate)
+
+    def believing(self, authority: str) -> "Identity":
+        return replace(self, authority=authority)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +137,19 @@ class StateFolder:
         with contextlib.suppress(OSError):  # it is for telling an age
             os.utime(newest[0])
 
-    def load(self, authority: x509.Certificate, node: str) -> Kept | None:
+    def check(self, authorities: Authorities, node: str) -> None:
+        """See that what lies here would be started from by whoever believes these.
+
+        Raises:
+            DeliveryError: it would not.
+            OSError
+        """
+        for file in (self._configuration / WHOLE, *self._differences()):
+            with contextlib.suppress(FileNotFoundError):  # nothing was delivered yet
+                given, _, _ = _read(file)
+                delivery.verify(given, authorities, node)
+
+    def load(self, authorities: Authorities, node: str) -> Kept | None:
         """The configuration to start from, its signatures checked; None where there is none.
 
         Raises:
@@ -142,7 +157,7 @@ class StateFolder:
         """
         try:
             given, confirmed, mark = _read(self._configuration / WHOLE)
-            statement = delivery.verify(given, authority, node)
+            statement = delivery.verify(given, authorities, node)
             document = json.loads(given.body)
         except FileNotFoundError:
             return None
@@ -152,7 +167,7 @@ class StateFolder:
         for file in self._differences():
             try:
                 given, at, marked = _read(file)
-                statement = delivery.verify(given, authority, node)
+                statement = delivery.verify(given, authorities, node)
                 delivery.check_order(statement, document["revision"], digest)
                 document = patched(document, json.loads(given.body))
             except (OSError, ValueError) as error:  # left over from before the whole one came, or damaged

@@ -22,6 +22,7 @@ RENEW_BEFORE_DAYS = 30  # of the end: two months of trying, if need be
 _BACKDATED = timedelta(days=1)  # a clock that is behind is no reason to refuse
 
 Key = ec.EllipticCurvePrivateKey
+Authorities = tuple[x509.Certificate, ...]  # those that are believed; several while one is exchanged for another
 
 
 class AuthorityError(ValueError):
@@ -100,7 +101,31 @@ def self_made(key: str, node: str, now: datetime) -> str:
     return _pem(_builder(name, name, private.public_key(), now, 1).sign(private, hashes.SHA256()))
 
 
-def role_of(certificate: x509.Certificate, authority: x509.Certificate) -> str:
+def read_authorities(pem: str) -> Authorities:
+    """Raises ValueError where there is none."""
+    return tuple(x509.load_pem_x509_certificates(pem.encode()))
+
+
+def fingerprint_of(certificate: x509.Certificate) -> str:
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def issuer_of(certificate: x509.Certificate, authorities: Authorities) -> x509.Certificate:
+    """The one that signed it.
+
+    Raises:
+        AuthorityError: none of them did.
+    """
+    for authority in authorities:
+        try:
+            certificate.verify_directly_issued_by(authority)
+        except (InvalidSignature, ValueError, TypeError):
+            continue
+        return authority
+    raise AuthorityError("the certificate is not from this installation's authority")
+
+
+def role_of(certificate: x509.Certificate, authorities: Authorities) -> str:
     """`urn:postern:console` or `urn:postern:node:NAME`: what the authority says that the holder is.
 
     Whether it is in its validity is for the handshake, or for nobody: a snapshot stays signed.
@@ -108,26 +133,26 @@ def role_of(certificate: x509.Certificate, authority: x509.Certificate) -> str:
     Raises:
         AuthorityError: the authority says nothing of the kind.
     """
+    issuer_of(certificate, authorities)
     try:
-        certificate.verify_directly_issued_by(authority)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (InvalidSignature, ValueError, TypeError, x509.ExtensionNotFound) as error:
-        raise AuthorityError("the certificate is not from this installation's authority") from error
+    except (ValueError, x509.ExtensionNotFound) as error:
+        raise AuthorityError("the certificate does not say whose it is") from error
     found = names.get_values_for_type(x509.UniformResourceIdentifier)
     if len(found) != 1:
         raise AuthorityError("the certificate does not say whose it is")
     return found[0]
 
 
-def require_console(certificate: x509.Certificate, authority: x509.Certificate) -> None:
+def require_console(certificate: x509.Certificate, authorities: Authorities) -> None:
     """Raises AuthorityError unless the certificate is the console's."""
-    if (role := role_of(certificate, authority)) != CONSOLE:
+    if (role := role_of(certificate, authorities)) != CONSOLE:
         raise AuthorityError(f"the certificate is that of {role}, and not the console's")
 
 
-def node_of(certificate: x509.Certificate, authority: x509.Certificate) -> str:
+def node_of(certificate: x509.Certificate, authorities: Authorities) -> str:
     """The name of the node whose certificate it is. Raises AuthorityError."""
-    role = role_of(certificate, authority)
+    role = role_of(certificate, authorities)
     if not role.startswith(_NODE):
         raise AuthorityError(f"the certificate is that of {role}, and not a node's")
     return role.removeprefix(_NODE)

@@ -12,6 +12,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from console.doctor import examine
 from gateway import enrolments
 from gateway.core.enrolment import EnrolmentError, read_bundle
 from gateway.models import Authority, Change, Enrolment, Node, NodeStatus
@@ -199,3 +200,43 @@ def test_a_bundle_and_disowning_are_commands_too(edge: Node) -> None:
     for command, *words in (("bundle", "nobody"), ("bundle", edge.name, "--address", "x"), ("disown", "nobody")):
         with pytest.raises(CommandError):
             call_command(command, "--node", *words, stdout=out)
+
+
+def test_the_authority_is_exchanged_for_another(edge: Node) -> None:
+    enrolled(edge)
+    offered = NodeFactory(name="offered", role="internal")
+    Enrolment.objects.create(node=offered, bundle_ends=timezone.now() + timedelta(hours=1), proof_key=b"x")
+    before, out = enrolments.authority_row(), StringIO()
+    call_command("rotate-authority", stdout=out)
+    assert f"certificate of the new one: {edge.name}." in out.getvalue()
+    row = enrolments.authority_row()
+    assert row.certificate != before.certificate and row.believed == row.certificate + before.certificate
+    authority.require_console(row.shown.parsed, (before.pair.parsed,))
+    authority.require_console(row.console.parsed, (row.pair.parsed,))
+    assert enrolments.known_nodes().keys() == {edge.name}, "a bundle that pins the old one is worth nothing"
+    with pytest.raises(CommandError, match=f"already.* {edge.name}"):
+        call_command("rotate-authority")
+    with pytest.raises(CommandError, match="goes with --drop-old"):
+        call_command("rotate-authority", "--force")
+    with pytest.raises(CommandError, match=f"Cut off would be: {edge.name}"):
+        call_command("rotate-authority", "--drop-old")
+    assert any(each.subject == "authority of nodes" and edge.name in each.words for each in examine())
+    # A renewal is of the new one; used, it leaves nobody behind.
+    pem = enrolments.renew(edge.name, authority.request(authority.new_key(), edge.name))
+    assert enrolments.left_behind() == [edge.name], "it is not in use yet"
+    enrolments.seen(edge.name, authority.Pair(pem, "").parsed)
+    assert enrolments.left_behind() == []
+    call_command("rotate-authority", "--drop-old", stdout=out)
+    row = enrolments.authority_row()
+    assert (row.believed, row.shown) == (row.certificate, row.console) and not bytes(row.old_console_key)
+    with pytest.raises(CommandError, match="no old authority"):
+        call_command("rotate-authority", "--drop-old")
+    first, last = Change.objects.filter(kind="authority").order_by("pk")
+    assert len(first.after["believed"]) == 2 and last.after["believed"] == first.after["believed"][:1]
+
+
+def test_a_certificate_that_has_ended_holds_no_authority(edge: Node) -> None:
+    enrolled(edge)
+    enrolments.rotate_authority("test")
+    assert enrolments.left_behind() == [edge.name]
+    assert enrolments.left_behind(timezone.now() + timedelta(days=91)) == []

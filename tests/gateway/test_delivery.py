@@ -25,7 +25,7 @@ def made(console: Pair = CONSOLE, **more: object) -> Delivery:
 
 
 def test_the_console_is_believed() -> None:
-    statement = verify(made(), OURS.parsed, "edge")
+    statement = verify(made(), (OURS.parsed,), "edge")
     assert (statement.node, statement.revision, statement.digest) == ("edge", 7, statement.sha256)
     assert Delivery.of(made().head(), b"{}").body == b"{}"
 
@@ -44,7 +44,7 @@ def test_the_console_is_believed() -> None:
 )
 def test_anybody_else_is_not(delivery: Delivery, words: str) -> None:
     with pytest.raises(DeliveryError, match=words):
-        verify(delivery, OURS.parsed, "edge")
+        verify(delivery, (OURS.parsed,), "edge")
 
 
 @given(st.binary(min_size=1, max_size=40), st.integers(0, 39), st.integers(1, 255))
@@ -52,15 +52,15 @@ def test_no_byte_of_the_body_can_be_changed(body: bytes, at: int, by: int) -> No
     changed = bytearray(body)
     changed[at % len(body)] ^= by
     with pytest.raises(DeliveryError, match="not the one that was signed"):
-        verify(dataclasses.replace(made(body=body), body=bytes(changed)), OURS.parsed, "edge")
+        verify(dataclasses.replace(made(body=body), body=bytes(changed)), (OURS.parsed,), "edge")
 
 
 def test_nothing_goes_back_and_a_difference_follows_on_its_own_document() -> None:
-    whole = verify(made(), OURS.parsed, "edge")
+    whole = verify(made(), (OURS.parsed,), "edge")
     check_order(whole, 7, "another")  # the same revision again, whole: from another console
     with pytest.raises(DeliveryError, match="older than 8"):
         check_order(whole, 8, "")
-    after = verify(made(revision=8, stands_on=whole.digest), OURS.parsed, "edge")
+    after = verify(made(revision=8, stands_on=whole.digest), (OURS.parsed,), "edge")
     check_order(after, 7, whole.digest)
     with pytest.raises(DeliveryError, match="another document"):
         check_order(after, 7, "another")
@@ -74,14 +74,14 @@ def test_a_delivery_that_lacks_a_part_is_told() -> None:
 
 def test_a_snapshot_stays_signed_when_the_console_s_certificate_has_ended() -> None:
     old = authority.certify_console(OURS, NOW - timedelta(days=400))
-    assert verify(made(old), OURS.parsed, "edge").revision == 7
+    assert verify(made(old), (OURS.parsed,), "edge").revision == 7
 
 
 def test_a_node_is_named_by_who_certifies_it_and_not_by_itself() -> None:
     certificate = authority.certify_node(OURS, authority.request(KEY, "console"), "inside", NOW)
-    assert authority.node_of(x509.load_pem_x509_certificate(certificate.encode()), OURS.parsed) == "inside"
+    assert authority.node_of(x509.load_pem_x509_certificate(certificate.encode()), (OURS.parsed,)) == "inside"
     with pytest.raises(AuthorityError, match="console, and not a node's"):
-        authority.node_of(CONSOLE.parsed, OURS.parsed)
+        authority.node_of(CONSOLE.parsed, (OURS.parsed,))
 
 
 def test_a_request_that_its_key_did_not_sign_is_refused() -> None:

@@ -308,3 +308,35 @@ def test_a_node_that_does_not_run_is_started_by_its_own_command(
 ) -> None:
     assert cli.main(["status", "--state", str(edge[0])]) == 1
     assert f"Start it: postern-node run --state {edge[0]}" in capsys.readouterr().err
+
+
+def test_a_node_takes_no_authorities_by_which_it_would_be_cut_off(edge: tuple[Path, str], console: Console) -> None:
+    path, address = edge
+    ours, new = console.authority.certificate, authority.new_authority(NOW)
+
+    async def scene() -> None:
+        async with running(path) as agent, console.linked(address) as asker:
+
+            async def told(pem: str) -> dict[str, Any]:
+                return await asker.ask({"op": "authorities", "authority": pem}, timeout=30)
+
+            for pem in ("", "none at all", new.certificate):
+                assert "the authorities are not taken" in (await told(pem))["error"]
+            await console.deliver(asker, document(1))
+            assert len((await told(new.certificate + ours))["authorities"]) == 2
+            # It has a certificate of the new one now; but what it would start from is signed by the old console.
+            asked = (await asker.ask({"op": "renew"}, timeout=30))["request"]
+            certificate = authority.certify_node(new, asked, "edge", NOW)
+            assert "error" not in await asker.ask({"op": "certificate", "certificate": certificate}, timeout=30)
+            assert "not signed by the console" in (await told(new.certificate))["error"]
+            assert StateFolder(path).identity().authority == agent.identity.authority == new.certificate + ours
+            console.pair = authority.certify_console(new, NOW)
+            assert "error" not in await send(asker, console.whole(document(1)), "keep")
+            assert len((await told(new.certificate))["authorities"]) == 1
+            # What this link was proved by is believed no more: it is answered nothing.
+            with pytest.raises(LinkError):
+                await asker.ask({"op": "hello", "revision": 1}, timeout=30)
+        async with running(path) as agent:
+            assert agent.revision == 1
+
+    play(scene)
