@@ -53,12 +53,17 @@ def ensure(folder: Path, environ: Mapping[str, str]) -> Path | None:
         "# Whoever has these keys can open the stored secrets; whoever loses them loses the secrets.",
         "# Keep a copy apart from the database. Every setting: docs/settings.md",
         f"SECRET_KEY={secrets.token_urlsafe(48)}",
-        f"POSTERN_MASTER_KEY={base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()}",
+        f"POSTERN_MASTER_KEY={new_key()}",
         f"CONSOLE_BIND=127.0.0.1:{free_port(CONSOLE_PORT)}",
     ]
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write("\n".join(lines) + "\n")
     return path
+
+
+def new_key() -> str:
+    """For POSTERN_MASTER_KEY: 32 random bytes, base64url."""
+    return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
 
 
 def main() -> int:

@@ -1,5 +1,6 @@
 """What the two commands are made of: keys, demo, first operator, what is checked before anything starts."""
 
+import base64
 import http.client
 import io
 import os
@@ -104,6 +105,19 @@ def test_no_new_keys_for_a_database_whose_keys_are_gone(tmp_path: Path) -> None:
 def test_nothing_is_made_where_the_keys_come_from_the_environment(tmp_path: Path) -> None:
     assert environment.ensure(tmp_path / "var", {"SECRET_KEY": "x", "POSTERN_MASTER_KEY_FILE": "/run/key"}) is None
     assert not (tmp_path / "var").exists()
+
+
+def test_a_key_is_made_where_nothing_is_configured_yet_and_what_is_missing_is_told_in_a_line(tmp_path: Path) -> None:
+    def run(command: str) -> subprocess.CompletedProcess[str]:
+        bare = {"PATH": os.environ["PATH"], "POSTERN_HOME": str(tmp_path)}
+        ask = [sys.executable, str(ROOT / "manage.py"), command]
+        return subprocess.run(ask, env=bare, capture_output=True, text=True, timeout=60)
+
+    assert len(base64.urlsafe_b64decode(run("new-key").stdout.strip())) == 32
+    refused = run("doctor")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("This cannot be started as it is configured. Set SECRET_KEY")
+    assert "Traceback" not in refused.stderr
 
 
 def test_the_file_may_lie_elsewhere(tmp_path: Path) -> None:

@@ -115,4 +115,4 @@ def test_links_to_files_lead_somewhere(path: Path) -> None:
 def test_commands_that_are_named_exist(path: Path) -> None:
     commands = {file.stem for file in ROOT.glob("*/management/commands/*.py")}
     named = set(re.findall(r"manage\.py ([a-z][a-z-]+)", path.read_text()))
-    assert named <= commands | {"migrate", "collectstatic"}
+    assert named <= commands | {"new-key", "migrate", "collectstatic"}
