@@ -43,6 +43,8 @@ class Shown:
 
 
 STRANGER = Shown()  # comes without any credential
+# What a node looks at before it asks who calls.
+_OF_NOBODY = frozenset({"address", "host", "path", "port access"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ class Asker:
         self.world, self.now = world, now
         self._courses: dict[Place, Course] = world.memory.at_time(now)
         self._callers: dict[tuple[object, ...], _Caller] = {}  # by the way, and by what is shown
+        self._shut: dict[Place, Reason] = {}  # where the entry port refuses whoever comes
 
     def course(self, place: Place) -> Course:
         if place not in self._courses:
@@ -102,10 +105,15 @@ class Asker:
         """Why the caller is refused there; None where he is not. Raises KeyError: there is no such port.
 
         Along one way a caller is the same everywhere, or nobody everywhere. Where he is somebody, places at its end are
-        told apart by whether their ACLs let him in, and one of each kind is asked.
+        told apart by whether their ACLs let him in, and one of each kind is asked. Where the entry port refuses before
+        it asks who calls, one caller is asked for all.
         """
+        if place in self._shut:
+            return self._shut[place]
         course = self.course(place)
-        if not course.open or shown.intermediates:
+        if not course.open:
+            return self._closed(place, shown)
+        if shown.intermediates:
             return self.walk(place, shown).reason
         key = (*course.way, shown.certificate.sha256 if shown.certificate else "", shown.user)
         known = self._callers.get(key)
@@ -118,6 +126,13 @@ class Asker:
         if admitted not in known.outcomes:
             known.outcomes[admitted] = self.walk(place, shown).reason
         return known.outcomes[admitted]
+
+    def _closed(self, place: Place, shown: Shown) -> Reason | None:
+        way = self.walk(place, shown)
+        entered = way.lanes[0].decision
+        if way.reason is not None and entered.reason is way.reason and entered.steps[-1].check in _OF_NOBODY:
+            self._shut[place] = way.reason
+        return way.reason
 
     def grouped(self, among: Iterable[Place]) -> dict[tuple[str, tuple[object, ...]], list[Place]]:
         """Places that are decided alike, whoever calls."""

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from gateway.access.answers import STRANGER, Asker, Shown
 from gateway.access.crowd import Crowd
-from gateway.access.places import course_of, places
+from gateway.access.places import Place, course_of, places
+from gateway.core.reasons import GatewayReason
 from gateway.core.snapshot import Snapshot
-from gateway.world import World
+from gateway.world import Way, World
 from identity.core.mapping import Mappings, Rule
 from identity.core.names import folded
 from identity.core.nearness import conditions, near
@@ -131,6 +132,27 @@ def test_what_comes_of_the_call_that_an_api_makes_is_asked_at_each_place() -> No
     found = [asker.reason(place, STRANGER) for place in reached]
     assert found == [asker.walk(place, STRANGER).reason for place in reached]
     assert len(set(found)) == 2
+
+
+class Counting(Asker):
+    walked = 0
+
+    def walk(self, place: Place, shown: Shown) -> Way:
+        self.walked += 1
+        return super().walk(place, shown)
+
+
+@settings(max_examples=50)
+@given(worlds())
+def test_where_the_entry_port_hides_a_place_one_caller_is_asked_for_all(world: World) -> None:
+    asker = Counting(world, NOW)
+    hidden = GatewayReason.SERVICE_NOT_ON_PORT
+    at_plain = [place for place in places(world) if place.port == "plain"]
+    among = [place for place in at_plain if asker.walk(place, STRANGER).reason is hidden]
+    asker.walked = 0
+    for each in (STRANGER, Shown(user="user0"), *map(Shown, CERTIFICATES), Shown(CERTIFICATES[0], (CERTIFICATES[1],))):
+        assert {asker.reason(place, each) for place in among} <= {hidden}
+    assert asker.walked == len(among)
 
 
 @settings(max_examples=50)
