@@ -158,6 +158,8 @@ class Certificate(Described, Named):
                 violation_error_message=gettext_lazy("Choose one of the usages."),
             ),
         ]
+        # The few among 100,000 that a port's page names, and a port that goes looks for.
+        indexes = [models.Index(fields=["name"], condition=~Q(ports=[]), name="certificate_limited_to_ports")]
 
     def describe(self, certificate: Parsed) -> None:
         super().describe(certificate)
