@@ -15,7 +15,9 @@ from tests.console.test_access import address, names, operator_of
 from tests.minting import mint
 
 AT_MOST = 20
-# What carries a whole undo out and takes it back is an answer, like what an edit would change, and no mere page.
+# These are beyond it: they make a change, look at what comes of it and take it back. What is written is validated row
+# by row, each attempt has a savepoint, and where access may change, the documents of the nodes that are touched are
+# compiled from some twenty tables. They too ask no more where more is stored.
 ANSWERS = {"certificates-ahead": 60, "users-ahead": 60, "registrations-ahead": 60, "changes-undo": 40}
 
 
