@@ -68,10 +68,11 @@ class _Caller:
         if not somebody or any(identity.user != last[0].user for identity in last):
             return None
         found = cls(last, {})
-        found.outcomes[found.admitted(course)] = way.reason
+        found.outcomes[found.likeness(course)] = way.reason
         return found
 
-    def admitted(self, course: Course) -> tuple[object, ...]:
+    def likeness(self, course: Course) -> tuple[object, ...]:
+        """What tells places along one way apart, for him."""
         acls = (
             admits(route.acl, identity.groups, identity.denied_by)
             for route, identity in zip(course.routes, self.identities, strict=False)
@@ -122,10 +123,10 @@ class Asker:
             if (learned := _Caller.of(way, course)) is not None:
                 self._callers[key] = learned
             return way.reason
-        admitted = known.admitted(course)
-        if admitted not in known.outcomes:
-            known.outcomes[admitted] = self.walk(place, shown).reason
-        return known.outcomes[admitted]
+        likeness = known.likeness(course)
+        if likeness not in known.outcomes:
+            known.outcomes[likeness] = self.walk(place, shown).reason
+        return known.outcomes[likeness]
 
     def _closed(self, place: Place, shown: Shown) -> Reason | None:
         way = self.walk(place, shown)
