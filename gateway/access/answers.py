@@ -72,7 +72,9 @@ class _Caller:
         return found
 
     def likeness(self, course: Course) -> tuple[object, ...]:
-        """What tells places along one way apart, for him."""
+        """What tells places along one way apart, for him: nothing where he is nobody."""
+        if not self.identities:
+            return ()
         acls = (
             admits(route.acl, identity.groups, identity.denied_by)
             for route, identity in zip(course.routes, self.identities, strict=False)
