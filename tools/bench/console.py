@@ -324,8 +324,8 @@ def measure(certificates: int) -> list[Row]:
         subprocess.run(command, cwd=ROOT, check=True)
         rows = measured_on(folder, "SQLite", f"sqlite:///{folder}/db.sqlite3")
         try:
-            with postgresql.cluster() as url:
-                return rows + measured_on(folder, "PostgreSQL", url)
+            with postgresql.cluster() as server:
+                return rows + measured_on(folder, "PostgreSQL", server.url)
         except FileNotFoundError as error:
             return [*rows, unmeasured("PostgreSQL", "as SQLite", str(error))]
 
