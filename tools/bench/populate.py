@@ -49,18 +49,21 @@ def change(number: int, kind: str) -> None:
     with change_set("bench", "one change"):
         match kind:
             case "certificate":
-                row = Certificate.objects.get(name=f"c{number % REAL}")
-                row.blocked = not row.blocked
+                certificate = Certificate.objects.get(name=f"c{number % REAL}")
+                certificate.blocked = not certificate.blocked
+                certificate.save()
             case "user":
-                row = User.objects.get(name=f"u{number}")
-                row.enabled = not row.enabled
+                user = User.objects.get(name=f"u{number}")
+                user.enabled = not user.enabled
+                user.save()
             case "rule":
-                row = MappingRule.objects.get(name=f"r{number}")
-                row.priority += 1
+                rule = MappingRule.objects.get(name=f"r{number}")
+                rule.priority += 1
+                rule.save()
             case _:
-                row = ACL.objects.get(name=f"acl{number}")
-                row.name = f"changed{number}"
-        row.save()
+                acl = ACL.objects.get(name=f"acl{number}")
+                acl.name = f"changed{number}"
+                acl.save()
 
 
 def main() -> None:

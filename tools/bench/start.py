@@ -60,7 +60,7 @@ def prepare(path: Path, whole: dict[str, Any]) -> None:
     folder.save_identity(Identity("inside", "internal", certificate, ours.certificate, key))
     body = json.dumps(whole).encode()
     given = sign(console, node="inside", revision=whole["revision"], stands_on="", body=body, now=time.time())
-    folder.hold(given, verify(given, [Pair(ours.certificate, "").parsed], "inside")).commit()
+    folder.hold(given, verify(given, (Pair(ours.certificate, "").parsed,), "inside")).commit()
 
 
 def start(folder: str, number: int) -> tuple[float, int]:
