@@ -139,20 +139,14 @@ def in_order(certificates: Sequence[Certificate]) -> tuple[Certificate, ...]:
     )
 
 
-def pair_from(
-    certificate: bytes | None, key: bytes | None, password: str | None = None
-) -> tuple[tuple[Certificate, ...], PrivateKey]:
+def pair_of(found: Sequence[tuple[str, Contents]]) -> tuple[tuple[Certificate, ...], PrivateKey]:
     """A chain, leaf first, and its key: from two files, or both from one (PKCS#12, or PEM with all of it).
 
+    Args:
+        found: which field each part came from, and what was read of it (`read_part`).
     Raises:
-        FieldError: a file cannot be read, something is missing, or there are two keys.
+        FieldError: something is missing, or there are two keys.
     """
-    sent = [("certificate", certificate), ("private_key", key if key != certificate else None)]
-    return pair_of([(name, read_part(name, data, password)) for name, data in sent if data is not None])
-
-
-def pair_of(found: Sequence[tuple[str, Contents]]) -> tuple[tuple[Certificate, ...], PrivateKey]:
-    """The same from what was read: `found` has which field each part came from. Raises FieldError."""
     keys = [(name, contents.key) for name, contents in found if contents.key is not None]
     if len(keys) > 1:
         raise FieldError("private_key", "There is a private key in both files; send one of them.")
