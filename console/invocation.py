@@ -168,18 +168,32 @@ def details(invocation: Invocation, outcome: dict[str, Any] | InvocationError) -
     }
 
 
-def record(
+def tried(actor: str, address: str | None, invocation: Invocation, *, simulate: bool = False) -> dict[str, Any]:
+    """The answer of a test invoke or of a simulation; what came of it stands in the audit log, whoever asked.
+
+    Raises:
+        InvocationError: there is no answer. That is recorded too.
+    """
+    try:
+        answer = simulated(invocation) if simulate else send(invocation)
+    except InvocationError as error:
+        _record(actor, address, invocation, error, simulate=simulate)
+        raise
+    _record(actor, address, invocation, answer, simulate=simulate)
+    return answer
+
+
+def _record(
     actor: str,
     address: str | None,
     invocation: Invocation,
     outcome: dict[str, Any] | InvocationError,
     *,
-    simulated: bool,
+    simulate: bool,
 ) -> None:
-    """In the audit log, whoever asked for it."""
-    what = "simulated" if simulated else "test invoke"
+    what = "simulated" if simulate else "test invoke"
     where = f"{invocation.method} {invocation.target.partition('?')[0][:200]} at {invocation.port}"
-    told = {"simulated": simulated} | details(invocation, outcome)
+    told = {"simulated": simulate} | details(invocation, outcome)
     record_test(actor, f"{what}: {where}", address, invocation.port.name, told)
 
 

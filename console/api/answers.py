@@ -9,7 +9,7 @@ from console.api.operations import Answer, Call, Operation
 from console.api.problems import FieldError, Refused, malformed, not_found, of_form
 from console.api.schemas import INVOCATION, INVOKED, MEANING, REACH, SIMULATED, TEXT, WHO, several, shape
 from console.forms.invoke import InvokeForm
-from console.invocation import InvocationError, record, send, simulated
+from console.invocation import InvocationError, tried
 from gateway.access.answers import Identified, Who
 from gateway.topology.entries import SECTIONS, stored
 from identity.models import Certificate, Keystore
@@ -109,12 +109,9 @@ def _invoke(call: Call, *, simulate: bool) -> Answer:
         raise of_form(form)
     invocation = form.invocation()
     try:
-        answer = simulated(invocation) if simulate else send(invocation)
+        return Answer(tried(call.actor, call.address, invocation, simulate=simulate))
     except InvocationError as error:
-        record(call.actor, call.address, invocation, error, simulated=simulate)
         raise Refused(503, "no_answer", str(error)) from error
-    record(call.actor, call.address, invocation, answer, simulated=simulate)
-    return Answer(answer)
 
 
 _TEXTS = ("port", "method", "path", "credential", "pem", "username", "password", "body")

@@ -9,7 +9,7 @@ from django.views.decorators.http import require_http_methods
 
 from console.curl import curl
 from console.forms.invoke import InvokeForm
-from console.invocation import Invocation, InvocationError, body_text, ran_as, record, send, simulated
+from console.invocation import Invocation, InvocationError, body_text, ran_as, tried
 from console.permissions import permission_required
 from console.report import report
 from console.views.pages import address_of, operator_of
@@ -32,11 +32,9 @@ def invoke(request: HttpRequest) -> HttpResponse:
         return render(request, "invoke/page.html", context, status=422)
     invocation = form.invocation()
     try:
-        answer = simulated(invocation) if context["simulated"] else send(invocation)
+        answer = tried(operator_of(request), address_of(request), invocation, simulate=context["simulated"])
     except InvocationError as error:
-        record(operator_of(request), address_of(request), invocation, error, simulated=context["simulated"])
         return render(request, "invoke/page.html", context | {"problem": str(error)}, status=503)
-    record(operator_of(request), address_of(request), invocation, answer, simulated=context["simulated"])
     context |= {"answer": answer, "report": report(invocation, answer), "curl": curl(invocation)}
     if not context["simulated"]:
         context["kept"] = _kept(form, invocation, answer)

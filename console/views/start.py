@@ -14,7 +14,7 @@ from django.views.decorators.http import require_http_methods
 
 from console.attention import NodeState, ask_nodes
 from console.first_run import Step, carry_out, commands, everything, steps
-from console.invocation import Invocation, InvocationError, record, send
+from console.invocation import Invocation, InvocationError, tried
 from console.permissions import permission_required
 from console.report import report
 from console.sign_in import confirmed
@@ -105,11 +105,9 @@ def _try(request: HttpRequest) -> HttpResponse:
     certificate, port, service = found
     invocation = Invocation(port, "GET", service.path, credential="certificate", certificate=certificate)
     try:
-        answer = send(invocation)
+        answer = tried(operator_of(request), address_of(request), invocation)
     except InvocationError as error:
-        record(operator_of(request), address_of(request), invocation, error, simulated=False)
         return _page(request, _steps(request), problems=[str(error)], status=503)
-    record(operator_of(request), address_of(request), invocation, answer, simulated=False)
     return _page(request, _steps(request), report=report(invocation, answer))
 
 
