@@ -21,12 +21,12 @@ from django.db import DatabaseError, close_old_connections, connections
 from gateway import enrolments
 from gateway.audit import current_revision
 from gateway.compile import Compiler
-from gateway.core.addresses import parse_bind
 from gateway.core.difference import Document
 from gateway.core.enrolment import EnrolmentError, check_proof, proof
 from gateway.enrolments import Known
 from gateway.models import Role
 from gateway.relay import link
+from gateway.relay.door import Door
 from gateway.relay.enrol import fingerprint
 from gateway.relay.frames import Message
 from gateway.relay.link import LinkError
@@ -57,7 +57,7 @@ class Courier:
         self._compiler = Compiler()
         self._news = Watch(POLL_SECONDS)  # the database's thread's
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="database")
-        self._server: asyncio.Server | None = None
+        self._door: Door | None = None
         self._calls: set[asyncio.Task[None]] = set()
         self._database_problem = ""
         self._strangers = 0
@@ -67,8 +67,8 @@ class Courier:
         try:
             while not stopping.is_set():
                 told = await self._look()
-                if self._server is None and self.bind and self.credentials is not None:
-                    await self._listen()
+                if self._door is None and self.bind and self.credentials is not None:
+                    self._listen()
                 await self._rest(stopping, told)
         finally:
             await self._close()
@@ -88,8 +88,8 @@ class Courier:
                 task.cancel()
 
     async def _close(self) -> None:
-        if self._server is not None:  # 1. nobody new is let in
-            self._server.close()
+        if self._door is not None:  # 1. nobody new is let in
+            await self._door.close()
         for task in list(self._calls):  # 2. calls and links end
             task.cancel()
         await asyncio.gather(*self._calls, return_exceptions=True)
@@ -124,9 +124,9 @@ class Courier:
             self._database_problem = str(error)
             return None
         self._database_problem = ""
-        if self._server is not None and credentials is not self.credentials:  # another is to be shown
-            self._server.close()
-            self._server = None
+        if self._door is not None and credentials is not self.credentials:  # another is to be shown
+            await self._door.close()
+            self._door = None
         self.revision, self.known, self.credentials = revision, known, credentials
         for name in self.remotes.keys() - known.keys():
             log.info("node %s is no longer one of other machines'", name)
@@ -144,10 +144,9 @@ class Courier:
 
     # --- nodes that dial ---
 
-    async def _listen(self) -> None:
-        host, port = parse_bind(self.bind)
+    def _listen(self) -> None:
         made = link.context(self.credentials.shown, self.credentials.authority, server=True, ask=False)
-        self._server = await asyncio.start_server(self._accepted, host, port, ssl=made)
+        self._door = Door.at(self.bind, made, self._accepted)
         log.info("courier %s: nodes are taken at %s", self.name, self.bind)
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -17,12 +17,13 @@ from typing import Any
 from cryptography import x509
 
 from gateway.core import delivery
-from gateway.core.addresses import parse_bind, split_host_port
+from gateway.core.addresses import split_host_port
 from gateway.core.delivery import Delivery, DeliveryError, Statement
 from gateway.core.document import SnapshotError
 from gateway.core.snapshot import PortType
 from gateway.relay import link
 from gateway.relay.control import ControlError, ControlServer
+from gateway.relay.door import Door
 from gateway.relay.frames import Message
 from gateway.relay.node import RelayNode
 from gateway.relay.siblings import Siblings, side_door
@@ -59,8 +60,8 @@ class Agent:
         self._becoming = asyncio.Lock()  # taken after `_applying`, where both are
         self._links: set[asyncio.Task[None]] = set()
         self._dialling: list[asyncio.Task[None]] = []
-        self._direct: asyncio.Server | None = None
-        self._side: asyncio.Server | None = None  # where siblings bring links
+        self._direct: Door | None = None
+        self._side: Door | None = None  # where siblings bring links
         node.agent = node.links = self
 
     # --- starting and stopping ---
@@ -73,7 +74,7 @@ class Agent:
         """
         await self.control.open()
         if self.siblings is not None:
-            await self._open_side_door()
+            self._open_side_door()
             await self.siblings.start()
         try:
             await self._start_from_folder()
@@ -109,8 +110,8 @@ class Agent:
             self.siblings.stop()
         for task in self._dialling:
             task.cancel()
-        self._stop_listening_directly()
-        self._close_side_door()
+        await self._stop_listening_directly()
+        await self._close_side_door()
         tasks = [*self._dialling, *self._links]
         for task in self._links:
             task.cancel()
@@ -154,11 +155,11 @@ class Agent:
         """Another certificate, or others to believe: at every door from now on. Raises OSError, ControlError."""
         await asyncio.to_thread(self.folder.save_identity, identity)
         self.identity = identity
-        self._stop_listening_directly()  # it would go on by what was before, and so would the side door
+        await self._stop_listening_directly()  # it would go on by what was before, and so would the side door
         await self._listen_directly()
         if self.siblings is not None:
-            self._close_side_door()
-            await self._open_side_door()
+            await self._close_side_door()
+            self._open_side_door()
 
     def admits(self, der: bytes) -> bool:
         """Whether a certificate that was proved at a registration port is the console's."""
@@ -179,15 +180,12 @@ class Agent:
         return splice
 
     async def _inside(self, sock: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader()
-        protocol = asyncio.StreamReaderProtocol(reader)
         try:
-            transport, _ = await loop.connect_accepted_socket(lambda: protocol, sock, ssl=self._server_context())
+            reader, writer = await link.shaken(sock, self._server_context())
         except link.ENDED as error:
             log.warning("link: no TLS inside the upgraded connection: %s", error)
             return
-        await self._serve(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
+        await self._serve(reader, writer)
 
     def _hold(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.create_task(work)
@@ -204,36 +202,34 @@ class Agent:
         has_port = snapshot is not None and any(p.type is PortType.REGISTRATION for p in snapshot.ports.values())
         wanted = bool(self.identity.listen) and not has_port
         if wanted and self._direct is None:
-            host, port = parse_bind(self.identity.listen)
             try:
-                self._direct = await asyncio.start_server(self._called, host, port, ssl=self._server_context())
+                self._direct = Door.at(self.identity.listen, self._server_context(), self._called)
             except OSError as error:
                 self.problem = f"{self.identity.listen} cannot be listened at: {error.strerror or error}"
                 log.error("the console cannot reach this node: %s", self.problem)
         elif not wanted:
-            self._stop_listening_directly()
+            await self._stop_listening_directly()
 
-    def _stop_listening_directly(self) -> None:
+    async def _stop_listening_directly(self) -> None:
         """Links that came by it stay."""
-        if self._direct is not None:
-            self._direct.close()
-            self._direct = None
+        door, self._direct = self._direct, None
+        if door is not None:
+            await door.close()
 
-    def _close_side_door(self) -> None:
+    async def _close_side_door(self) -> None:
         """Links that came by it stay."""
-        if self._side is not None:
-            self._side.close()
-            self._side = None
+        door, self._side = self._side, None
+        if door is not None:
+            await door.close()
 
-    async def _open_side_door(self) -> None:
+    def _open_side_door(self) -> None:
         """Raises ControlError."""
         door = side_door(self.folder.path, self.identity.node)
         door.unlink(missing_ok=True)  # what a node that died left behind: that none lives, its control has shown
         try:
-            self._side = await asyncio.start_unix_server(self._called, door, ssl=self._server_context())
+            self._side = Door.in_file(door, self._server_context(), self._called)
         except OSError as error:
             raise ControlError(f"{door}: {error.strerror or error}") from error
-        door.chmod(0o600)
 
     def _called(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._hold(self._serve(reader, writer))
@@ -364,7 +360,7 @@ class Agent:
                 content = json.loads(given.body)
                 if content.get("revision") != statement.revision:
                     raise DeliveryError("the body is of another revision than its statement")
-                self._stop_listening_directly()  # the address is to be the registration port's
+                await self._stop_listening_directly()  # the address is to be the registration port's
                 await (self.node.amend(content) if statement.stands_on else self.node.apply(content))
             before, self.revision, self.digest = self.digest, statement.revision, statement.digest
             self.mark = mark

@@ -10,9 +10,10 @@ import time
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from gateway.core.addresses import parse_bind, split_host_port
+from gateway.core.addresses import split_host_port
 from gateway.core.enrolment import Bundle, EnrolmentError, check_proof, proof
 from gateway.relay import link
+from gateway.relay.door import Door
 from gateway.relay.frames import Message
 from gateway.relay.statefolder import Identity, StateFolder
 from identity.core import authority
@@ -121,11 +122,8 @@ async def _be_called(bundle: Bundle, key: str) -> str:
     own = Pair(authority.self_made(key, bundle.node, authority.utc_now()), key)
     done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     visit = _Visit(bundle, own, done)
-    host, port = parse_bind(bundle.listen)
     try:
-        server = await asyncio.start_server(
-            visit.accepted, host, port, ssl=link.context(own, bundle.authority, server=True)
-        )
+        door = Door.at(bundle.listen, link.context(own, bundle.authority, server=True), visit.accepted)
     except OSError as error:
         raise EnrolmentError(f"{bundle.listen} cannot be listened at: {error.strerror or error}") from error
     try:
@@ -133,7 +131,7 @@ async def _be_called(bundle: Bundle, key: str) -> str:
         await visit.over.wait()
         return certificate
     finally:
-        server.close()
+        await door.close()
         await visit.close()
 
 

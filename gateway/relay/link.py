@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import logging
 import re
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
@@ -203,6 +204,16 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, han
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def shaken(sock: socket.socket, tls: ssl.SSLContext) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """The server's end of TLS on a connection that stands; it is closed where this fails. Raises one of ENDED."""
+    loop, reader = asyncio.get_running_loop(), asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    transport, _ = await loop.connect_accepted_socket(
+        lambda: protocol, sock, ssl=tls, ssl_handshake_timeout=DIAL_TIMEOUT
+    )
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
 async def closed(writer: asyncio.StreamWriter) -> None:
