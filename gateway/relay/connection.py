@@ -13,6 +13,7 @@ from gateway.core.headers import Fields
 from gateway.core.limits import Limits
 from gateway.core.reasons import GatewayReason, Reason
 from gateway.core.snapshot import Port
+from gateway.relay.cork import Corked
 from gateway.relay.exchange import Exchange
 from gateway.relay.heads import NOTHING, Head, read_head
 from gateway.relay.memo import Memo
@@ -32,7 +33,7 @@ MAX_LINGER = 16 * 1024 * 1024  # bytes of it
 MEMORABLE = 1024  # bytes of a target whose decision is remembered
 
 
-class ServerConnection:
+class ServerConnection(Corked):
     """One client's connection. Requests are answered one after the other, in order.
 
     Attributes:
@@ -50,7 +51,8 @@ class ServerConnection:
         self, node: "RelayNode", port: Port, transport: Any, peer: str, *, secure: bool, heads: Memo | None = None
     ) -> None:
         """`heads`: those that came to the port before, as `RequestParser` has it."""
-        self.node, self.port, self.transport, self.peer, self.secure = node, port, transport, peer, secure
+        super().__init__(transport, node.cork)
+        self.node, self.port, self.peer, self.secure = node, port, peer, secure
         self.caller: object = object()
         self.certificate: Certificate | None = None
         self.intermediates: tuple[Certificate, ...] = ()
@@ -58,7 +60,6 @@ class ServerConnection:
         self.user = ""
         self.tracing = False
         self.last = False
-        self.over = False
         self.switched = False  # it speaks another protocol now, which is not ours to read
         self.crowded = False  # beyond the port's limit on connections: told so, and let go
         self.exchange: Exchange | None = None
@@ -66,7 +67,6 @@ class ServerConnection:
         self._filling: Exchange | _Queued | None = None
         self._waiting: Exchange | None = None  # for the end of what was read with its head
         self._parser = RequestParser(self, port.limits, self.speaks, heads)
-        self._out: list[bytes] = []
         self._pauses = 0
         self._write_paused_since: float | None = None
         self._lingering = 0  # bytes discarded since the answer
@@ -296,29 +296,7 @@ class ServerConnection:
         self._gone()
         self._parser.close()
 
-    # --- bytes out ---
-
-    def write(self, data: bytes) -> None:
-        out = self._out
-        out.append(data)
-        if len(out) == 1:
-            self.node.cork.want(self)
-
-    def send(self, data: bytes) -> None:
-        """Write what is whole and needs not wait for more of its kind."""
-        if self._out:
-            self._out.append(data)
-        elif not self.over:
-            self.transport.write(data)
-
-    def flush(self) -> None:
-        out = self._out
-        if out and not self.over:
-            data = out[0] if len(out) == 1 else b"".join(out)
-            out.clear()
-            self.transport.write(data)
-        else:
-            out.clear()
+    # --- flow control ---
 
     def pause_writing(self) -> None:
         self._write_paused_since = self.now()

@@ -453,7 +453,7 @@ class Exchange:
             more = KEEP_ALIVE if head.version == "1.0" else b""
             written = answer.written[head.version] = answer_head(answer.status, kept, answer.length, more=more)
         self.sent = len(body)
-        connection.send(written + body if body else written)
+        connection.write_whole(written + body if body else written)
         upstream, self.upstream = self.upstream, None
         if upstream is not None:
             upstream.release()
@@ -493,7 +493,7 @@ class Exchange:
         self.status, self.answered, self.deadline = 101, True, FOREVER
         connection.last = connection.switched = True
         kept = [(name, value) for name, value in fields if headers.response_keeps(name)]
-        connection.send(answer_head(101, kept, None, more=SWITCH) + rest)
+        connection.write_whole(answer_head(101, kept, None, more=SWITCH) + rest)
         self._resume_request()
 
     def switched_data(self, data: bytes) -> None:

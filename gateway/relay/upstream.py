@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from gateway.core.errors import MessageError, NotSent
 from gateway.core.headers import Fields
 from gateway.core.reasons import GatewayReason
-from gateway.relay.cork import Cork
+from gateway.relay.cork import Cork, Corked
 from gateway.relay.heads import new_memo
 from gateway.relay.memo import Memo
 from gateway.relay.response_parser import Answer, ResponseParser
@@ -33,7 +33,7 @@ class Owner(Protocol):
     def lost(self, upstream: "Upstream") -> None: ...
 
 
-class Upstream:
+class Upstream(Corked):
     """One connection; one request at a time is on it.
 
     Attributes:
@@ -42,31 +42,16 @@ class Upstream:
         used_at: loop time of the last byte in either direction, seconds.
     """
 
-    __slots__ = (
-        "_chunked",
-        "_cork",
-        "_keep_alive",
-        "_now",
-        "_out",
-        "_parser",
-        "_switched",
-        "exchange",
-        "over",
-        "owner",
-        "party",
-        "transport",
-        "used_at",
-    )
+    __slots__ = ("_chunked", "_keep_alive", "_now", "_parser", "_switched", "exchange", "owner", "party", "used_at")
 
     def __init__(self, transport: Any, owner: Owner, cork: Cork, heads: Memo) -> None:
         """`heads`: of the answers that came to the owner before, as `ResponseParser` has it."""
-        self.transport, self.owner, self._cork = transport, owner, cork
+        super().__init__(transport, cork)
+        self.owner = owner
         self.party: object = owner
         self._parser = ResponseParser(self, heads)
-        self._out: list[bytes] = []
         self._keep_alive = True
         self.exchange: Exchange | None = None
-        self.over = False
         self._chunked = self._switched = False
         self._now = asyncio.get_running_loop().time
         self.used_at = self._now()
@@ -82,41 +67,23 @@ class Upstream:
         self.exchange, self._chunked = exchange, chunked
         self._keep_alive = True
         self._parser.expect(method, switches=switches)
-        self._write(head)
+        self.write(head)
 
     def start_whole(self, exchange: "Exchange", method: str, message: bytes) -> None:
         """Send a request that is all there."""
         self.exchange, self._chunked = exchange, False
         self._keep_alive = True
         self._parser.expect(method)
-        if self._out:
-            self._out.append(message)
-        elif not self.over:
-            self.transport.write(message)
+        self.write_whole(message)
 
     def send(self, data: bytes) -> None:
         """A part of the request's body."""
-        self._write(chunk(data) if self._chunked else data)
+        self.write(chunk(data) if self._chunked else data)
 
     def end(self, trailers: Fields) -> None:
         """The request's body is whole."""
         if self._chunked:
-            self._write(last_chunk(trailers))
-
-    def _write(self, data: bytes) -> None:
-        out = self._out
-        out.append(data)
-        if len(out) == 1:
-            self._cork.want(self)
-
-    def flush(self) -> None:
-        out = self._out
-        if out and not self.over:
-            data = out[0] if len(out) == 1 else b"".join(out)
-            out.clear()
-            self.transport.write(data)
-        else:
-            out.clear()
+            self.write(last_chunk(trailers))
 
     def release(self) -> None:
         """The exchange is through with it: back to its owner if it can be used again, else closed."""
@@ -155,7 +122,7 @@ class Upstream:
     def data_received(self, data: bytes) -> None:
         if self._switched:
             if self.exchange is not None:
-                self.exchange.connection.send(data)
+                self.exchange.connection.write_whole(data)
             return
         if self._parser.recall(data):
             return
