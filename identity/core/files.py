@@ -13,10 +13,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
-from identity.core import ber, confined
-from identity.core.ber import BERError, Value
+from identity.core import confined, formats
 from identity.core.certificates import Certificate, CertificateError, from_der, issued
 from identity.core.confined import OpeningError
+from identity.core.formats import FormatError
 
 MAX_FILE = 1024 * 1024  # bytes of one upload; a partner's certificate has two thousand
 MAX_CERTIFICATES = 1000  # in one file
@@ -47,8 +47,6 @@ _JAVA = {
     b"\xfe\xed\xfe\xed": ("JKS", _TO_PKCS12.format("")),
     b"\xce\xce\xce\xce": ("JCEKS", _TO_PKCS12.format(" -srcstoretype JCEKS")),
 }
-_SIGNED_DATA = bytes.fromhex("2a864886f70d010702")
-_ENVELOPED_DATA = bytes.fromhex("2a864886f70d010703")
 _COSTLY = (
     "Opening the file takes more than a second of computing, which is not spent on it. Export it again, with less."
 )
@@ -186,7 +184,7 @@ def _has_several(data: bytes) -> bool:
     """Whether it is a kind of file that has certificates beside its key."""
     if b"-----BEGIN " in data:
         return b"-----BEGIN CERTIFICATE-----" in data and b"PRIVATE KEY-----" in data
-    return _is_pkcs12(data)
+    return formats.is_pkcs12(data)
 
 
 def key_from(data: bytes, password: str | None = None) -> PrivateKey:
@@ -199,7 +197,7 @@ def key_from(data: bytes, password: str | None = None) -> PrivateKey:
         raise CertificateError(f"The key file has {len(data):,} bytes; at most {MAX_FILE:,} are accepted.")
     _refuse_java(data)
     if b"-----BEGIN " not in data:
-        if _is_pkcs12(data):
+        if formats.is_pkcs12(data):
             key = _from_pkcs12(data, password, keys=True).key
             if key is None:
                 raise CertificateError("The PKCS#12 file has no private key; it is needed here.")
@@ -310,7 +308,7 @@ def _from_block(block: _Block, number: int) -> Iterable[Certificate]:
         raise CertificateError(f"Block {number or 1} is damaged: its text is not base64.") from error
     try:
         # Windows labels PKCS#7 a CERTIFICATE.
-        return _from_pkcs7(der) if _is_pkcs7(der) else (from_der(der),)
+        return _from_pkcs7(der) if formats.is_pkcs7(der) else (from_der(der),)
     except CertificateError as error:
         raise CertificateError(f"Block {number}: {error}" if number else str(error)) from error
 
@@ -324,12 +322,12 @@ def _from_binary(data: bytes, password: str | None, keys: bool) -> Contents:
         raise CertificateError(
             "This is not a certificate: neither PEM (text with BEGIN CERTIFICATE) nor DER, PKCS#7 or PKCS#12."
         )
-    if _is_pkcs12(data):
+    if formats.is_pkcs12(data):
         return _from_pkcs12(data, password, keys)
     _check_length(data)
-    if _is_pkcs7(data):
+    if formats.is_pkcs7(data):
         return Contents("PKCS#7", _from_pkcs7(data))
-    if _is_key(data):
+    if formats.is_key(data):
         raise CertificateError(f"The file {_NO_KEY_HERE}")
     try:
         return Contents("DER", (from_der(data),))
@@ -342,49 +340,15 @@ def _refuse_java(data: bytes) -> None:
         raise CertificateError(f"This is a Java keystore ({java[0]}). Convert it to PKCS#12 first: {java[1]}")
 
 
-def _parts(data: bytes) -> list[Value]:
-    """The values in the first one; as many as can be read."""
-    found = []
-    try:
-        for part in ber.first(data)[0]:
-            found.append(part)
-    except BERError:
-        pass
-    return found
-
-
-def _is_pkcs12(data: bytes) -> bool:
-    """SEQUENCE { version 3, … (RFC 7292, section 4); told by its beginning, so that a damaged one is told too."""
-    return data[:1] == b"\x30" and data[_header(data) :].startswith(b"\x02\x01\x03")
-
-
-def _is_pkcs7(data: bytes) -> bool:
-    return data[:1] == b"\x30" and data[_header(data) :].startswith(b"\x06\x09" + _SIGNED_DATA[:-1])
-
-
-def _header(data: bytes) -> int:
-    """Bytes before the content of the first value."""
-    size = data[1] & 0x7F if len(data) > 1 and data[1] > 0x80 else 0
-    return 2 + size
-
-
-def _is_key(data: bytes) -> bool:
-    """PKCS#8, RSA or EC in the clear, which begin with a version of 0 or 1; or PKCS#8 encrypted."""
-    parts = _parts(data)
-    if parts and parts[0].tag == ber.INTEGER and bytes(parts[0].content) in (b"\0", b"\1"):
-        return True
-    return [part.tag for part in parts] == [ber.SEQUENCE, ber.OCTET_STRING]
-
-
 def _check_length(data: bytes) -> None:
     """Raises CertificateError where the file ends before its first value does, or after it."""
     if len(data) > 1 and data[1] == 0x80:  # ends by a mark; only PKCS#7 and PKCS#12 may
         return
-    header = _header(data)
+    header = formats.header(data)
     length = int.from_bytes(data[2:header]) if header > 2 else data[1] if len(data) > 1 else 0
     if header > 6 or length > MAX_FILE or len(data) < header + length:
         raise CertificateError("The file ends in the middle: part of it was lost on the way. Send it again.")
-    if len(data) > header + length and not _is_pkcs7(data):
+    if len(data) > header + length and not formats.is_pkcs7(data):
         try:
             from_der(data[: header + length])
         except CertificateError:
@@ -409,23 +373,12 @@ def _what_else(data: bytes) -> str:
     return ""
 
 
-# --- PKCS#7: certificates in the envelope of a signature, mostly without one (RFC 5652, section 5.1) ---
-
-
 def _from_pkcs7(data: bytes) -> tuple[Certificate, ...]:
+    """Certificates in the envelope of a signature, mostly without one."""
     try:
-        outer, size = ber.first(data)
-        kind, *rest = outer
-        if kind.object_id() == _ENVELOPED_DATA:
-            raise CertificateError("This PKCS#7 file is encrypted; send its certificates as they are.")
-        if kind.object_id() != _SIGNED_DATA or len(rest) != 1:
-            raise BERError("no signed data")
-        (signed,) = rest[0]
-        found = [each.encoded for part in signed if part.tag == ber.CONTEXT_0 for each in part]
-    except (BERError, ValueError) as error:
-        if isinstance(error, CertificateError):
-            raise
-        raise CertificateError("This PKCS#7 file cannot be read: what is in it is damaged.") from error
+        found, size = formats.in_signed_data(data)
+    except FormatError as error:
+        raise CertificateError(f"This PKCS#7 file {error}") from error
     if size != len(data):
         raise CertificateError(f"{len(data) - size} bytes follow the PKCS#7 file; it must end where it ends.")
     if not found:
