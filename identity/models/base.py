@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
-from django.db import models
+from django.db import DEFAULT_DB_ALIAS, models
 from django.db.models import Q, Value
 from django.utils.translation import gettext, gettext_lazy
 
@@ -60,9 +60,24 @@ class Named(models.Model):
         super().save(*args, **kwargs)
 
 
+class _NameIsSafe(models.CheckConstraint):
+    """Tried by the pattern itself before a row is written: to ask the database would be three queries a row.
+
+    In migrations it is a `CheckConstraint` like others, and the database holds it against whoever writes by itself.
+    """
+
+    def deconstruct(self) -> tuple[str, Any, dict[str, Any]]:
+        _, args, kwargs = super().deconstruct()
+        return "django.db.models.CheckConstraint", args, kwargs
+
+    def validate(self, model: Any, instance: Any, exclude: Any = None, using: str = DEFAULT_DB_ALIAS) -> None:
+        if "name" not in (exclude or ()) and not is_name(instance.name):
+            raise ValidationError(self.get_violation_error_message())
+
+
 def name_is_safe(table: str) -> models.CheckConstraint:
     """The database's own word on names; `table` makes the constraint's name unique."""
-    return models.CheckConstraint(
+    return _NameIsSafe(
         condition=Q(name__regex=rf"^{NAME_PATTERN}$"),
         name=f"{table}_name_is_safe",
         violation_error_message=gettext("Use letters, digits and _ . - : @ only, 1 to 255 of them."),
