@@ -68,10 +68,15 @@ def is_shut_out(row: Model) -> bool:
     return type(row) in SWITCHES and is_blocked(row)
 
 
-def throw(row: Model, *, block: bool) -> None:
-    """Block or unblock; to be called inside a change set."""
+def turn(row: Model, *, block: bool) -> None:
+    """Block or unblock in memory."""
     field, value = SWITCHES[type(row)]
     setattr(row, field, value if block else not value)
+
+
+def throw(row: Model, *, block: bool) -> None:
+    """Block or unblock; to be called inside a change set."""
+    turn(row, block=block)
     row.save()
 
 

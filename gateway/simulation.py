@@ -6,10 +6,10 @@ from typing import Any
 
 from django.utils.translation import gettext
 
-from gateway.compile import documents
 from gateway.core.decision import Facts
 from gateway.core.explain import lane
 from gateway.core.reasons import REASONS
+from gateway.drafts import documents
 from gateway.relay.builtin import basic
 from gateway.world import World
 from identity.core.assertions import Proof

@@ -16,11 +16,10 @@ from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.http import require_safe
 
 from console.access import WouldChange
-from console.blocking import EFFECTS, SWITCHES, is_blocked, throw
+from console.blocking import EFFECTS, SWITCHES, is_blocked, turn
 from console.nouns import TITLES, label_of, permission_of, url_of
 from console.permissions import require
-from console.views.pages import operator_of
-from gateway.access.changes import outlook
+from gateway.access.changes import outlook_of
 from gateway.topology.entries import KIND_OF, SECTIONS
 from identity.models import Certificate
 
@@ -29,7 +28,10 @@ KINDS = tuple(KIND_OF[model] for model in SWITCHES)
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`label`: what its button says. `applies`: whether there is anything to do. `words`: what it comes to."""
+    """`label`: what its button says. `applies`: whether there is anything to do. `words`: what it comes to.
+
+    `act` does it to a row in memory.
+    """
 
     label: Any
     applies: Callable[[Any], bool]
@@ -43,7 +45,6 @@ def _is_mapped(row: Model) -> bool:
 
 def _unmap(row: Certificate) -> None:
     row.user = None
-    row.save()
 
 
 def _what_unmapping_does(row: Certificate) -> str:
@@ -52,9 +53,9 @@ def _what_unmapping_does(row: Certificate) -> str:
 
 
 STEPS = {
-    "block": Step(gettext_lazy("Block"), lambda row: not is_blocked(row), lambda row: throw(row, block=True),
+    "block": Step(gettext_lazy("Block"), lambda row: not is_blocked(row), lambda row: turn(row, block=True),
                   lambda row: EFFECTS[type(row)]),
-    "unblock": Step(gettext_lazy("Unblock"), is_blocked, lambda row: throw(row, block=False)),
+    "unblock": Step(gettext_lazy("Unblock"), is_blocked, lambda row: turn(row, block=False)),
     "unmap": Step(gettext_lazy("Take the mapping away"), _is_mapped, _unmap, _what_unmapping_does),
 }  # fmt: skip
 
@@ -67,9 +68,8 @@ def page(request: HttpRequest, kind: str, pk: Any, word: str) -> HttpResponse:
     if step is None or not step.applies(row):
         raise Http404(f"There is nothing to {word} here.")
     would_change, problem = None, ""
-    another = type(row)._default_manager.get(pk=pk)  # the row that is shown stays as it is stored
     try:
-        would_change = WouldChange(outlook(lambda: step.act(another), operator_of(request)), [])
+        would_change = WouldChange(outlook_of(type(row), pk, step.act), [])
     except ValidationError as error:
         problem = " ".join(error.messages)
     context = {

@@ -1,33 +1,31 @@
-"""What changes for whom if an edit is saved: it is made, looked at, and taken back.
+"""What changes for whom if an edit is saved: it is made, looked at, and taken back, or sketched and never made.
 
 Both states are asked with the decision itself. Callers who are decided alike are asked once: users in blocks
 (`crowd`), places in groups (`places`); certificates that the edit touches, or that only a rule gives a user, each.
 """
 
-import hashlib
-import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from django.db.models import Model
 
 from gateway.access import records
-from gateway.access.answers import NAMED, STRANGER, Asker, Shown, examples, outcomes_of, parsed
-from gateway.access.crowd import PASSWORD, Credential, Crowd, Held, Holdings, stand_in
-from gateway.access.places import Place, places
+from gateway.access.answers import NAMED, STRANGER, Asker, Shown, outcomes_of
+from gateway.access.crowd import PASSWORD, Credential
+from gateway.access.places import Place
 from gateway.access.records import OnFile
-from gateway.audit import Recorder, change_set
+from gateway.access.states import Made, Sketched, States
+from gateway.audit import change_set
 from gateway.core.reasons import Reason
-from gateway.world import World
+from gateway.sketch import sketch
 from identity.core.certificates import Certificate as Parsed
-from identity.models import Certificate, MappingRule, Truststore, User
 
 FOLDED = 6  # effects of one kind at one port; more are told as one
 CLOSED = 24  # kinds of places that open or close for everybody; of more, nobody is named
-EXAMINED = 1000  # certificates that are asked one by one
-AT_ONCE = 500  # values in one query
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,95 +99,26 @@ def outlook(change: Callable[[], object], actor: str) -> Outlook:
     before, held = records.in_force_with_holdings(datetime.fromtimestamp(now, UTC))
     with change_set(actor, "looked at, and taken back", dry_run=True) as recorder:
         change()
-        states = _States(before, held, recorder, now)
+        states = Made(before, held, recorder, now)
     states.recall()
     return _Comparison(states, now).outlook()
 
 
-class _States:
-    """Both states, read while the second is there."""
+def outlook_of(model: type[Model], pk: Any, act: Callable[[Any], object]) -> Outlook:
+    """What would change for whom if `act` were done to one row, in what can be sketched of it; nothing is written.
 
-    def __init__(self, before: World, held: Holdings, recorder: Recorder, now: float) -> None:
-        touched = recorder.touched(Certificate)
-        self.touched_before = {sha256 for entry in touched.values() if entry for sha256 in [_sha256(entry)]}
-        self._before = before
-        after = records.after(before, recorder.so_far())
-        renamed = _renamed(recorder)
-        held = _without(held, self.touched_before)
-        held_after = _under_new_names(held, {old: new for new, old in renamed.items()})
-        self.crowd = Crowd([before.users, after.users], [held, held_after], renamed)
-        self.plan = _Plan(Asker(before, now), Asker(after, now), self.crowd)
-        self.singles = records.by_key(touched)
-        self.unexamined = 0
-        if recorder.touched(MappingRule) or recorder.touched(Truststore) or recorder.touched(User):
-            by_rule = records.left_to_rules(EXAMINED)
-            self.unexamined = max(0, Certificate.objects.left_to_rules().count() - EXAMINED)
-            self.singles = by_rule | self.singles
-        self._standing = {sha256 for state in (0, 1) for sha256 in examples(self.crowd, state, self.plan.blocks())}
-        self.after = records.knowing(after, self._asked())
-
-    def recall(self) -> None:
-        """What is stored again now that the change is taken back."""
-        gone = self.touched_before - self.singles.keys()
-        self.singles = records.by_fingerprint(gone) | self.singles
-        self.before = records.knowing(self._before, self._asked())
-        self.examples = parsed(self._standing, self.crowd, self.before, self.after)
-
-    def _asked(self) -> set[str]:
-        return self._standing | self.singles.keys() | self.touched_before
-
-
-def _sha256(entry: Mapping[str, object]) -> str:
-    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(str(entry["certificate"]))).hexdigest()
-
-
-def _without(held: Holdings, fingerprints: set[str]) -> Holdings:
-    """Holdings that are not stood for by a certificate which the change touches: that is asked by itself."""
-    return {
-        user: {credential: each for credential, each in found.items() if each.example not in fingerprints}
-        for user, found in held.items()
-    }
-
-
-def _renamed(recorder: Recorder) -> dict[str, str]:
-    """New name → old name of the users whose name changes."""
-    touched = {pk: entry["name"] for pk, entry in recorder.touched(User).items() if entry}
-    if not touched:
-        return {}
-    names = dict(User.objects.filter(pk__in=list(touched)[:AT_ONCE]).values_list("pk", "name"))
-    return {names[pk]: old for pk, old in touched.items() if pk in names and names[pk] != old}
-
-
-def _under_new_names(held: Holdings, renamed: Mapping[str, str]) -> Holdings:
-    """What they hold is the same, but for what stands in for a rule: that goes by the name."""
-    found = dict(held)
-    for old, new in renamed.items():
-        theirs = found.pop(old, {})
-        found[new] = {
-            credential: Held(0, stand_in(new)) if credential.kind == "rule" else each
-            for credential, each in theirs.items()
-        }
-    return found
-
-
-class _Plan:
-    """Which places and which users have to be asked: where neither differs, nothing can."""
-
-    def __init__(self, before: Asker, after: Asker, crowd: Crowd) -> None:
-        self.groups: list[tuple[list[Place], list[int], bool]] = []
-        alike: dict[tuple[object, ...], list[Place]] = {}
-        for place in dict.fromkeys([*places(before.world), *places(after.world)]):
-            key = (place.port, before.course(place).key, after.course(place).key)
-            alike.setdefault(key, []).append(place)
-        for found in alike.values():
-            old, new = before.course(found[0]), after.course(found[0])
-            changed = old.key != new.key or old.parts != new.parts
-            within = crowd.everybody if changed else crowd.changed
-            memberships = old.memberships | new.memberships
-            self.groups.append((found, crowd.blocks(memberships, within) if within else [], changed))
-
-    def blocks(self) -> set[int]:
-        return {block for _, blocks, _ in self.groups for block in blocks}
+    Raises:
+        ValidationError: it would be refused.
+        DoesNotExist: there is no such row.
+    """
+    while True:
+        now = time.time()
+        before, held = records.in_force_with_holdings(datetime.fromtimestamp(now, UTC))
+        drawn = sketch(model, pk, act)
+        after = records.sketched(before, drawn)
+        states = Sketched(before, after, held, drawn, now) if after is not None else None
+        if states is not None and records.is_in_force(before):  # else rows of two revisions may be in it
+            return _Comparison(states, now).outlook()
 
 
 class _Turn(NamedTuple):
@@ -215,7 +144,7 @@ class _Meant(NamedTuple):
 
 
 class _Comparison:
-    def __init__(self, states: _States, now: float) -> None:
+    def __init__(self, states: States, now: float) -> None:
         self._states, self._crowd = states, states.crowd
         self._before, self._after = Asker(states.before, now), Asker(states.after, now)
         # Places → who: a block of users, or the names of certificates.

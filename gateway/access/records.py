@@ -9,9 +9,11 @@ from django.db.models import Count, Min, Q
 
 from gateway import audit
 from gateway.access.crowd import Credential, Held, stand_in
-from gateway.compile import Drafts, certificates_on_file, documents
 from gateway.core.document import from_document
+from gateway.drafts import Drafts, documents
 from gateway.models import Change, ChangeSet
+from gateway.node_sections import CERTIFICATE, Section, certificates_of, certificates_on_file, with_row
+from gateway.sketch import Sketch
 from gateway.world import World
 from identity.core.certificates import Certificate as Parsed
 from identity.core.certificates import from_der
@@ -47,9 +49,24 @@ def after(before: World, changes: Sequence[Change]) -> World:
     if _renames_groups_alone(changes):
         return before
     with _lock:
-        kept = next((each for each in _last if each.world is before), None)
+        kept = _keeping(before)
         found = kept.drafts.after(changes) if kept is not None else documents(certificates=())
     return World.of(found, before)
+
+
+def sketched(before: World, sketch: Sketch) -> World | None:
+    """`in_force` with one row as it is sketched; None where something else is in force by now."""
+    with _lock:
+        kept = _keeping(before)
+        found = kept.drafts.sketched(sketch) if kept is not None else None
+    return World.of(found, before) if found is not None else None
+
+
+def is_in_force(known: World) -> bool:
+    """Whether nothing was changed since `in_force` gave this world."""
+    with _lock:
+        kept = _keeping(known)
+        return kept is not None and kept.mark == audit.in_force()
 
 
 def in_force_with_holdings(now: datetime) -> tuple[World, dict[str, dict[Credential, Held]]]:
@@ -72,6 +89,10 @@ class _Kept:
 
 _lock = Lock()
 _last: list[_Kept] = []
+
+
+def _keeping(known: World) -> _Kept | None:
+    return next((each for each in _last if each.world is known), None)
 
 
 def _kept(now: datetime | None) -> tuple[World, dict[str, dict[Credential, Held]] | None]:
@@ -103,8 +124,39 @@ def knowing(known: World, examples: Collection[str]) -> World:
 
     `examples`: fingerprints, and what stands in for those that only a rule means.
     """
-    standing_in = {each: each.removeprefix(_RULE) for each in examples if each.startswith(_RULE)}
-    section = certificates_on_file([each for each in examples if each not in standing_in], standing_in)
+    return _with(known, certificates_of(certificates_on_file(_asked(known, examples))), examples)
+
+
+def both_knowing(
+    before: World, after: World, sketch: Sketch, examples: Collection[str]
+) -> tuple[World, World, dict[str, Parsed]]:
+    """`knowing` of the world in force and of the one that is sketched, by one query; and the certificates, parsed."""
+    rows = certificates_on_file(_asked(before, examples), "der")
+    parsed = {row[1]: from_der(bytes(row[-1])) for row in rows if row[1] in examples}
+    stored = [row[: len(CERTIFICATE)] for row in rows]
+    drawn = with_row(stored, sketch.after) if isinstance(sketch.after, Certificate) else stored
+    known = _with(before, certificates_of(stored), examples)
+    return known, _with(after, certificates_of(drawn), examples), parsed
+
+
+def _asked(known: World, examples: Collection[str]) -> set[str]:
+    """Fingerprints of these certificates, and of those that endpoints show."""
+    shown = {
+        endpoint.keystore.certificate.sha256
+        for snapshot in known.snapshots.values()
+        for endpoint in snapshot.endpoints.values()
+        if endpoint.keystore is not None
+    }
+    return shown | {each for each in examples if not each.startswith(_RULE)}
+
+
+def _with(known: World, section: Section, examples: Collection[str]) -> World:
+    standing_in = {
+        each: {"name": each, "user": each.removeprefix(_RULE), "logs_in": True, "blocked": False}
+        for each in examples
+        if each.startswith(_RULE)
+    }
+    section = section | standing_in
     return World(
         {
             node: from_document(snapshot.document | {"certificates": section}, snapshot)

@@ -1,17 +1,21 @@
 """Answers about access: what a caller reaches, who reaches a service, and what an edit would change for whom."""
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from django.db.models import Model
 
 from gateway.access import records
 from gateway.access.answers import Shown, identify, reach, who
-from gateway.access.changes import Outlook, outlook
+from gateway.access.changes import Outlook, outlook, outlook_of
+from gateway.audit import change_set
 from gateway.core.reasons import GatewayReason
+from gateway.models import Registration
 from identity.core.reasons import IdentityReason
-from identity.models import Certificate
+from identity.models import Certificate, User
 from tests import factories
 from tests.minting import Minted, authority, mint
 
@@ -270,3 +274,69 @@ def test_many_that_differ_are_told_as_one(installation: dict[str, Any]) -> None:
     (effect,) = [e for e in outlook(passwords_off, "olivia").effects if e.callers.count == 11]
     assert effect.partly and effect.places == 12
     assert (effect.callers.more, effect.more) == (3, 4)
+
+
+# --- one row that is sketched ---
+
+
+def opposite(field: str) -> Callable[[Any], None]:
+    def act(row: Any) -> None:
+        setattr(row, field, not getattr(row, field))
+
+    return act
+
+
+def unmapped(row: Certificate) -> None:
+    row.user = None
+
+
+SKETCHED: list[tuple[type[Model], str, Callable[[Any], None]]] = [
+    (Certificate, "alice", opposite("blocked")),
+    (Certificate, "alice", unmapped),
+    (Certificate, "edge", opposite("blocked")),
+    (Certificate, "edge", unmapped),
+    (Certificate, "loose", opposite("blocked")),
+    (Certificate, "shut", opposite("blocked")),
+    (User, "alice", opposite("enabled")),
+    (User, "bob", opposite("enabled")),
+    (User, "gateway", opposite("enabled")),
+    (User, "off", opposite("enabled")),
+    (Registration, "inside-at-reg", opposite("enabled")),
+]
+
+
+def test_a_sketch_tells_what_making_the_change_would(installation: dict[str, Any]) -> None:
+    factories.CertificateFactory(name="loose", minted=mint("CN=loose,O=Rules", factories.partner_ca()))
+    factories.CertificateFactory(name="shut", user=installation["bob"], blocked=True)
+    off = factories.UserFactory(name="off", groups=[installation["partners"]], enabled=False)
+    factories.CertificateFactory(user=off)
+    factories.MappingRuleFactory(name="rules", subject={"O": ["Rules"]}, san="", user=off)
+    with change_set("tests", "whom the edge's certificate means calls too"):
+        User.objects.get(name="gateway").groups.add(installation["partners"])
+    for model, name, act in SKETCHED:
+        row: Any = model._default_manager.get(name=name)
+
+        def made(row: Any = row, act: Callable[[Any], None] = act) -> None:
+            act(row)
+            row.save()
+
+        found = outlook_of(model, row.pk, act)
+        assert not found.nothing, name
+        assert found == outlook(made, "olivia"), name
+
+
+def test_a_sketch_is_drawn_again_where_something_is_changed_meanwhile(installation: dict[str, Any]) -> None:
+    """The other change closes the channel that the certificate came by: nobody loses anything any more."""
+    drawn = []
+
+    def unmap(row: Certificate) -> None:
+        if not drawn:
+            with change_set("tests", "meanwhile"):
+                installation["registration"].enabled = False
+                installation["registration"].save()
+        drawn.append(row)
+        row.user = None
+
+    found = outlook_of(Certificate, Certificate.objects.get(name="alice").pk, unmap)
+    assert len(drawn) == 2
+    assert "service orders" not in {label for _, _, _, label in told(found)}

@@ -9,9 +9,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from gateway.audit import change_set
-from gateway.compile import Compiler, Drafts, document_of, documents
+from gateway.compile import Compiler, document_of
 from gateway.core.difference import difference
 from gateway.core.document import amended, from_document
+from gateway.drafts import Drafts, documents
 from gateway.models import Node, Port, Registration
 from identity.core.mapping import resolve
 from identity.models import Certificate, Group, MappingRule, User
