@@ -16,6 +16,8 @@ from identity.core import authority
 from identity.core.authority import Pair
 from identity.models import sealing
 
+RENEWALS = 8  # certificates of one node that are known until one of them is used; the last
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -126,7 +128,7 @@ def certify(node_name: str, asked: str, *, now: datetime | None = None) -> str:
     with transaction.atomic():
         # The conditional update is the claim: of two that come with the bundle at once, one has it.
         claimed = Enrolment.objects.filter(node__name=node_name, bundle_ends__gt=now).update(
-            proof_key=b"", bundle_ends=None, serial=authority.serial_of(parsed), next_serial="",
+            proof_key=b"", bundle_ends=None, serial=authority.serial_of(parsed), next_serial="", next_serials=[],
             authority=signs.fingerprint, certificate_ends=parsed.not_valid_after_utc, enrolled_at=now, disowned_at=None,
         )  # fmt: skip
         if not claimed:
@@ -145,9 +147,13 @@ def renew(node_name: str, asked: str, *, now: datetime | None = None) -> str:
     now = now or timezone.now()
     certificate = authority.certify_node(authority_row().pair, asked, node_name, now)
     parsed = x509.load_pem_x509_certificate(certificate.encode())
-    known = Enrolment.objects.filter(node__name=node_name, serial__gt="")
-    if not known.update(next_serial=authority.serial_of(parsed)):
-        raise EnrolmentError(gettext("Node {node_name} is not enrolled.").format(node_name=node_name))
+    serial = authority.serial_of(parsed)
+    with transaction.atomic():
+        row = Enrolment.objects.enrolled().select_for_update().filter(node__name=node_name).first()
+        if row is None:
+            raise EnrolmentError(gettext("Node {node_name} is not enrolled.").format(node_name=node_name))
+        row.next_serial, row.next_serials = serial, [*row.renewed, serial][-RENEWALS:]
+        row.save(update_fields=("next_serial", "next_serials"))
     return certificate
 
 
@@ -155,10 +161,13 @@ def seen(node_name: str, certificate: x509.Certificate) -> None:
     """A node came with its renewed certificate: the one before is worth nothing from now on."""
     serial = authority.serial_of(certificate)
     issuer = authority.issuer_of(certificate, authority.read_authorities(authority_row().believed))
-    Enrolment.objects.filter(node__name=node_name, next_serial=serial).update(
-        serial=serial, next_serial="", authority=authority.fingerprint_of(issuer),
-        certificate_ends=certificate.not_valid_after_utc,
-    )  # fmt: skip
+    with transaction.atomic():
+        row = Enrolment.objects.select_for_update().filter(node__name=node_name).first()
+        if row is None or serial not in row.renewed:
+            return
+        row.serial, row.next_serial, row.next_serials = serial, "", []
+        row.authority, row.certificate_ends = authority.fingerprint_of(issuer), certificate.not_valid_after_utc
+        row.save(update_fields=("serial", "next_serial", "next_serials", "authority", "certificate_ends"))
 
 
 def rotate_authority(actor: str, *, now: datetime | None = None) -> None:
@@ -226,7 +235,7 @@ def disown(node: Node, actor: str, origin: str | None, *, now: datetime | None =
         if row is None:
             return
         before = row.as_entry()
-        row.serial = row.next_serial = ""
+        row.serial, row.next_serial, row.next_serials = "", "", []
         row.proof_key, row.bundle_ends, row.certificate_ends = b"", None, None
         row.disowned_at = now or timezone.now()
         row.save()
@@ -244,7 +253,7 @@ def known_nodes(now: datetime | None = None) -> dict[str, Known]:
             row.node.name,
             row.node.role,
             tuple(addresses),
-            frozenset(filter(None, (row.serial, row.next_serial))),
+            frozenset(filter(None, (row.serial, *row.renewed))),
             sealing.open_sealed(row, "proof_key") if awaited else b"",
         )
     return found

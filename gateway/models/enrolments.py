@@ -91,7 +91,10 @@ class Enrolment(models.Model):
     Attributes:
         address: of an edge: HOST:PORT at which the console reaches its registration port.
         proof_key: what a bundle that is not used yet is proved by; made of its secret, which is nowhere.
-        serial, next_serial: of the certificate in use, hex; and of the one that a renewal made, until it is used.
+        serial: of the certificate in use, hex.
+        next_serials: of those that renewals made, until one is used: two consoles may renew at once, and which of the
+            two comes to the node first is not known here. `next_serial` is the last of them, by which a console of
+            the version before knows it.
         authority: fingerprint of the one that the certificate in use is from; "" for the first that there was.
     """
 
@@ -103,6 +106,7 @@ class Enrolment(models.Model):
     bundle_ends = models.DateTimeField(null=True)
     serial = models.CharField(max_length=64, blank=True)
     next_serial = models.CharField(max_length=64, blank=True)
+    next_serials = models.JSONField(default=list, blank=True, db_default=models.Value([], models.JSONField()))
     authority = models.CharField(max_length=64, blank=True, default="", db_default="")
     certificate_ends = models.DateTimeField(null=True)
     enrolled_at = models.DateTimeField(null=True)
@@ -116,6 +120,11 @@ class Enrolment(models.Model):
     @property
     def is_enrolled(self) -> bool:
         return bool(self.serial)
+
+    @property
+    def renewed(self) -> list[str]:
+        """Serials of certificates that the node may come with from now on, the last one last."""
+        return list(dict.fromkeys(filter(None, [*self.next_serials, self.next_serial])))
 
     def is_awaited(self, now: datetime | None = None) -> bool:
         """Whether there is a bundle that can be used."""

@@ -156,6 +156,27 @@ def test_a_renewed_certificate_takes_over_once_it_is_used(edge: Node) -> None:
     assert enrolments.known_nodes()[edge.name].serials == {authority.serial_of(renewed)}
 
 
+def test_two_consoles_may_renew_at_once(edge: Node) -> None:
+    first = enrolled(edge).serial
+    asked = authority.request(authority.new_key(), edge.name)
+    renewed = [authority.Pair(enrolments.renew(edge.name, asked), "").parsed for _ in range(2)]
+    serials = [authority.serial_of(each) for each in renewed]
+    assert enrolments.known_nodes()[edge.name].serials == {first, *serials}, "which one the node has is not known yet"
+    enrolments.seen(edge.name, renewed[0])
+    assert enrolments.known_nodes()[edge.name].serials == {serials[0]}
+    enrolments.seen(edge.name, renewed[1])
+    assert enrolments.known_nodes()[edge.name].serials == {serials[0]}, "it is worth nothing any more"
+
+
+def test_a_renewal_by_a_console_of_the_version_before_is_known(edge: Node) -> None:
+    first = enrolled(edge).serial
+    Enrolment.objects.update(next_serial="abc")
+    pem = enrolments.renew(edge.name, authority.request(authority.new_key(), edge.name))
+    serial = authority.serial_of(authority.Pair(pem, "").parsed)
+    assert enrolments.known_nodes()[edge.name].serials == {first, "abc", serial}
+    assert Enrolment.objects.get().next_serial == serial, "and it knows ours"
+
+
 def test_there_is_one_authority_and_its_console_is_renewed(edge: Node) -> None:
     row = enrolments.authority_row()
     assert enrolments.authority_row().certificate == row.certificate

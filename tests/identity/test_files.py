@@ -3,6 +3,8 @@
 import contextlib
 import random
 import resource
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -275,6 +277,22 @@ def test_what_is_no_certificate_is_said_in_words(data: bytes, words: str) -> Non
 def test_a_password_that_is_missing_is_asked_for() -> None:
     with pytest.raises(CertificateError, match="its password is needed"):
         files.certificates_from(p12(ALICE))
+
+
+# Opens no file: says what it may compute when its libraries took so long to load.
+SLOW_MACHINE = """
+import time
+time.process_time = lambda: 5.2
+from identity.core import opener
+opener.confine()
+import resource
+print(*resource.getrlimit(resource.RLIMIT_CPU))
+"""
+
+
+def test_what_loading_the_libraries_took_is_no_fault_of_the_file() -> None:
+    done = subprocess.run([sys.executable, "-c", SLOW_MACHINE], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["8", "8"]
 
 
 # --- files that mean harm ---

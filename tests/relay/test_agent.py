@@ -263,7 +263,11 @@ def test_a_certificate_is_renewed_over_the_link_and_kept(edge: tuple[Path, str],
     async def scene() -> None:
         async with running(path) as agent:
             async with console.linked(address) as asker:
-                assert "no renewal" in (await asker.ask({"op": "certificate", "certificate": "x"}, timeout=30))["error"]
+                unasked = authority.request(authority.new_key(), "edge")
+                stray = authority.certify_node(console.authority, unasked, "edge", NOW)
+                for given, words in (("x", "not taken"), (stray, "no renewal")):
+                    answer = await asker.ask({"op": "certificate", "certificate": given}, timeout=30)
+                    assert words in answer["error"]
                 asked = (await asker.ask({"op": "renew"}, timeout=30))["request"]
                 other = authority.certify_node(console.authority, asked, "inside", NOW)
                 answer = await asker.ask({"op": "certificate", "certificate": other}, timeout=30)
@@ -279,6 +283,20 @@ def test_a_certificate_is_renewed_over_the_link_and_kept(edge: tuple[Path, str],
     after = StateFolder(path).identity()
     assert after.certificate != before.certificate and after.key != before.key
     assert (path / "identity.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_of_two_consoles_that_renew_at_once_the_first_is_heard(edge: tuple[Path, str], console: Console) -> None:
+    path, address = edge
+
+    async def scene() -> None:
+        async with running(path) as agent, console.linked(address) as one, console.linked(address) as other:
+            asked = [(await asker.ask({"op": "renew"}, timeout=30))["request"] for asker in (one, other)]
+            first, second = (authority.certify_node(console.authority, each, "edge", NOW) for each in asked)
+            for asker, certificate in ((other, second), (one, first)):
+                assert "error" not in await asker.ask({"op": "certificate", "certificate": certificate}, timeout=30)
+            assert agent.identity.certificate == second, "either would do; a node has one"
+
+    play(scene)
 
 
 def test_a_folder_that_belongs_to_no_node_says_what_to_do(tmp_path: Path) -> None:

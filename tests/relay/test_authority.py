@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from gateway.relay import link
+from gateway.relay.control import ControlError, call
 from gateway.relay.statefolder import Identity, StateFolder
 from identity.core import authority
 from identity.core.authority import Pair
 from tests.relay.conftest import forum_pki, forum_topology
-from tests.relay.installation import PATIENCE, Backend
+from tests.relay.installation import PATIENCE, Backend, free_port
 from tests.relay.remote import RemoteInstallation
 
 pytestmark = pytest.mark.timeout(240)  # several processes are started, one after the other
@@ -133,6 +134,36 @@ def answers(installation: RemoteInstallation) -> bool:
     try:
         return installation.request("ext", "/orders", "alice").status == 200
     except OSError:
+        return False
+
+
+def test_two_consoles_move_every_node(backend: Backend) -> None:
+    """Both are told at once, and both set about it: nobody is left with a certificate that is known to neither."""
+    with tempfile.TemporaryDirectory(prefix="postern-") as folder:
+        installation = RemoteInstallation(Path(folder), forum_pki(), forum_topology(backend.port))
+        other = f"127.0.0.1:{free_port()}"
+        installation.env["CONSOLE_NODES_ADDRESS"] = f"{installation.links},{other}"
+        installation.start_courier()
+        installation.start_courier(CONSOLE_NODES_BIND=other, POSTERN_STATE_DIR=str(installation.folder / "other"))
+        try:
+            for name in NODES:
+                installation.enrol(name)
+                installation.run(name)
+            installation.linked(*NODES)
+            installation.manage("rotate-authority")
+            new = stored(installation)[0]
+            installation.until(lambda: moved(installation, new), "both have moved")
+            assert stored(installation)[2:] == ["", 0], "the old one is gone"
+            for name in NODES:
+                installation.until(lambda name=name: told_by(installation, "other", name), "both consoles have links")
+        finally:
+            installation.close()
+
+
+def told_by(installation: RemoteInstallation, console: str, name: str) -> bool:
+    try:
+        return int(call(installation.folder / console, name, {"op": "state"})["revision"]) > 0
+    except ControlError:
         return False
 
 
