@@ -32,9 +32,9 @@ class Admission:
         return self.total - len(self.users)
 
 
-def admission(acl: ACL) -> Admission:
+def admission(acl: ACL, shown: int = SHOWN) -> Admission:
     """Judged user by user, with the function that the nodes judge by: those in a group that is mentioned, and all
-    others at once, of whom there may be 10,000.
+    others at once, of whom there may be 10,000. `shown`: how many are named at most.
     """
     value = core.ACL(acl.name, _names(acl.allowed), _names(acl.denied))
     enabled = User.objects.filter(enabled=True)
@@ -50,8 +50,8 @@ def admission(acl: ACL) -> Admission:
     else:
         total, first = len(inside), sorted(inside)
     everybody = 0 < total == among
-    shown = list(User.objects.filter(name__in=first[:SHOWN]))
-    return Admission(_words(total, everybody, strangers), shown, total, everybody, strangers)
+    named = list(User.objects.filter(name__in=first[:shown]))
+    return Admission(_words(total, everybody, strangers), named, total, everybody, strangers)
 
 
 def _admits(acl: core.ACL, groups: set[str]) -> bool:

@@ -71,9 +71,18 @@ def changed(
 
 def end_sessions(operator: Operator, actor: str, address: str | None, *, but: str | None = None) -> int:
     """How many there were. `but`: key of one that goes on."""
-    count = sessions.end_all(operator, but=but)
-    entry = entry_of(operator)
-    record_operators(actor, address, operator.username, entry, entry | {"sessions_ended": count})
+    return _ended(operator, sessions.end_all(operator, but=but), actor, address)
+
+
+def end_session(operator: Operator, mark: str, actor: str, address: str | None) -> int:
+    """The one that `sessions.of_operator` tells of by this mark; 0 where there is none."""
+    return _ended(operator, sessions.end_one(operator, mark), actor, address)
+
+
+def _ended(operator: Operator, count: int, actor: str, address: str | None) -> int:
+    if count:
+        entry = entry_of(operator)
+        record_operators(actor, address, operator.username, entry, entry | {"sessions_ended": count})
     return count
 
 

@@ -6,7 +6,8 @@ over no login.
 
 import hashlib
 import time
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -14,12 +15,14 @@ from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends.db import SessionStore as Rows
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from console.models import Operator, Session
 
 LOGIN = "login"  # key in a session: how it began
 PROVED = "proved_at"  # key in a session: when the operator last proved who he is, seconds since 1970
 _NOTED = timedelta(minutes=1)  # how exactly it is known when a session was last used
+SHOWN = 100  # sessions of one operator that are listed
 _AGENT = 200  # characters of a browser's name that are kept
 
 
@@ -95,5 +98,53 @@ def end_all(operator: Operator, but: str | None = None) -> int:
     return rows.delete()[0]
 
 
+def end_one(operator: Operator, mark: str) -> int:
+    """1, or 0 where the operator has none of this mark."""
+    return Session.objects.filter(operator=operator, pk=mark[:40]).delete()[0]
+
+
 def remove_expired() -> None:
     Session.objects.filter(expire_date__lt=timezone.now()).delete()
+
+
+# --- as they are listed ---
+
+
+# What stands in their names, the most particular first: each claims to be those below it.
+_BROWSERS = [("Edg/", "Edge"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari"), ("curl/", "curl")]
+_SYSTEMS = [("Android", "Android"), ("iPhone", "iPhone"), ("iPad", "iPad"), ("Windows", "Windows"),
+            ("Mac OS X", "macOS"), ("Linux", "Linux")]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One session as its list tells of it. `mark`: names it in a form; no cookie can be made of it."""
+
+    mark: str
+    began: datetime
+    seen: datetime | None
+    address: str
+    agent: str
+    how: str
+    current: bool
+
+    @property
+    def browser(self) -> str:
+        """As people call it; what is unknown is shown as it calls itself."""
+        name = next((name for mark, name in _BROWSERS if mark in self.agent), self.agent[:40] or gettext("unknown"))
+        system = next((name for mark, name in _SYSTEMS if mark in self.agent), "")
+        return gettext("{browser} on {system}").format(browser=name, system=system) if system else name
+
+
+def of_operator(operator: Operator, current: str | None = None) -> list[Shown]:
+    """Those that go on, the one that was used last first. `current`: key of the one that asks."""
+    found, own = [], digest(current or "")
+    for row in Session.objects.filter(operator=operator, expire_date__gt=timezone.now()).order_by("-seen_at")[:SHOWN]:
+        login = row.get_decoded().get(LOGIN, {})
+        began = datetime.fromtimestamp(login.get("at", 0), UTC)
+        shown = Shown(
+            row.pk, began, row.seen_at, login.get("address", ""), login.get("agent", ""),
+            login.get("how", ""), row.pk == own,
+        )  # fmt: skip
+        found.append(shown)
+    return found

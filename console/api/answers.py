@@ -4,15 +4,31 @@ from typing import Any
 
 from console.access import Answer as Found
 from console.access import access_of
+from console.admission import admission
 from console.api.changing import code
 from console.api.operations import Answer, Call, Operation
+from console.api.paging import PAGING, USUAL
 from console.api.problems import FieldError, Refused, malformed, not_found, of_form
-from console.api.schemas import INVOCATION, INVOKED, MEANING, REACH, SIMULATED, TEXT, WHO, several, shape
+from console.api.schemas import (
+    COUNT,
+    FLAG,
+    INVOCATION,
+    INVOKED,
+    MEANING,
+    REACH,
+    SIMULATED,
+    TEXT,
+    TEXTS,
+    WHO,
+    several,
+    shape,
+)  # fmt: skip
+from console.curl import curl
 from console.forms.invoke import InvokeForm
 from console.invocation import InvocationError, tried
 from gateway.access.answers import Identified, Who
 from gateway.topology.entries import SECTIONS, stored
-from identity.models import Certificate, Keystore
+from identity.models import ACL, Certificate, Keystore
 
 # --- answers about access ---
 
@@ -100,6 +116,15 @@ def _who(each: Who) -> dict[str, Any]:
     }
 
 
+def _admission(call: Call) -> Answer:
+    row = ACL.objects.filter(name=call.args["name"]).first()
+    if row is None:
+        raise not_found("There is no ACL of this name.")
+    found = admission(row, call.query.get("limit", USUAL))
+    told = {"words": found.words, "everybody": found.everybody, "strangers": found.strangers, "count": found.total}
+    return Answer(told | {"users": [user.name for user in found.users]})
+
+
 # --- test invokes ---
 
 
@@ -109,9 +134,10 @@ def _invoke(call: Call, *, simulate: bool) -> Answer:
         raise of_form(form)
     invocation = form.invocation()
     try:
-        return Answer(tried(call.actor, call.address, invocation, simulate=simulate))
+        answer = tried(call.actor, call.address, invocation, simulate=simulate)
     except InvocationError as error:
         raise Refused(503, "no_answer", str(error)) from error
+    return Answer(answer | {"curl": curl(invocation)})
 
 
 _TEXTS = ("port", "method", "path", "credential", "pem", "username", "password", "body")
@@ -139,6 +165,13 @@ def _header(given: dict[str, str]) -> str:
 
 
 _ACCESS = shape(reaches=several(shape(by=TEXT, ports=REACH)), means=several(MEANING), reached_by=several(WHO))
+_ADMISSION = shape(
+    words=TEXT,
+    everybody={"description": "Whether whoever has proved to be some user is let in.", **FLAG},
+    strangers={"description": "Whether callers without a credential are.", **FLAG},
+    count=COUNT,
+    users=TEXTS,
+)
 _INVOKING = ("test_invoke",)
 OPERATIONS = [
     *(
@@ -151,6 +184,9 @@ OPERATIONS = [
             "apis": "Who reaches it, and from where",
         }.items()
     ),
+    Operation("acls_admission", "GET", "/acls/{name}/admission",
+              "Whom it lets in, as it is stored; `count` of users, and the first of them by name",
+              _admission, ("view",), {200: _ADMISSION}, "acls", (PAGING[0],), refusals=(404,)),
     Operation("invoke", "POST", "/invoke", "Test invoke: a real request through the running nodes, and why it ended so",
               lambda call: _invoke(call, simulate=False), _INVOKING, {200: INVOKED}, "tests", body=INVOCATION,
               refusals=(422, 503)),

@@ -6,7 +6,7 @@ from typing import Any
 from console.api.changing import DRY_RUN, carry_out
 from console.api.operations import Answer, Call, Operation
 from console.api.problems import FieldError, Refused, not_found, of_form
-from console.api.schemas import MAYBE, MOMENT, TEXT, TEXTS, component, several, shape
+from console.api.schemas import FOUND, MAYBE, MOMENT, TEXT, TEXTS, component, several, shape
 from console.blocking import put_on_file, throw
 from console.certificate_preview import Preview, preview, proposed_name
 from console.forms.certificates import NewCertificateForm
@@ -118,7 +118,7 @@ _PEM = {"type": "string", "maxLength": files.MAX_FILE, "description": "PEM; its 
 _ONE_CERTIFICATE = shape(certificate=_PEM)
 _PREVIEW = shape(
     subject=TEXT, issuer=TEXT, alternative_names=TEXTS, serial=TEXT, sha256=TEXT, not_before=MOMENT, not_after=MOMENT,
-    findings=several(shape(mark={"enum": ["good", "note", "bad"]}, text=TEXT)), on_file=MAYBE, renews=MAYBE,
+    findings=several(FOUND), on_file=MAYBE, renews=MAYBE,
     may_renew=TEXTS, proposed_name=TEXT,
 )  # fmt: skip
 _REPLACEMENT = {

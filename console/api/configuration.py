@@ -1,19 +1,20 @@
 """Nouns of the configuration by name, and the whole of it: each represented as the configuration file has it."""
 
-import hashlib
-import json
+from collections.abc import Iterator
 from typing import Any
 
 from django.db.models import Model
 
 from console.api.changing import DRY_RUN, carry_out
+from console.api.conditions import BOTH, check, is_known, tag_of
 from console.api.operations import BASE, Answer, Call, Operation
 from console.api.paging import PAGING, TEXT, matching, page
 from console.api.problems import FieldError, Refused, not_found, of_topology
 from console.api.reading import Query
-from console.api.schemas import component, entry, page_of
+from console.api.schemas import RENAMING, component, entry, page_of
 from console.blocking import SWITCHES, throw
 from console.nouns import TITLES, label_of, permission_of
+from console.renames import follow
 from console.views import certificates, keystores, trust, where, who
 from gateway import unconfirmed
 from gateway.audit import Recorder
@@ -28,7 +29,7 @@ _NOUNS = (
     who.USERS, who.GROUPS, who.ACLS, who.MAPPING_RULES, certificates.CERTIFICATES, keystores.KEYSTORES,
     trust.TRUSTSTORES, where.NODES, where.PORTS, where.SERVICES, where.APIS, where.ENDPOINTS, where.REGISTRATIONS,
 )  # fmt: skip
-_SEARCHED = {noun.kind: noun.search for noun in _NOUNS}
+_NOUN = {noun.kind: noun for noun in _NOUNS}
 PRUNE = Query("prune", {"type": "boolean"}, "Delete what the document lacks, but for what is predefined.")
 GOES_BACK = Query(
     "goes_back",
@@ -39,9 +40,7 @@ _OUTCOME = component("outcome")
 
 
 def etag(row: Model) -> str:
-    """Of what the entry says: the same entry has the same one, whoever wrote it."""
-    text = json.dumps(entry_of(row), sort_keys=True, ensure_ascii=True)
-    return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
+    return tag_of(entry_of(row))
 
 
 def write_of_others(document: Topology, recorder: Recorder, *, prune: bool = False) -> None:
@@ -65,7 +64,7 @@ class _Noun:
 
     def __init__(self, section: str) -> None:
         self.section, self.model = section, SECTIONS[section]
-        self.noun = str(self.model._meta.verbose_name)
+        self.noun, self.page = str(self.model._meta.verbose_name), _NOUN[section]
 
     def operations(self) -> list[Operation]:
         section, one = self.section, f"/{self.section}/{{name}}"
@@ -73,17 +72,22 @@ class _Noun:
         article = "an" if self.noun[0] in "aeiouA" else "a"
         found = [
             Operation(f"{section}_list", "GET", f"/{section}/", f"{TITLES[section]}, in the order of their names",
-                      self.listed, ("view",), {200: page_of(entry(section))}, section, (TEXT, *PAGING)),
+                      self.listed, ("view",), {200: page_of(entry(section))}, section,
+                      (TEXT, *self._show(), *PAGING)),
             Operation(f"{section}_get", "GET", one, f"One {self.noun}", self.get, ("view",), {200: entry(section)},
                       section, headers=("If-None-Match",), refusals=(404,)),
             Operation(f"{section}_put", "PUT", one, f"Add {article} {self.noun}, or make it equal to this",
                       self.put, changing, {200: _OUTCOME, 201: _OUTCOME}, section,
                       (DRY_RUN, *((GOES_BACK,) if self.model is Port else ())),
-                      ("If-Match", "If-None-Match", "Change-Message"), entry(section), (409, 412, 422)),
+                      (*BOTH, "Change-Message"), entry(section), (409, 412, 422)),
             Operation(f"{section}_delete", "DELETE", one, f"Delete {article} {self.noun} that nothing uses",
                       self.delete, changing, {200: _OUTCOME}, section,
                       (DRY_RUN, *((GOES_BACK,) if self.model is Port else ())), ("If-Match", "Change-Message"),
                       refusals=(404, 409, 412)),
+            Operation(f"{section}_rename", "POST", f"{one}/rename", "Give it another name; what names it follows",
+                      self.renamed, changing, {200: _OUTCOME}, section,
+                      (DRY_RUN, *((GOES_BACK,) if self.model is Port else ())), ("If-Match", "Change-Message"),
+                      RENAMING, (404, 409, 412, 422)),
         ]  # fmt: skip
         if self.model in SWITCHES:
             found += [
@@ -94,16 +98,22 @@ class _Noun:
             ]  # fmt: skip
         return found
 
+    def _show(self) -> Iterator[Query]:
+        if self.page.filters:
+            yield Query("show", {"enum": list(self.page.filters)}, "Only these, as the list of the console shows them.")
+
     def listed(self, call: Call) -> Answer:
         rows = stored(self.model)
         if text := call.query.get("q", "").strip():
-            rows = matching(rows, text, _SEARCHED[self.section])
+            rows = matching(rows, text, self.page.search)
+        if "show" in call.query:
+            rows = rows.filter(self.page.filters[call.query["show"]][1])
         return Answer(page(rows, call.query, "name", entry_of))
 
     def get(self, call: Call) -> Answer:
         row = self._row(call)
         tag = etag(row)
-        if _names(call.request.headers.get("If-None-Match", ""), tag, weakly=True):
+        if is_known(call.request, tag):
             return Answer(None, 304, {"ETag": tag})
         return Answer(entry_of(row), headers={"ETag": tag})
 
@@ -118,7 +128,7 @@ class _Noun:
         def act(recorder: Recorder) -> None:
             row = stored(self.model).filter(name=name).first()
             added.append(row is None)
-            _check_conditions(call, row)
+            check(call.request, etag(row) if row is not None else "")
             _check_waits(self.section, row)
             write_of_others(document, recorder)
 
@@ -137,12 +147,34 @@ class _Noun:
             return Answer(told, 201, headers | {"Location": f"/{BASE}/{self.section}/{name}"})
         return Answer(told, headers=headers)
 
+    def renamed(self, call: Call) -> Answer:
+        """PUT under another name would add another, and what is meant by the old one would stay so."""
+        before, name = call.args["name"], call.body["name"]
+        rows: list[Any] = []
+
+        def act(recorder: Recorder) -> None:
+            row = self._row(call)
+            check(call.request, etag(row))
+            _check_waits(self.section, row)
+            row.name = name
+            row.save()
+            follow(row, before)
+            rows.append(row)
+
+        told = carry_out(
+            call, f"{self.noun} {before} is called {name} now", act, [self.section], section=self.section, name=before,
+            goes_back=bool(call.query.get("goes_back")),
+        )  # fmt: skip
+        if call.dry_run:
+            return Answer(told)
+        return Answer(told, headers={"ETag": etag(rows[-1]), "Location": f"/{BASE}/{self.section}/{name}"})
+
     def delete(self, call: Call) -> Answer:
         name = call.args["name"]
 
         def act(recorder: Recorder) -> None:
             row = self._row(call)
-            _check_conditions(call, row)
+            check(call.request, etag(row))
             _check_waits(self.section, row)
             remove(self.section, name, recorder)
 
@@ -171,28 +203,6 @@ class _Noun:
 
     def _exists(self, name: str) -> bool:
         return self.model._default_manager.filter(name=name).exists()
-
-
-def _check_conditions(call: Call, row: Model | None) -> None:
-    """What the client takes for granted (RFC 9110, section 13). Raises Refused."""
-    tag = etag(row) if row is not None else ""
-    wanted = call.request.headers.get("If-Match")
-    if wanted is not None and not (row is not None and _names(wanted, tag)):
-        was = "It has been changed since" if row is not None else "There is none"
-        raise Refused(
-            412, "changed_meanwhile", f"{was}; get it again, and repeat.", headers={"ETag": tag} if tag else {}
-        )
-    unwanted = call.request.headers.get("If-None-Match")
-    if unwanted is not None and row is not None and _names(unwanted, tag, weakly=True):
-        raise Refused(412, "is_there", "There is one already.", headers={"ETag": tag})
-
-
-def _names(header: str, tag: str, *, weakly: bool = False) -> bool:
-    """Whether a list of entity tags, or `*`, names this one. `weakly`: W/ makes no difference."""
-    listed = [each.strip() for each in header.split(",")]
-    if weakly:
-        listed = [each.removeprefix("W/") for each in listed]
-    return "*" in listed or tag in listed
 
 
 def _check_waits(section: str, row: Model | None) -> None:

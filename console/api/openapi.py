@@ -114,6 +114,7 @@ def _arguments(operation: Operation) -> list[Schema]:
         "number": {"type": "integer", "minimum": 0, "maximum": 10**18 - 1},
         "id": {"type": "string", "format": "uuid"},
         "trace_id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+        "mark": schemas.MARK,
     }
     return [
         {"name": name, "in": "path", "required": True, "schema": schema[name]}

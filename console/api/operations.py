@@ -141,11 +141,16 @@ class _Trace(_Name):
     regex = "[0-9a-f]{32}"
 
 
+class _Mark(_Name):
+    regex = "[0-9a-f]{40}"
+
+
 register_converter(_Name, "name")
 register_converter(_Number, "number")
 register_converter(_Trace, "trace")
+register_converter(_Mark, "mark")
 # Argument → its converter; all others are names.
-_CONVERTERS = {"number": "number", "id": "uuid", "trace_id": "trace"}
+_CONVERTERS = {"number": "number", "id": "uuid", "trace_id": "trace", "mark": "mark"}
 
 
 def routes(operations: Iterable[Operation]) -> list[URLPattern]:

@@ -2,14 +2,29 @@
 
 from typing import Any
 
+from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.db.models import Count, Q
 
 from console import saved_tests
 from console.api.answers import form_data
+from console.api.conditions import BOTH, check, is_known, tag_of
 from console.api.operations import BASE, Answer, Call, Operation
 from console.api.paging import PAGING, USUAL, offset_of, page, sealed
-from console.api.problems import FieldError, Refused, not_found, of_form
-from console.api.schemas import COUNT, FLAG, INVOCATION, MAYBE, MOMENT, TEXT, maybe, page_of, several, shape
+from console.api.problems import FieldError, Refused, not_found, of_form, of_validation
+from console.api.schemas import (
+    COUNT,
+    FLAG,
+    INVOCATION,
+    MAYBE,
+    MOMENT,
+    RENAMING,
+    TEXT,
+    maybe,
+    page_of,
+    several,
+    shape,
+)  # fmt: skip
 from console.curl import curl
 from console.forms.invoke import SavedTestForm
 from console.invocation import InvocationError
@@ -31,12 +46,16 @@ def _summary(row: SavedTest) -> dict[str, Any]:
 
 
 def one(call: Call) -> Answer:
-    return Answer(_told(_test(call)))
+    told = _told(_test(call))
+    tag = tag_of(told)
+    return Answer(None, 304, {"ETag": tag}) if is_known(call.request, tag) else Answer(told, headers={"ETag": tag})
 
 
+@transaction.atomic
 def put(call: Call) -> Answer:
     name = call.args["name"]
-    row = SavedTest.objects.filter(name=name).first()
+    row = SavedTest.objects.select_for_update().filter(name=name).first()
+    check(call.request, tag_of(_told(row)) if row is not None else "")
     if call.body.get("name", name) != name:
         told = FieldError("name", "is another than the address has", "write the same, or leave it out")
         raise Refused(422, "invalid", "It cannot be stored; nothing was changed.", [told])
@@ -45,9 +64,25 @@ def put(call: Call) -> Answer:
     form = SavedTestForm({"name": name, "expected_status": 200} | form_data(body) | expected, instance=row)
     if not form.is_valid():
         raise of_form(form)
-    saved = saved_tests.keep(form.fill(), call.actor, call.address)
-    headers = {} if row else {"Location": f"/{BASE}/tests/{name}"}
-    return Answer(_told(saved), 200 if row else 201, headers)
+    told = _told(saved_tests.keep(form.fill(), call.actor, call.address))
+    headers = {"ETag": tag_of(told)} | ({} if row else {"Location": f"/{BASE}/tests/{name}"})
+    return Answer(told, 200 if row else 201, headers)
+
+
+@transaction.atomic
+def renamed(call: Call) -> Answer:
+    """Its results stay its own."""
+    row, name = _test(call, to_change=True), call.body["name"]
+    check(call.request, tag_of(_told(row)))
+    before, row.name = row.name, name
+    try:
+        row.full_clean(exclude={each.name for each in SavedTest._meta.get_fields()} - {"name"})
+    except ValidationError as error:
+        raise of_validation(error) from error
+    if name != before:
+        saved_tests.keep(row, call.actor, call.address)
+    told = _told(row)
+    return Answer(told, headers={"ETag": tag_of(told), "Location": f"/{BASE}/tests/{name}"})
 
 
 def _with_password(row: SavedTest | None, body: dict[str, Any]) -> dict[str, Any]:
@@ -63,8 +98,11 @@ def _with_password(row: SavedTest | None, body: dict[str, Any]) -> dict[str, Any
     return body
 
 
+@transaction.atomic
 def deleted(call: Call) -> Answer:
-    saved_tests.remove(_test(call), call.actor, call.address)
+    row = _test(call, to_change=True)
+    check(call.request, tag_of(_told(row)))
+    saved_tests.remove(row, call.actor, call.address)
     return Answer(None, 204)
 
 
@@ -141,8 +179,9 @@ def _result(row: TestResult) -> dict[str, Any]:
     }
 
 
-def _test(call: Call) -> SavedTest:
-    row = SavedTest.objects.filter(name=call.args["name"]).first()
+def _test(call: Call, *, to_change: bool = False) -> SavedTest:
+    rows = SavedTest.objects.select_for_update() if to_change else SavedTest.objects.all()
+    row = rows.filter(name=call.args["name"]).first()
     if row is None:
         raise not_found("There is no saved test of this name.")
     return row
@@ -198,11 +237,14 @@ OPERATIONS = [
     Operation("tests_list", "GET", "/tests/", "Saved tests, in the order of their names",
               listed, ("view",), {200: page_of(_SUMMARY)}, "tests", PAGING),
     Operation("tests_get", "GET", _ONE, "One saved test",
-              one, _INVOKING, {200: _TEST}, "tests", refusals=(404,)),
+              one, _INVOKING, {200: _TEST}, "tests", headers=("If-None-Match",), refusals=(404,)),
     Operation("tests_put", "PUT", _ONE, "Keep a test invoke, with what is expected to come of it",
-              put, _INVOKING, {200: _TEST, 201: _TEST}, "tests", body=_TEST, refusals=(422,)),
+              put, _INVOKING, {200: _TEST, 201: _TEST}, "tests", headers=BOTH, body=_TEST, refusals=(412, 422)),
+    Operation("tests_rename", "POST", f"{_ONE}/rename", "Give it another name; its results stay its own",
+              renamed, _INVOKING, {200: _TEST}, "tests", headers=("If-Match",), body=RENAMING,
+              refusals=(404, 412, 422)),
     Operation("tests_delete", "DELETE", _ONE, "Delete a saved test",
-              deleted, _INVOKING, {204: None}, "tests", refusals=(404,)),
+              deleted, _INVOKING, {204: None}, "tests", headers=("If-Match",), refusals=(404, 412)),
     Operation("tests_results", "GET", f"{_ONE}/results", "What came of it in the last runs",
               results, ("view",), {200: shape(items=several(shape(**_RESULT, run=TEXT, at=MOMENT)))}, "tests",
               refusals=(404,)),

@@ -5,6 +5,7 @@ from typing import Any
 from console.forms.invoke import METHODS
 from gateway.models import Action
 from gateway.topology.entries import SECTIONS
+from gateway.topology.schema import NAME
 
 Schema = dict[str, Any]
 
@@ -41,6 +42,11 @@ def page_of(item: Schema) -> Schema:
 def entry(section: str) -> Schema:
     return component(section)
 
+
+MARKS: Schema = {"enum": ["good", "note", "bad"]}
+FOUND = shape(mark=MARKS, text=TEXT)
+MARK: Schema = {"type": "string", "pattern": "^[0-9a-f]{40}$", "description": "Of a session; nobody logs in by it."}
+RENAMING = shape(name=NAME)
 
 PROBLEM: Schema = {
     "type": "object",
@@ -138,8 +144,9 @@ LANE = shape(
 INVOKED = shape(
     status={"type": "integer"}, reason=MAYBE, trace_id=TEXT, seconds={"type": "number"}, headers=several(several(TEXT)),
     body={"type": "string", "contentEncoding": "base64"}, body_size=COUNT, lanes=several(component("lane")),
+    curl=TEXT,
 )  # fmt: skip
-SIMULATED = shape(status={"type": "integer"}, reason=MAYBE, lanes=several(component("lane")))
+SIMULATED = shape(status={"type": "integer"}, reason=MAYBE, lanes=several(component("lane")), curl=TEXT)
 
 # --- what is ---
 

@@ -15,6 +15,7 @@ from console.api import (
     imports,
     keystores,
     machines,
+    mapping_rules,
     operators,
     refusals,
     saved_tests,
@@ -28,8 +29,8 @@ from console.api.problems import Refused, not_found
 from console.permissions import public
 
 _MODULES = (
-    configuration, certificates, keystores, truststores, machines, bulk, imports, answers, saved_tests, history, state,
-    refusals, searching, operators,
+    configuration, certificates, mapping_rules, keystores, truststores, machines, bulk, imports, answers,
+    saved_tests, history, state, refusals, searching, operators,
 )  # fmt: skip
 OPERATIONS = [operation for module in _MODULES for operation in module.OPERATIONS]
 

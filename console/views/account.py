@@ -2,8 +2,6 @@
 
 import base64
 import time
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import segno
@@ -19,15 +17,14 @@ from django.utils.translation import gettext, gettext_lazy, ngettext
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
-from console import factors, passkeys, sessions, totp
+from console import factors, operators, passkeys, sessions, totp
 from console.authentication import locked_until, note_failure
 from console.factors import FactorNeeded
 from console.forms.operators import CodeForm, PasskeyForm, PasswordForm
-from console.models import Authenticator, Operator, Passkey, Session
+from console.models import Authenticator, Operator, Passkey
 from console.operators import choose_password, entry_of
 from console.passkeys import PasskeyRefused
 from console.permissions import public, with_one_time_password, without_second_factor
-from console.sessions import LOGIN
 from console.sign_in import confirmed, has_to_choose
 from console.views.login import too_many
 from console.views.pages import address_of, operator_of
@@ -71,7 +68,7 @@ def account(request: HttpRequest) -> HttpResponse:
         "has_factor": operator.has_second_factor,
         "required": factors.is_required(),
         "one_time": has_to_choose(request),
-        "sessions": sessions_of(operator, request),
+        "sessions": sessions.of_operator(operator, request.session.session_key),
         "lately": _lately(operator),
         "tokens": operator.tokens.standing(timezone.now()).count(),
         "may_tokens": operator.may("view"),
@@ -218,58 +215,14 @@ def _remove(request: HttpRequest, factor: Authenticator | Passkey) -> HttpRespon
 # --- sessions ---
 
 
-# What stands in their names, the most particular first: each claims to be those below it.
-_BROWSERS = [("Edg/", "Edge"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari"), ("curl/", "curl")]
-_SYSTEMS = [("Android", "Android"), ("iPhone", "iPhone"), ("iPad", "iPad"), ("Windows", "Windows"),
-            ("Mac OS X", "macOS"), ("Linux", "Linux")]  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """One session as its list tells of it. `mark`: names it in a form; no cookie can be made of it."""
-
-    mark: str
-    began: datetime
-    seen: datetime | None
-    address: str
-    agent: str
-    how: str
-    current: bool
-
-    @property
-    def browser(self) -> str:
-        """As people call it; what is unknown is shown as it calls itself."""
-        name = next((name for mark, name in _BROWSERS if mark in self.agent), self.agent[:40] or gettext("unknown"))
-        system = next((name for mark, name in _SYSTEMS if mark in self.agent), "")
-        return gettext("{browser} on {system}").format(browser=name, system=system) if system else name
-
-
-def sessions_of(operator: Operator, request: HttpRequest) -> list[Shown]:
-    found, own = [], sessions.digest(request.session.session_key or "")
-    for row in Session.objects.filter(operator=operator, expire_date__gt=timezone.now()).order_by("-seen_at")[:100]:
-        login = row.get_decoded().get(LOGIN, {})
-        began = datetime.fromtimestamp(login.get("at", 0), UTC)
-        current = row.pk == own
-        shown = Shown(
-            row.pk, began, row.seen_at, login.get("address", ""), login.get("agent", ""),
-            login.get("how", ""), current,
-        )  # fmt: skip
-        found.append(shown)
-    return found
-
-
 @require_POST
 def end_sessions(request: HttpRequest) -> HttpResponse:
     """One of one's own, or all but this one."""
-    operator, own, mark = _operator(request), request.session.session_key, request.POST.get("mark", "")
-    if not mark:
-        count = sessions.end_all(operator, but=own)
+    operator, mark, by = _operator(request), request.POST.get("mark", ""), (operator_of(request), address_of(request))
+    if mark:
+        count = operators.end_session(operator, mark, *by)
     else:
-        count = Session.objects.filter(operator=operator, pk=mark[:40]).delete()[0]
-    if count:
-        entry = entry_of(operator)
-        told = entry | {"sessions_ended": count}
-        record_operators(operator_of(request), address_of(request), operator.username, entry, told)
+        count = operators.end_sessions(operator, *by, but=request.session.session_key)
     messages.success(request, ngettext("{count} session ended.", "{count} sessions ended.", count).format(count=count))
     return redirect("account")
 

@@ -13,14 +13,13 @@ from django.utils.translation import gettext, ngettext
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from console import factors, tokens
+from console import factors, sessions, tokens
 from console.forms.operators import OperatorForm
 from console.models import Operator
 from console.operators import changed, entry_of
 from console.operators import end_sessions as sessions_ended
 from console.permissions import permission_required
 from console.sign_in import confirmed
-from console.views.account import sessions_of
 from console.views.pages import address_of, operator_of
 
 
@@ -58,7 +57,7 @@ def _operator(request: HttpRequest, pk: int | None) -> HttpResponse:
     context: dict[str, Any] = {"form": form, "row": row}
     if row is not None:
         context |= {
-            "sessions": sessions_of(row, request),
+            "sessions": sessions.of_operator(row, request.session.session_key),
             "factors": entry_of(row).get("second_factors", []),
             "tokens": row.tokens.standing(timezone.now()),
         }

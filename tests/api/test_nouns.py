@@ -100,6 +100,63 @@ def test_put_adds_and_then_makes_equal(owner: Caller) -> None:
     assert Group.objects.get(name="Partners").description == "", "what is left out is gone: put replaces"
 
 
+@pytest.mark.parametrize("section", list(SECTIONS))
+def test_what_is_renamed_stays_what_it_is(section: str, owner: Caller, world: dict[str, Model]) -> None:
+    row, count = world[section], SECTIONS[section]._default_manager.count()
+    before = owner.get(f"/{section}/{row.name}")  # type: ignore[attr-defined]
+    looked = owner.post(f"/{section}/{row.name}/rename?dry_run=true", {"name": "another"})  # type: ignore[attr-defined]
+    assert (looked.status_code, owner.get(f"/{section}/another").status_code) == (200, 404)
+    done = owner.post(f"/{section}/{row.name}/rename", {"name": "another"}, If_Match=before["ETag"])  # type: ignore[attr-defined]
+    assert (done.status_code, done["Location"]) == (200, f"/api/v1/{section}/another")
+    assert done.json()["changes"] == looked.json()["changes"] != []
+    found = owner.get(f"/{section}/another")
+    assert (found.json(), found["ETag"]) == (before.json() | {"name": "another"}, done["ETag"])
+    assert (SECTIONS[section]._default_manager.count(), entries(section)["another"]) == (count, found.json())
+    assert not [
+        each for each in SECTIONS[section]._default_manager.all() if each.pk == row.pk and each.name == row.name
+    ]  # type: ignore[attr-defined]
+
+
+def test_what_names_it_follows_the_new_name(owner: Caller, world: dict[str, Model]) -> None:
+    factories.UserFactory(name="limited", ports=["reg"])
+    factories.EndpointFactory(name="through", url="reverse://reg/orders")
+    assert owner.post("/ports/reg/rename", {"name": "dialled"}).status_code == 200
+    assert owner.get("/users/limited").json()["ports"] == ["dialled"]
+    assert owner.get("/endpoints/through").json()["url"] == "reverse://dialled/orders"
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "status", "field"),
+    [
+        pytest.param("/users/alice", "Default", 422, "name", id="taken"),
+        pytest.param("/users/alice", "no name", 422, "name", id="no-name"),
+        pytest.param("/users/Default", "nobody", 422, "name", id="predefined"),
+        pytest.param("/users/nobody", "somebody", 404, None, id="not-there"),
+    ],
+)
+def test_a_name_that_cannot_be_had_is_refused(
+    place: str, name: str, status: int, field: str | None, owner: Caller, world: dict[str, Model]
+) -> None:
+    before = ChangeSet.objects.count()
+    answer = owner.post(f"{place}/rename", {"name": name})
+    assert (answer.status_code, answer.json().get("errors", [{}])[0].get("field")) == (status, field)
+    assert ChangeSet.objects.count() == before
+
+
+def test_a_rename_of_what_somebody_has_changed_is_refused(owner: Caller, world: dict[str, Model]) -> None:
+    tag = owner.get("/users/alice")["ETag"]
+    owner.put("/users/alice", {"description": "first"})
+    assert owner.post("/users/alice/rename", {"name": "alicia"}, If_Match=tag).status_code == 412
+
+
+def test_a_list_is_narrowed_as_that_of_the_page(owner: Caller, world: dict[str, Model]) -> None:
+    factories.UserFactory(name="gone", enabled=False)
+    assert [each["name"] for each in owner.get("/users/?show=disabled").json()["items"]] == ["gone"]
+    assert "alice" not in [each["name"] for each in owner.get("/users/?show=without").json()["items"]]
+    assert {each["type"] for each in owner.get("/ports/?show=external").json()["items"]} == {"external"}
+    assert owner.get("/users/?show=nonsense").status_code == 400
+
+
 def test_delete_takes_what_nothing_uses(owner: Caller, world: dict[str, Model]) -> None:
     refused = owner.delete("/nodes/" + world["nodes"].name)  # type: ignore[attr-defined]
     assert (refused.status_code, refused.json()["code"]) == (409, "in_the_way")

@@ -75,6 +75,72 @@ def test_sessions_factors_and_tokens_of_others_are_taken_away(owner: Caller) -> 
     assert owner.get("/operators/nobody").status_code == 404
 
 
+def test_he_is_changed_only_as_he_was_read(owner: Caller) -> None:
+    added = owner.put("/operators/ada", NEW, If_None_Match="*")
+    read = owner.get("/operators/ada")
+    assert (added.status_code, read["ETag"]) == (201, added["ETag"])
+    assert owner.put("/operators/ada", NEW, If_None_Match="*").json()["code"] == "is_there"
+    tokens.create(Operator.objects.get(username="ada"), "ci", ["view"], timedelta(days=1), None)
+    assert owner.get("/operators/ada")["ETag"] == read["ETag"], "tokens come and go beside what is changed here"
+    done = owner.put("/operators/ada", {"role": "operator"}, If_Match=read["ETag"])
+    assert (done.status_code, done["ETag"] != read["ETag"]) == (200, True)
+    late = owner.put("/operators/ada", {"role": "viewer"}, If_Match=read["ETag"])
+    assert (late.status_code, late.json()["code"], late["ETag"]) == (412, "changed_meanwhile", done["ETag"])
+    assert owner.put("/operators/nobody", NEW, If_Match="*").status_code == 412
+    assert (Operator.objects.get(username="ada").role, Operator.objects.count()) == ("operator", 2)
+
+
+def test_a_password_that_another_has_set_meanwhile_is_a_change_too(owner: Caller) -> None:
+    owner.put("/operators/ada", NEW)
+    tag = owner.get("/operators/ada")["ETag"]
+    owner.put("/operators/ada", NEW | {"password": "another password of words"})
+    assert owner.put("/operators/ada", NEW, If_Match=tag).status_code == 412
+
+
+def test_he_is_renamed(owner: Caller) -> None:
+    tag = owner.put("/operators/ada", NEW)["ETag"]
+    done = owner.post("/operators/ada/rename", {"name": "augusta"}, If_Match=tag)
+    assert (done.status_code, done["Location"], done.json()["name"]) == (200, "/api/v1/operators/augusta", "augusta")
+    augusta = Operator.objects.get(username="augusta")
+    assert (augusta.role, augusta.full_name, augusta.check_password(NEW["password"])) == ("viewer", "Ada", True)
+    for name, status in (("olga-owner", 422), ("rescue", 422), ("no name", 422)):
+        assert owner.post("/operators/augusta/rename", {"name": name}).status_code == status
+    assert owner.post("/operators/augusta/rename", {"name": "ada"}, If_Match=tag).status_code == 412
+    recorded = Change.objects.filter(kind="operators").latest("id")
+    assert (recorded.before["name"], recorded.after["name"]) == ("ada", "augusta")  # type: ignore[index]
+
+
+def test_his_sessions_are_listed_and_ended_one_by_one(owner: Caller) -> None:
+    ada = Operator.objects.create_operator("ada", PASSWORD, "viewer")
+    for agent in ("Firefox/1", "curl/8"):
+        Client().post("/login/", {"username": "ada", "password": PASSWORD}, headers={"User-Agent": agent})
+    found = owner.get("/operators/ada/sessions").json()["items"]
+    assert sorted((each["agent"], each["address"]) for each in found) == [
+        ("Firefox/1", "127.0.0.1"), ("curl/8", "127.0.0.1"),
+    ]  # fmt: skip
+    mark = next(each["mark"] for each in found if each["agent"] == "curl/8")
+    assert owner.delete(f"/operators/olga-owner/sessions/{mark}").status_code == 404, "it is not that operator's"
+    assert owner.delete(f"/operators/ada/sessions/{mark}").status_code == 204
+    assert owner.delete(f"/operators/ada/sessions/{mark}").status_code == 404
+    left = owner.get("/operators/ada/sessions").json()["items"]
+    assert [each["agent"] for each in left] == ["Firefox/1"]
+    recorded = Change.objects.filter(kind="operators", name="ada").latest("id")
+    assert recorded.after["sessions_ended"] == 1  # type: ignore[index]
+    browser = Client()
+    browser.cookies["sessionid"] = browser.cookies["__Host-sessionid"] = left[0]["mark"]
+    assert browser.get("/").status_code == 302, "nobody logs in by a mark"
+    assert Session.objects.filter(operator=ada).count() == 1
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_sessions_are_an_owners_matter(method: str, caller_of: Callable[..., Caller]) -> None:
+    path = "/operators/olga-security/sessions" + (f"/{'a' * 40}" if method == "DELETE" else "")
+    assert caller_of("security").ask(method, path).status_code == 403
+    assert caller_of("owner", "change_operators").ask(method, path).status_code in (200, 404), (
+        "shutting out is not asked"
+    )
+
+
 # --- tokens ---
 
 

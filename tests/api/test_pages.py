@@ -32,7 +32,7 @@ SAME = {
     "imports-refused": ["imports_refused"],
     "tests": ["tests_list", "test_runs_list"],
     "tests-add": ["tests_put"],
-    "tests-edit": ["tests_get", "tests_put", "tests_results", "tests_curl"],
+    "tests-edit": ["tests_get", "tests_put", "tests_rename", "tests_results", "tests_curl"],
     "tests-delete": ["tests_delete"],
     "tests-run-all": ["test_runs_ask"],
     "tests-run": ["test_runs_get"],
@@ -51,11 +51,14 @@ SAME = {
     "keystores-drop": ["keystores_drop"],
     "keystores-request": ["keystores_request"],
     "keystores-pem": ["keystores_get"],
-    "truststores-edit": ["truststores_get", "truststores_put", "truststores_crl"],
+    "acls-edit": ["acls_get", "acls_put", "acls_rename", "acls_admission"],
+    "mapping_rules-add": ["mapping_rules_preview", "mapping_rules_put"],
+    "mapping_rules-edit": ["mapping_rules_get", "mapping_rules_preview", "mapping_rules_put", "mapping_rules_rename"],
+    "truststores-edit": ["truststores_get", "truststores_put", "truststores_rename", "truststores_crl"],
     "operators": ["operators_list"],
     "operators-add": ["operators_put"],
-    "operators-edit": ["operators_get", "operators_put"],
-    "operators-end-sessions": ["operators_end_sessions"],
+    "operators-edit": ["operators_get", "operators_put", "operators_rename", "operators_sessions"],
+    "operators-end-sessions": ["operators_end_sessions", "operators_end_session"],
     "operators-remove-factors": ["operators_remove_factors"],
     "operators-revoke-tokens": ["operators_revoke_tokens"],
     "account-tokens": ["tokens_list", "tokens_make"],
@@ -91,7 +94,7 @@ def same_as(name: str) -> list[Operation]:
     kind, _, page = name.rpartition("-")
     assert kind in SECTIONS, f"{name}: say in SAME which operation does it, or in WITHOUT why there is none"
     ahead = ["block", "unblock"]  # with `dry_run`, as of every change
-    operations = {"list": ["list"], "add": ["put"], "edit": ["get", "put"], "ahead": ahead}.get(page, [page])
+    operations = {"list": ["list"], "add": ["put"], "edit": ["get", "put", "rename"], "ahead": ahead}.get(page, [page])
     return [BY_ID[f"{kind}_{each}"] for each in operations]
 
 

@@ -150,6 +150,7 @@ def test_answers_about_access_are_those_of_the_pages(owner: Caller) -> None:
     asked = {"port": "ext", "method": "GET", "path": "/orders", "credential": "certificate", "certificate": "alice"}
     simulated = owner.post("/simulate", asked).json()
     assert (simulated["status"], simulated["lanes"][-1]["user"]) == (200, "alice")
+    assert simulated["curl"].startswith("curl ")
     refused = owner.post("/simulate", asked | {"credential": "none"}).json()
     assert refused["status"] != 200 and refused["reason"]
     recorded = Change.objects.filter(kind="test_invoke")

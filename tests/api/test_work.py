@@ -120,6 +120,39 @@ def test_a_test_is_kept_by_name(owner: Caller, world: dict[str, Model]) -> None:
     assert owner.get("/tests/orders").status_code == 404
 
 
+def test_a_test_is_changed_only_as_it_was_read(owner: Caller, world: dict[str, Model]) -> None:
+    added = owner.put("/tests/orders", KEPT, If_None_Match="*")
+    read = owner.get("/tests/orders")
+    assert (added.status_code, read["ETag"]) == (201, added["ETag"])
+    assert owner.get("/tests/orders", If_None_Match=read["ETag"]).status_code == 304
+    assert owner.put("/tests/orders", KEPT, If_None_Match="*").json()["code"] == "is_there"
+    assert owner.put("/tests/other", KEPT, If_Match="*").json()["code"] == "changed_meanwhile"
+    done = owner.put("/tests/orders", KEPT | {"expected_status": 403}, If_Match=read["ETag"])
+    assert (done.status_code, done["ETag"] != read["ETag"]) == (200, True)
+    for late in (
+        owner.put("/tests/orders", KEPT, If_Match=read["ETag"]),
+        owner.delete("/tests/orders", If_Match=read["ETag"]),
+        owner.post("/tests/orders/rename", {"name": "invoices"}, If_Match=read["ETag"]),
+    ):
+        assert (late.status_code, late.json()["code"], late["ETag"]) == (412, "changed_meanwhile", done["ETag"])
+    assert SavedTest.objects.get().expected_status == 403
+    assert owner.delete("/tests/orders", If_Match=done["ETag"]).status_code == 204
+
+
+def test_a_test_is_renamed_with_its_password_and_results(owner: Caller, world: dict[str, Model]) -> None:
+    by_password = KEPT | {"credential": "password", "username": "alice", "password": "planted secret"}
+    owner.put("/tests/orders", by_password)
+    owner.put("/tests/taken", KEPT)
+    done = owner.post("/tests/orders/rename", {"name": "invoices"})
+    assert (done.status_code, done["Location"]) == (200, "/api/v1/tests/invoices")
+    assert (done.json(), done["ETag"]) == ((found := owner.get("/tests/invoices")).json(), found["ETag"])
+    assert SavedTest.objects.get(name="invoices").open_password() == "planted secret"
+    for name in ("taken", "no name"):
+        told = owner.post("/tests/invoices/rename", {"name": name})
+        assert (told.status_code, told.json()["errors"][0]["field"]) == (422, "name")
+    assert owner.get("/tests/orders").status_code == 404
+
+
 def test_a_password_is_kept_and_never_told(owner: Caller, world: dict[str, Model]) -> None:
     by_password = KEPT | {"credential": "password", "username": "alice", "password": "planted secret"}
     told = owner.put("/tests/orders", by_password)
