@@ -62,7 +62,7 @@ class Agent:
         self._dialling: list[asyncio.Task[None]] = []
         self._direct: Door | None = None
         self._side: Door | None = None  # where siblings bring links
-        node.agent = node.links = self
+        node.links, node.configuration = self, self.about
 
     # --- starting and stopping ---
 

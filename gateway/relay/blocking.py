@@ -6,15 +6,12 @@ connection, which is decided anew.
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from gateway.core.snapshot import Snapshot
 from gateway.relay.connection import ServerConnection
 from gateway.relay.dialled import TunnelConnection
+from gateway.relay.runtime import Runtime
 from identity.core.reasons import IdentityReason
-
-if TYPE_CHECKING:
-    from gateway.relay.node import RelayNode
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +47,7 @@ def blocked_between(before: Snapshot, after: Snapshot) -> Blocked:
     return Blocked(after.blocked - before.blocked, frozenset(gone), after.of_disabled - before.of_disabled)
 
 
-def cut(node: "RelayNode", blocked: Blocked) -> None:
+def cut(node: Runtime, blocked: Blocked) -> None:
     """End what runs as somebody who is blocked, and close the connections that are his."""
     closed = ended = 0
     with node.cork:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import deque
 from time import time, time_ns
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gateway.core.addresses import parse_address
 from gateway.core.decision import Decision, Facts, Outcome, PasswordVerdict, decide
@@ -19,12 +19,10 @@ from gateway.relay.heads import NOTHING, Head, read_head
 from gateway.relay.memo import Memo
 from gateway.relay.prepared import Prepared
 from gateway.relay.request_parser import RequestParser
+from gateway.relay.runtime import Runtime
 from gateway.relay.tls import end_with_reset
 from identity.core.assertions import Proof
 from identity.core.certificates import Certificate
-
-if TYPE_CHECKING:
-    from gateway.relay.node import RelayNode
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +46,7 @@ class ServerConnection(Corked):
     holds = True  # requests, until some of their body has come
 
     def __init__(
-        self, node: "RelayNode", port: Port, transport: Any, peer: str, *, secure: bool, heads: Memo | None = None
+        self, node: Runtime, port: Port, transport: Any, peer: str, *, secure: bool, heads: Memo | None = None
     ) -> None:
         """`heads`: those that came to the port before, as `RequestParser` has it."""
         super().__init__(transport, node.cork)

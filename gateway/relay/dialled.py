@@ -12,10 +12,10 @@ from gateway.relay.channel import Credential, Witness
 from gateway.relay.connection import ServerConnection
 from gateway.relay.exchange import Exchange
 from gateway.relay.heads import ON_TUNNEL, Head
+from gateway.relay.runtime import Runtime
 
 if TYPE_CHECKING:
     from gateway.relay.dialler import Dialler
-    from gateway.relay.node import RelayNode
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class TunnelConnection(ServerConnection):
     holds = False  # the edge has done so
 
     def __init__(
-        self, node: "RelayNode", port: Port, transport: Any, witness: Witness, owner: "Dialler", worker: int
+        self, node: Runtime, port: Port, transport: Any, witness: Witness, owner: "Dialler", worker: int
     ) -> None:
         """`worker`: of the edge, which has the tunnel's other end."""
         super().__init__(node, port, transport, transport.peer_address, secure=True, heads=owner.heads)

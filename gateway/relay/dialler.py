@@ -7,7 +7,7 @@ import secrets
 import ssl
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gateway.core.addresses import join_host_port
 from gateway.core.errors import MessageError
@@ -16,13 +16,11 @@ from gateway.relay import handshake
 from gateway.relay.channel import Channel
 from gateway.relay.dialled import TunnelConnection
 from gateway.relay.heads import new_memo
+from gateway.relay.runtime import Runtime
 from gateway.relay.tls import TLSLayer, client_context
 from gateway.relay.tunnel import PING_SECONDS, PING_TIMEOUT
 from gateway.relay.upstream import dial_tls
 from identity.core.certificates import CertificateError
-
-if TYPE_CHECKING:
-    from gateway.relay.node import RelayNode
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +40,7 @@ class Dialler:
 
     SILENCE = 2 * (PING_SECONDS + PING_TIMEOUT) + 1.0  # seconds without a byte after which a tunnel counts as dead
 
-    def __init__(self, node: "RelayNode", port: Port, dial: Dial, before: "Dialler | None" = None) -> None:
+    def __init__(self, node: Runtime, port: Port, dial: Dial, before: "Dialler | None" = None) -> None:
         self.node, self.port, self.dial, self.before = node, port, dial, before
         self.channel = Channel(dial.registration, secrets.token_urlsafe(18))
         self.heads = new_memo()

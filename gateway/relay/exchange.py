@@ -203,7 +203,7 @@ class Exchange:
             self._start_body(stand_in)
             return
         self._answer_timeout = service.timeout
-        self._to_backend(self.connection.node.backend(service))
+        self._to_backend(self.connection.node.backends.of_service(service))
 
     def _call(self, decision: Decision) -> None:
         api = decision.route
@@ -213,7 +213,7 @@ class Exchange:
             self._to_tunnel(endpoint.url.host, onward.path_there(decision, endpoint))
         else:
             self._answer_timeout = endpoint.timeout
-            self._to_backend(self.connection.node.endpoint(endpoint))
+            self._to_backend(self.connection.node.backends.of_endpoint(endpoint))
 
     def _to_backend(self, pool: BackendPool) -> None:
         upstream = pool.free()

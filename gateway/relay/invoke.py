@@ -8,7 +8,7 @@ import asyncio
 import base64
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gateway.core.errors import MessageError
 from gateway.core.explain import lane
@@ -18,11 +18,9 @@ from gateway.relay import builtin
 from gateway.relay.connection import ServerConnection
 from gateway.relay.exchange import Exchange
 from gateway.relay.response_parser import Answer, ResponseParser
+from gateway.relay.runtime import Runtime
 from identity.core.assertions import Proof
 from identity.core.certificates import Certificate
-
-if TYPE_CHECKING:
-    from gateway.relay.node import RelayNode
 
 MAX_BODY = 64 * 1024  # bytes of the answer's body that are shown
 PEER = "127.0.0.1"  # where a test comes from, as the port's ip_access sees it
@@ -44,7 +42,7 @@ class Invoke:
     timeout: float
 
 
-async def invoke(node: "RelayNode", asked: Invoke) -> dict[str, Any]:
+async def invoke(node: Runtime, asked: Invoke) -> dict[str, Any]:
     """Run it, and tell all of it: status, headers, body, trace of both nodes, or `error` in words."""
     port = node.snapshot.ports.get(asked.port)
     if port is None or port.type not in (PortType.EXTERNAL, PortType.REGULAR):
@@ -117,7 +115,7 @@ def _request_bytes(asked: Invoke) -> bytes:
 class _TestConnection(ServerConnection):
     """A client's connection without a socket; asks for the far side's trace too."""
 
-    def __init__(self, node: "RelayNode", port: Port, transport: "_Collector") -> None:
+    def __init__(self, node: Runtime, port: Port, transport: "_Collector") -> None:
         super().__init__(node, port, transport, PEER, secure=port.keystore is not None)
         self.tracing = True
         self.seen: Exchange | None = None

@@ -6,7 +6,7 @@ import ssl
 import time
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gateway.core.addresses import parse_address
 from gateway.core.errors import MessageError
@@ -18,15 +18,13 @@ from gateway.relay.connection import ServerConnection
 from gateway.relay.exchange import Exchange
 from gateway.relay.heads import AT_REGISTRATION, Head, new_memo
 from gateway.relay.memo import Memo
+from gateway.relay.runtime import Runtime
 from gateway.relay.tls import Application, TLSLayer, port_context, watch
 from gateway.relay.upstream import Early, PlainLayer
 from identity.core import chains
 from identity.core.assertions import Proof
 from identity.core.certificates import CertificateError, from_der
 from identity.core.reasons import IdentityReason
-
-if TYPE_CHECKING:
-    from gateway.relay.node import RelayNode
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +42,7 @@ TLS_FIELDS = ("keystores", "client_auth", "truststore", "min_version", "ciphers"
 class Listener:
     """One bound address. Its port's settings may change under it; its address does not."""
 
-    def __init__(self, node: "RelayNode", port: Port) -> None:
+    def __init__(self, node: Runtime, port: Port) -> None:
         self.node, self.port = node, port
         self._context, self._watching = self._make_contexts(port)
         # Addresses from which a handshake came: from which loop time on theirs need no watching.

@@ -4,37 +4,19 @@ import asyncio
 import gc
 import logging
 import ssl
-from collections.abc import Sequence
-from email.utils import formatdate
+from collections.abc import Callable
 from time import perf_counter, time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-from gateway.core.decision import Identity
 from gateway.core.difference import Difference, Document
 from gateway.core.document import SnapshotError, amended, from_document
-from gateway.core.reasons import GatewayReason, Reason
-from gateway.core.snapshot import Dial, Endpoint, Keystore, Port, PortType, Service, Snapshot
+from gateway.core.snapshot import Dial, Port, PortType, Snapshot
 from gateway.relay.access_log import AccessLog
 from gateway.relay.blocking import blocked_between, cut
-from gateway.relay.connection import ServerConnection
-from gateway.relay.cork import Cork
 from gateway.relay.dialler import Dialler
-from gateway.relay.exchange import Exchange
-from gateway.relay.link import Taker
 from gateway.relay.listener import Listener
-from gateway.relay.memo import Memo
-from gateway.relay.metrics import Metrics
-from gateway.relay.passwords import PasswordChecker
-from gateway.relay.refusals import Refusals, of_handshake, of_request
-from gateway.relay.tls import client_context
+from gateway.relay.runtime import Runtime
 from gateway.relay.tunnel import TunnelPool
-from gateway.relay.upstream import BackendPool
-from identity.core import jwt
-
-if TYPE_CHECKING:
-    from gateway.relay.agent import Agent
 
 log = logging.getLogger(__name__)
 
@@ -42,40 +24,18 @@ SWEEP_SECONDS = 0.25  # how exact every timeout is
 SLOW_SWEEP = 4  # sweeps of connections that are idle: every so many
 GOODBYE = 0.1  # of the time to drain, which a node that stops leaves its callers to ask once more
 LAST_WORDS = 1.0  # seconds for what was written last to leave, where somebody does not read
-MEMORY = 8192  # requests whose decision is remembered, per generation
 
 
-class RelayNode:
-    """Owns its snapshot, its listeners, diallers and pools. One event loop, no threads but for passwords.
-
-    `worker` of `workers`: processes of one node share its ports; each has tunnels of its own.
-    """
+class RelayNode(Runtime):
+    """Owns its snapshot, its listeners, diallers and pools."""
 
     def __init__(self, worker: int = 0, workers: int = 1, access_log: AccessLog | None = None) -> None:
-        self.worker, self.workers, self.access_log = worker, workers, access_log
-        self.metrics = Metrics()
-        self.snapshot: Snapshot = None  # type: ignore[assignment]  # there is one before a request comes
-        self.cork = Cork()
-        self.memory = Memo(MEMORY)
-        self.connections: set[ServerConnection] = set()
-        self.exchanges: set[Exchange] = set()
+        super().__init__(worker, workers, access_log)
         self.listeners: dict[str, Listener] = {}
-        self.tunnels: dict[str, TunnelPool] = {}
         self.diallers: dict[tuple[str, str, int, str], Dialler] = {}
-        self.passwords = PasswordChecker()
-        self.agent: Agent | None = None  # of a node on its own machine; a feed has none
-        self.links: Taker | None = None  # who takes the console's links there
-        self.draining = False
-        self.requests = 0
-        self.refusals = Refusals()
-        self._backends: dict[tuple[str, str, int], BackendPool] = {}
-        self._endpoints: dict[str, tuple[Endpoint, BackendPool]] = {}
-        self._keys: dict[bytes, Any] = {}
-        self._tokens: dict[tuple[str, frozenset[str]], tuple[bytes, float]] = {}
-        self._system_context: ssl.SSLContext | None = None
+        self.configuration: Callable[[], dict[str, Any]] | None = None  # how old it is; told where nobody else knows
         self._sweeper: asyncio.TimerHandle | None = None
         self._sweeps = 0
-        self._date: tuple[int, bytes] = (0, b"")
 
     # --- configuration ---
 
@@ -104,7 +64,8 @@ class RelayNode:
         self._swap_listeners(snapshot)
         self._swap_tunnels(snapshot)
         self._swap_diallers(snapshot)
-        self._swap_pools(snapshot)
+        self.backends.swap(snapshot)
+        self.keys.swap(snapshot)
         if before is not None and (blocked := blocked_between(before, snapshot)):
             cut(self, blocked)
         if before is None:
@@ -198,110 +159,7 @@ class RelayNode:
                 self.diallers[key] = dialler = Dialler(self, port, dial)
                 dialler.start()
 
-    def _swap_pools(self, snapshot: Snapshot) -> None:
-        for name, (endpoint, pool) in list(self._endpoints.items()):
-            if snapshot.endpoints.get(name) is not endpoint:
-                pool.close()
-                del self._endpoints[name]
-        live = {key for service in snapshot.services.values() if (key := _backend_key(service))}
-        for key in [key for key in self._backends if key not in live]:
-            self._backends.pop(key).close()
-        keys = {keystore.key for keystore in snapshot.keystores.values()}
-        self._keys = {pem: key for pem, key in self._keys.items() if pem in keys}
-        self._tokens.clear()
-
-    # --- what exchanges ask for ---
-
-    def backend(self, service: Service) -> BackendPool:
-        key = _backend_key(service)
-        assert key is not None
-        pool = self._backends.get(key)
-        if pool is None:
-            scheme, host, port = key
-            pool = self._backends[key] = BackendPool(
-                host, port, self._system() if scheme == "https" else None, self.cork
-            )
-        return pool
-
-    def _system(self) -> ssl.SSLContext:
-        if self._system_context is None:
-            self._system_context = client_context(None, None)
-        return self._system_context
-
-    def endpoint(self, endpoint: Endpoint) -> BackendPool:
-        known = self._endpoints.get(endpoint.name)
-        if known is None or known[0] is not endpoint:
-            context = client_context(endpoint.keystore, endpoint.truststore)
-            known = endpoint, BackendPool(endpoint.url.host, endpoint.url.port, context, self.cork)
-            self._endpoints[endpoint.name] = known
-        return known[1]
-
-    def key_of(self, keystore: Keystore) -> Any:
-        key = self._keys.get(keystore.key)
-        if key is None:
-            key = self._keys[keystore.key] = load_pem_private_key(keystore.key, None)
-        return key
-
-    def key_of_port(self, name: str) -> Any:
-        keystore = self.snapshot.ports[name].keystore
-        assert keystore is not None
-        return self.key_of(keystore)
-
-    def identity_token(self, identity: Identity) -> tuple[bytes, float]:
-        """`Postern-Identity` of a user, and until when (seconds since 1970-01-01 UTC) it may be used.
-
-        Made once for half its life.
-        """
-        settings = self.snapshot.token
-        assert settings is not None
-        index, now = (identity.user, identity.groups), time()
-        known = self._tokens.get(index)
-        if known is None or known[1] <= now:
-            token = jwt.identity_token(
-                self.key_of(settings.keystore), settings.keystore.certificate, issuer=settings.issuer,
-                audience=settings.audience, user=identity.user, groups=sorted(identity.groups),
-                now=int(now), lifetime=settings.lifetime,
-            )  # fmt: skip
-            if len(self._tokens) >= 4096:
-                self._tokens.clear()
-            known = self._tokens[index] = token, now + settings.lifetime / 2
-        return known
-
-    def date_line(self) -> bytes:
-        second = int(time())
-        if self._date[0] != second:
-            self._date = second, b"Date: %b\r\n" % formatdate(second, usegmt=True).encode()
-        return self._date[1]
-
-    # --- what is noted ---
-
-    def finished(self, exchange: Exchange) -> None:
-        self.exchanges.discard(exchange)
-        self.requests += 1
-        metrics, port, decision = self.metrics, exchange.connection.port.name, exchange.decision
-        route = decision.route.name if decision is not None and decision.route is not None else ""
-        reason = exchange.reason
-        metrics.requests[port, route, exchange.status, reason.value if reason is not None else ""] += 1
-        exchange.connection.durations.note(perf_counter() - exchange.started)
-        if exchange.received:
-            metrics.received[port] += exchange.received
-        if exchange.sent:
-            metrics.sent[port] += exchange.sent
-        if self.access_log is not None:
-            self.access_log.note(self.snapshot.node, exchange)
-        # Who is gone was not refused.
-        if exchange.reason is not None and exchange.reason is not GatewayReason.CLIENT_GONE:
-            self.refusals.requests.note(*of_request(self.snapshot.node, exchange, time()))
-
-    def handshake_failed(
-        self, port: str, peer: str, words: str, chain: Sequence[bytes] = (), reason: Reason | None = None
-    ) -> None:
-        """`chain`: DER of what the peer showed, leaf first, as far as that was seen. `reason`: why that is refused."""
-        code = reason.value if reason is not None else ""
-        told = of_handshake(self.snapshot.node, port, peer, words, code, chain, time())
-        log.info("port %s: handshake with %s failed: %s %s", port, peer, words, told["subject"])
-        self.metrics.handshakes[port, "failed"] += 1
-        self.refusals.handshakes.note(told, chain)
+    # --- what is told ---
 
     def missing(self) -> list[str]:
         """Why the node is not ready to serve, in words; [] when it is."""
@@ -338,7 +196,7 @@ class RelayNode:
             ],
             "tunnels": tunnels,
             "left": [row for pool in self.tunnels.values() for row in pool.gone()],
-        } | ({"remote": True, "configuration": self.agent.about()} if self.agent is not None else {})
+        } | ({"remote": True, "configuration": self.configuration()} if self.configuration is not None else {})
 
     # --- time ---
 
@@ -360,8 +218,7 @@ class RelayNode:
                 listener.sweep(now)
             for connection in list(self.connections):
                 connection.sweep(now)
-            for backends in self._all_backends():
-                backends.sweep(now)
+            self.backends.sweep(now)
 
     # --- stopping ---
 
@@ -388,8 +245,7 @@ class RelayNode:
             dialler.cut()
         for pool in self.tunnels.values():
             pool.close()
-        for backends in self._all_backends():  # 4. nobody asks them any more; and who came meanwhile goes
-            backends.close()
+        self.backends.close()  # 4. nobody asks them any more; and who came meanwhile goes
         for listener in self.listeners.values():
             listener.abandon()
         for connection in list(self.connections):
@@ -403,20 +259,12 @@ class RelayNode:
         if self.access_log is not None:
             self.access_log.close()
 
-    def _all_backends(self) -> list[BackendPool]:
-        return [*self._backends.values(), *(pool for _, pool in self._endpoints.values())]
-
     def _has_callers(self) -> bool:
         return any(each.count for each in self.listeners.values() if each.port.type is not PortType.REGISTRATION)
 
     def _unfinished(self) -> bool:
         """Requests in flight; or idle tunnels, which the edge closes when it hears of the stop."""
         return bool(self.exchanges) or any(dialler.standing for dialler in self.diallers.values())
-
-
-def _backend_key(service: Service) -> tuple[str, str, int] | None:
-    url = service.backend
-    return (url.scheme, url.host, url.port) if url else None
 
 
 def _redials(before: Port, after: Port) -> bool:

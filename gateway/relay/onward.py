@@ -11,13 +11,13 @@ from gateway.core.decision import CredentialKind, Decision, Identity, is_basic
 from gateway.core.snapshot import API, Endpoint, EndpointIdentity, Service
 from gateway.relay import builtin
 from gateway.relay.heads import Head
+from gateway.relay.runtime import Runtime
 from gateway.relay.writing import SWITCH, request_line, write_fields
 from identity.core.assertions import Proof
 from identity.core.certificates import Certificate
 
 if TYPE_CHECKING:
     from gateway.relay.connection import ServerConnection
-    from gateway.relay.node import RelayNode
     from gateway.relay.tunnel import Member
 
 FOREVER = float("inf")
@@ -80,7 +80,9 @@ def _identity_on_tunnel(
             authorization = None
         if decision.credential is not CredentialKind.CERTIFICATE or connection.certificate is None:
             return b"", authorization, FOREVER
-        key = connection.node.key_of_port(member.registration.port)
+        keystore = connection.node.snapshot.ports[member.registration.port].keystore
+        assert keystore is not None
+        key = connection.node.keys.of(keystore)
         proof = connection.proof or Proof.TLS
         # Verified issuers alone; the root itself the far side has, or it does not believe the chain anyway.
         above = tuple(link for link in decision.chain if not link.self_issued)
@@ -90,7 +92,7 @@ def _identity_on_tunnel(
     if kind is EndpointIdentity.CERTIFICATE:
         assert endpoint.keystore is not None
         leaf, issuers = endpoint.keystore.chain[0], endpoint.keystore.chain[1:]
-        lines, until = member.statement(leaf, issuers, Proof.KEY, connection.node.key_of(endpoint.keystore))
+        lines, until = member.statement(leaf, issuers, Proof.KEY, connection.node.keys.of(endpoint.keystore))
         return lines, None, until
     if kind is EndpointIdentity.BASIC:
         return b"", builtin.basic(endpoint.username, endpoint.password), FOREVER
@@ -134,7 +136,7 @@ def for_backend(
     return b"".join(lines), until
 
 
-def _identity_fields(node: "RelayNode", service: Service, identity: Identity) -> tuple[bytes, float]:
+def _identity_fields(node: Runtime, service: Service, identity: Identity) -> tuple[bytes, float]:
     """Whom the request runs as, in the forms that the service asks for, and until when that is good.
 
     Nothing for `Default`.
@@ -153,7 +155,7 @@ def _identity_fields(node: "RelayNode", service: Service, identity: Identity) ->
             groups = ",".join(sorted(identity.groups))
             lines.append(f"X-Forwarded-User: {identity.user}\r\nX-Forwarded-Groups: {groups}\r\n".encode())
         elif form == "jwt" and node.snapshot.token is not None:
-            token, until = node.identity_token(identity)
+            token, until = node.keys.identity_token(node.snapshot.token, identity)
             lines.append(b"Postern-Identity: %b\r\n" % token)
     return b"".join(lines), until
 
