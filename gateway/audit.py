@@ -51,9 +51,11 @@ class Recorder:
         self.recorded: Callable[[int], None] = lambda count: None  # told how many changes are recorded so far
         self._before: dict[tuple[type[Model], Any], Entry | None] = {}
         self._secrets: dict[tuple[type[Model], Any], Model] = {}  # rows as they were, of the kinds that hold secrets
+        self._standing: list[Touched] | None = None  # what was touched, as read since the last write
 
     def touch(self, row: Model) -> None:
-        """Note an object before its first change."""
+        """Note an object before each change of it."""
+        self.forget()
         key = type(row), row.pk
         if key not in self._before:
             was = None if row._state.adding else stored(type(row)).filter(pk=row.pk).first()
@@ -61,12 +63,19 @@ class Recorder:
             if was is not None and secret_columns(was):
                 self._secrets[key] = was
 
-    def touch_many(self, model: type[Model], keys: Sequence[Any]) -> None:
-        """Note some hundred objects of one kind that are there, before their first change."""
-        for was in stored(model).filter(pk__in=[pk for pk in keys if (model, pk) not in self._before]):
+    def touch_many(self, model: type[Model], keys: Sequence[Any]) -> list[Any]:
+        """Note some hundred objects of one kind that are there, before their first change; those not noted before.
+
+        The rows are kept here as they were: who changes one changes a copy.
+        """
+        self.forget()
+        unknown = [pk for pk in keys if (model, pk) not in self._before]
+        found = list(stored(model).filter(pk__in=unknown)) if unknown else []
+        for was in found:
             self._before[model, was.pk] = record_of(was)
             if secret_columns(was):
                 self._secrets[model, was.pk] = was
+        return found
 
     def add_many(self, rows: Sequence[Model], through: type[Model] | None = None, links: Sequence[Model] = ()) -> None:
         """Insert new rows of one kind, some hundred at once; each is checked and recorded like one saved by itself.
@@ -81,6 +90,7 @@ class Recorder:
         """
         if not rows:
             return
+        self.forget()
         model = type(rows[0])
         references = {column.name for column in model._meta.concrete_fields if column.is_relation}
         for row in rows:
@@ -105,6 +115,7 @@ class Recorder:
         Raises:
             ValidationError, IntegrityError: nothing may be kept of the change set.
         """
+        self.forget()
         keys = {*values, *members}
         before = {row.pk: row for row in stored(model).filter(pk__in=keys)}
         if len(before) != len(keys):
@@ -134,6 +145,14 @@ class Recorder:
     def touched(self, model: type[Model]) -> dict[Any, Entry | None]:
         """Keys of what was written or deleted so far, each with its entry from before; None of what is new."""
         return {pk: before for (kind, pk), before in self._before.items() if kind is model}
+
+    def forget(self) -> None:
+        """What is stored may be different from what was read, though nothing was written by a row."""
+        self._standing = None
+
+    def now(self, model: type[Model]) -> dict[Any, Entry | None]:
+        """The same keys, each with its entry as it is stored now; None of what is gone."""
+        return {each.pk: each.after for each in self._touched() if each.model is model}
 
     def so_far(self) -> list[Change]:
         """What would be recorded if nothing more were written."""
@@ -166,6 +185,12 @@ class Recorder:
         return found
 
     def _touched(self) -> list[Touched]:
+        """Read anew after each write: what writes tells so before (`touch`)."""
+        if self._standing is None:
+            self._standing = self._read()
+        return self._standing
+
+    def _read(self) -> list[Touched]:
         now: dict[tuple[type[Model], Any], Model] = {}
         for model in KIND_OF:
             keys = [pk for kind, pk in self._before if kind is model]
@@ -215,8 +240,11 @@ def change_set(actor: str, message: str, address: str | None = None, *, dry_run:
     """
     outer = _current.get()
     if outer is not None:
-        with transaction.atomic():  # a part that fails is taken back, whoever catches its error
-            yield outer
+        try:
+            with transaction.atomic():  # a part that fails is taken back, whoever catches its error
+                yield outer
+        finally:
+            outer.forget()
         return
     recorder = Recorder()
     token = _current.set(recorder)

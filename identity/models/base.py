@@ -3,7 +3,7 @@
 import uuid
 from typing import Any
 
-from django.core.exceptions import ValidationError
+from django.core.exceptions import FieldError, ValidationError
 from django.core.validators import RegexValidator
 from django.db import DEFAULT_DB_ALIAS, models
 from django.db.models import Q, Value
@@ -37,6 +37,21 @@ class PredefinedError(ValidationError):
     """A predefined object was to be deleted or changed in what defines it."""
 
 
+class _NameIsSafe(models.CheckConstraint):
+    """Tried by the pattern itself before a row is written: to ask the database would be three queries a row.
+
+    In migrations it is a `CheckConstraint` like others, and the database holds it against whoever writes by itself.
+    """
+
+    def deconstruct(self) -> tuple[str, Any, dict[str, Any]]:
+        _, args, kwargs = super().deconstruct()
+        return "django.db.models.CheckConstraint", args, kwargs
+
+    def validate(self, model: Any, instance: Any, exclude: Any = None, using: str = DEFAULT_DB_ALIAS) -> None:
+        if "name" not in (exclude or ()) and not is_name(instance.name):
+            raise ValidationError(self.get_violation_error_message())
+
+
 class Named(models.Model):
     """A thing that the configuration names. `full_clean` runs on every save, so no path goes around it."""
 
@@ -59,20 +74,36 @@ class Named(models.Model):
         self.full_clean()
         super().save(*args, **kwargs)
 
+    # Check constraints that were found to hold, while the others are asked one by one.
+    _held: tuple[models.BaseConstraint, ...] = ()
 
-class _NameIsSafe(models.CheckConstraint):
-    """Tried by the pattern itself before a row is written: to ask the database would be three queries a row.
+    def validate_constraints(self, exclude: Any = None) -> None:
+        """All check constraints are one query where they hold, as they mostly do; else each is asked, for its words."""
+        checks = tuple(
+            each
+            for each in self._meta.constraints
+            if isinstance(each, models.CheckConstraint) and not isinstance(each, _NameIsSafe)
+        )
+        self._held = checks if self._all_hold(checks, exclude) else ()
+        try:
+            super().validate_constraints(exclude=exclude)
+        finally:
+            self._held = ()
 
-    In migrations it is a `CheckConstraint` like others, and the database holds it against whoever writes by itself.
-    """
+    def _all_hold(self, checks: tuple[models.CheckConstraint, ...], exclude: Any) -> bool:
+        if len(checks) < 2:
+            return False
+        values = self._get_field_expression_map(meta=self._meta, exclude=exclude)
+        try:
+            return Q(*(each.condition for each in checks)).check(values)
+        except FieldError:  # one of them is about a field that is not to be looked at
+            return False
 
-    def deconstruct(self) -> tuple[str, Any, dict[str, Any]]:
-        _, args, kwargs = super().deconstruct()
-        return "django.db.models.CheckConstraint", args, kwargs
-
-    def validate(self, model: Any, instance: Any, exclude: Any = None, using: str = DEFAULT_DB_ALIAS) -> None:
-        if "name" not in (exclude or ()) and not is_name(instance.name):
-            raise ValidationError(self.get_violation_error_message())
+    def get_constraints(self) -> Any:
+        return [
+            (model, [each for each in constraints if each not in self._held])
+            for model, constraints in super().get_constraints()
+        ]
 
 
 def name_is_safe(table: str) -> models.CheckConstraint:

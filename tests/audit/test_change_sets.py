@@ -394,3 +394,19 @@ def test_the_revision_is_read_without_reading_the_log() -> None:
         plan = " ".join(str(row) for row in cursor.fetchall())
     assert ("Index Only Scan" if postgresql else "SEARCH gateway_changeset USING COVERING INDEX") in plan
     assert "changeset_by_revision" in plan
+
+
+def test_what_would_be_recorded_is_always_that_of_the_last_write() -> None:
+    """It is kept from one question to the next: a write, and a part that is taken back, are seen all the same."""
+    user = factories.UserFactory(name="alice")
+    with change_set("tests", "words") as recorder:
+        for words in ("one", "two"):
+            user.description = words
+            user.save()
+            assert [each.after["description"] for each in recorder.so_far() if each.after] == [words]
+        with pytest.raises(RuntimeError), change_set("tests", "a part"):
+            user.description = "three"
+            user.save()
+            assert recorder.now(User)[user.pk] != recorder.touched(User)[user.pk]
+            raise RuntimeError("taken back")
+        assert recorder.now(User)[user.pk]["description"] == "two"  # type: ignore[index]

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.db import connection
 from django.db.models import ProtectedError
+from django.test.utils import CaptureQueriesContext
 
 from gateway.audit import change_set
 from gateway.models import Dial, Port
@@ -357,3 +359,19 @@ def test_a_group_that_a_registration_may_assert_is_not_deleted() -> None:
         registration.may_assert_groups.add(group)
     with pytest.raises(ProtectedError), change_set("tests", "gone"):
         group.delete()
+
+
+def test_all_checks_of_a_row_are_one_query(db: None) -> None:
+    """Another is for the address, which is unique under a condition."""
+    port = ExternalPortFactory()
+    with CaptureQueriesContext(connection) as queries:
+        port.full_clean()
+    checks = [each["sql"] for each in queries if '"_check"' in each["sql"]]
+    assert len(checks) == 2, checks
+
+
+def test_a_check_of_what_a_form_leaves_out_stands_in_no_other_ones_way(db: None) -> None:
+    port = InternalPortFactory()
+    port.connections_spare = 65
+    with pytest.raises(ValidationError, match="min and spare cannot exceed max"):
+        port.validate_constraints(exclude={"client_auth"})
