@@ -17,7 +17,7 @@ from console.api.schemas import TEXT as STRING
 from console.jobs import take_undo
 from console.models import Job, JobState
 from console.views.changes import KINDS
-from console.views.undo import MOST, beyond_a_worker, permissions_of
+from console.views.undo import MOST, beyond_a_worker, kinds_of, permissions_of
 from gateway import unconfirmed
 from gateway.models import Change, ChangeSet
 from gateway.topology.undo import CannotUndo, undo
@@ -57,7 +57,7 @@ def one(call: Call) -> Answer:
 
 def undone(call: Call) -> Answer:
     row = _row(call)
-    for permission in sorted(permissions_of(row)):
+    for permission in sorted(permissions_of(kinds_of(row))):
         call.require(permission)
     if row.changes.count() > MOST:
         return _by_a_worker(call, row)

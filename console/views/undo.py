@@ -3,6 +3,7 @@
 A large one, such as an import, is told in numbers and undone by a worker: it takes as long as the import did.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import messages
@@ -13,7 +14,7 @@ from django.urls import path, reverse
 from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST
 
-from console.grave import KINDS, any_grave, undone
+from console.grave import is_grave, undone
 from console.jobs import take_undo
 from console.models import Job, JobState
 from console.nouns import TITLES, permission_of
@@ -24,7 +25,7 @@ from console.views.changes import described
 from console.views.pages import address_of, operator_of
 from console.words import grouped
 from gateway import unconfirmed
-from gateway.models import Action, ChangeSet
+from gateway.models import Action, Change, ChangeSet
 from gateway.topology.entries import SECTIONS
 from gateway.topology.undo import CannotUndo, undo
 from identity.core.commands import command
@@ -50,16 +51,18 @@ def undo_page(request: HttpRequest, pk: int) -> HttpResponse:
     """It takes what the change itself took."""
     require(request, "view")
     made = get_object_or_404(ChangeSet, pk=pk)
-    for permission in permissions_of(made):
+    changes = list(made.changes.all()[: MOST + 1])
+    large = len(changes) > MOST
+    for permission in permissions_of(kinds_of(made) if large else {each.kind for each in changes}):
         require(request, permission)
     context: dict[str, Any] = {"row": made, "reasons": [], "changes": []}
-    if not is_fresh(request) and _is_dangerous(made):
+    if not is_fresh(request) and (large or _is_dangerous(changes)):
         return ask_again(request)
-    if made.changes.count() > MOST:
+    if large:
         return _by_a_worker(request, made)
     try:
         asked = request.method != "POST"
-        recorder = undo(made, operator_of(request), address_of(request), dry_run=asked)
+        recorder = undo(made, operator_of(request), address_of(request), changes=changes, dry_run=asked)
     except CannotUndo as error:
         context["reasons"] = error.reasons
         return render(request, "changes/undo.html", context, status=409 if request.method == "POST" else 200)
@@ -69,11 +72,9 @@ def undo_page(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("changes-detail", recorder.revision) if recorder.revision else redirect("changes")
 
 
-def _is_dangerous(made: ChangeSet) -> bool:
-    """Whether undoing it brings keys back, lets somebody in again who was shut out, or is much at once."""
-    if made.changes.filter(kind="keystores").exists() or made.changes.count() > MOST:
-        return True
-    return any_grave(undone(each) for each in made.changes.filter(kind__in=KINDS))
+def _is_dangerous(changes: Iterable[Change]) -> bool:
+    """Whether undoing them brings keys back, or lets somebody in again who was shut out."""
+    return any(each.kind == "keystores" or is_grave(undone(each)) for each in changes)
 
 
 def _by_a_worker(request: HttpRequest, made: ChangeSet) -> HttpResponse:
@@ -105,9 +106,12 @@ def beyond_a_worker(made: ChangeSet) -> str:
     return ONE_BY_ONE.format(count=grouped(written), command=command(f"undo {made.pk}"))
 
 
-def permissions_of(made: ChangeSet) -> set[str]:
-    """What undoing it takes: what it took itself."""
-    kinds = made.changes.order_by().values_list("kind", flat=True).distinct()
+def kinds_of(made: ChangeSet) -> Iterable[str]:
+    return made.changes.order_by().values_list("kind", flat=True).distinct()
+
+
+def permissions_of(kinds: Iterable[str]) -> set[str]:
+    """What undoing a change of these kinds takes: what it took itself."""
     return {permission_of(kind) if kind in SECTIONS else "change_gateway" for kind in kinds}
 
 

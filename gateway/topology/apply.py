@@ -40,12 +40,13 @@ class Applied:
 
 @dataclass(slots=True)
 class Step:
-    """One object to write, or, without an entry, to delete."""
+    """One object to write, or, without an entry, to delete. `users`: what still refers to one that is to go."""
 
     section: str
     name: str
     entry: dict[str, Any] | None
     problems: list[Problem] = field(default_factory=list)
+    users: list[Model] = field(default_factory=list)
 
 
 def apply(
@@ -152,6 +153,7 @@ class Application:
     def _attempt(self, step: Step) -> list[Problem]:
         """What stood in the way; nothing was changed then."""
         section, name = step.section, step.name
+        step.users = []
         try:
             with transaction.atomic():
                 self._delete(step) if step.entry is None else self._write(step, step.entry)
@@ -163,6 +165,7 @@ class Application:
         except VaultError as error:
             problems = [Problem(section, name, "", f"what is stored cannot be opened: {error}")]
         except ProtectedError as error:
+            step.users = list(error.protected_objects)
             users = sorted({"{}[{}]".format(*_place(row)) for row in error.protected_objects})
             more = f" and {len(users) - 5} more" if len(users) > 5 else ""
             text = f"cannot be deleted: still used by {', '.join(users[:5])}{more}"
@@ -170,7 +173,7 @@ class Application:
         except IntegrityError as error:
             # The first line alone: PostgreSQL goes on with the row.
             problems = [Problem(section, name, "", f"the database refuses it: {str(error).partition(chr(10))[0]}")]
-        self._rows.reread(SECTIONS[section], name)  # the one in memory may be half written
+        self._rows.forget(SECTIONS[section], name)  # the one in memory may be half written
         return problems
 
     def _write(self, step: Step, entry: dict[str, Any]) -> None:
@@ -198,7 +201,7 @@ class Application:
         row = self._find(step)
         if row is not None:
             row.delete()
-            self._rows.reread(SECTIONS[step.section], step.name)
+            self._rows.forget(SECTIONS[step.section], step.name)
 
     def _park(self, steps: Sequence[Step]) -> bool:
         """Move the rows that stand in each other's way aside: two ports change addresses, or one with another name

@@ -13,7 +13,7 @@ CHUNK = 500  # names in one query; SQLite's oldest limit on parameters is 999
 
 
 class Rows:
-    """What is stored. Whoever writes a row tells so with `put`; what went wrong halfway is read again (`reread`)."""
+    """What is stored. Whoever writes a row tells so with `put`; what went wrong halfway is forgotten."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[type[Model], str], Model | None] = {}
@@ -28,17 +28,15 @@ class Rows:
 
     def get(self, model: type[M], name: str) -> M | None:
         if (model, name) not in self._found:
-            return self.reread(model, name)
+            self._found[model, name] = stored(model).filter(name=name).first()
         return cast(M | None, self._found[model, name])
 
     def put(self, row: Any) -> None:
         self._found[type(row), row.name] = row
 
-    def reread(self, model: type[M], name: str) -> M | None:
-        """As it is stored now; None where it is not."""
-        row = cast(M | None, stored(model).filter(name=name).first())
-        self._found[model, name] = row
-        return row
+    def forget(self, model: type[Model], name: str) -> None:
+        """Whoever asks for it next is told what is stored then."""
+        self._found.pop((model, name), None)
 
     def clear(self) -> None:
         self._found.clear()

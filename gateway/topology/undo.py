@@ -5,13 +5,15 @@ back as the same object, with its secrets, and at the end everything is compared
 """
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Model, ProtectedError
+from django.db.models import Model, ProtectedError, Q
 
 from gateway.audit import Recorder, change_set
 from gateway.models import Change, ChangeSet, KeptSecret, Unconfirmed
@@ -19,16 +21,16 @@ from gateway.models.unconfirmed import State
 from gateway.topology.apply import Application, Step
 from gateway.topology.consistency import Inconsistent
 from gateway.topology.document import Problem, Topology, TopologyError
-from gateway.topology.entries import KIND_OF, SECTIONS, record_of, stored
+from gateway.topology.entries import KIND_OF, SECTIONS, stored
 from gateway.topology.rows import CHUNK
-from gateway.topology.secrets import put_secret
+from gateway.topology.secrets import put_secret, secret_columns
 from gateway.topology.sections import READERS
 from identity.models import sealing
 
 # What imports add, whatever names others before these.
 _ADDED_IN_BULK = ("certificates", "users", "groups")
 _NAMED = 5  # of the changes that stand in the way
-_FEW = 20  # objects that are quickly taken one by one
+_FEW = 20  # objects that are quickly taken one by one, and kept in memory as they were read
 _TOLD = 100  # objects that stand in the way
 
 
@@ -53,6 +55,7 @@ def undo(
     actor: str,
     address: str | None = None,
     *,
+    changes: Sequence[Change] | None = None,
     dry_run: bool = False,
     note: str = "",
     progress: Callable[[float], None] = lambda share: None,
@@ -60,6 +63,7 @@ def undo(
     """Undo a change set by a new one.
 
     Args:
+        changes: what it consists of, where that was read already.
         note: goes to the audit log, behind which change was undone.
         progress: told what share of the work is done, 0 to 1.
     Raises:
@@ -67,18 +71,20 @@ def undo(
     """
     if not made.configures:
         raise CannotUndo([f"Change {made.pk} changed nothing of the configuration; there is nothing to undo."])
-    steps = [_step(change) for change in made.changes.all()]
+    steps = [_step(change) for change in (made.changes.all() if changes is None else changes)]
     message = f"undo of change {made.pk}: {note or made.message}"
     try:
         with change_set(actor, message, address, dry_run=dry_run) as recorder:
-            if reasons := _later(made, steps):
+            known = _read(recorder, steps)
+            if reasons := _later(made, steps, recorder):
                 raise CannotUndo(reasons)
             recorder.recorded = lambda done: progress(0.5 + done / (2 * len(steps)))
             left = _remove_many(recorder, steps, lambda done: progress(done / (2 * len(steps))))
-            _Undoing(recorder).carry_out(_ordered(left))
-            if reasons := _unlike(steps):
+            _Undoing(recorder, known).carry_out(_ordered(left))
+            if reasons := _unlike(steps, recorder):
                 raise CannotUndo(reasons)
-            Unconfirmed.objects.waiting().filter(pk=made.pk).update(state=State.WENT_BACK)
+            if not dry_run:
+                Unconfirmed.objects.waiting().filter(pk=made.pk).update(state=State.WENT_BACK)
     except TopologyError as error:
         raise CannotUndo(_explained(made, steps, error.problems)) from error
     except Inconsistent as error:
@@ -99,14 +105,35 @@ def _ordered(steps: list[_Restoring]) -> list[_Restoring]:
     return restored + sorted((s for s in steps if s.entry is None), key=lambda s: -rank[s.section])
 
 
-class _Undoing(Application):
-    """Finds rows by what they are and not by what they are called, and gives them their secrets back."""
+# Rows that a change set is about, by kind and key; None where there is none.
+_Known = dict[tuple[str, uuid.UUID], Any]
 
-    def __init__(self, recorder: Recorder) -> None:
+
+class _Undoing(Application):
+    """Finds rows by what they are and not by what they are called, and gives them their secrets back.
+
+    Args:
+        known: rows as they were read inside this change set; they are as stored until the first of them is written.
+    """
+
+    def __init__(self, recorder: Recorder, known: _Known) -> None:
         super().__init__(Topology({}, None), recorder)  # entries of the log hold no paths
+        self._known = known
+        for row in known.values():
+            for named in _named_by(row):
+                self._rows.put(named)
+
+    def _attempt(self, step: Step) -> list[Problem]:
+        problems = super()._attempt(step)
+        if not problems:
+            self._known = {}
+        return problems
 
     def _find(self, step: Step) -> Any:
         assert isinstance(step, _Restoring)
+        key = step.section, step.pk
+        if key in self._known:
+            return self._known.pop(key)
         return stored(SECTIONS[step.section]).filter(pk=step.pk).first()
 
     def _write(self, step: Step, entry: dict[str, Any]) -> None:
@@ -157,7 +184,7 @@ def _readable(section: str, entry: dict[str, Any]) -> dict[str, Any]:
 
 def _give_secrets(row: Model, change: Change) -> bool:
     """Whether there were any. Raises VaultError, of which `Application` makes a problem."""
-    kept = list(KeptSecret.objects.filter(change=change))
+    kept = list(KeptSecret.objects.filter(change=change)) if secret_columns(row) else []
     for secret in kept:
         put_secret(row, secret.column, sealing.open_sealed(secret, "value"))
     return bool(kept)
@@ -166,38 +193,79 @@ def _give_secrets(row: Model, change: Change) -> bool:
 # --- what stands in the way ---
 
 
-def _now(steps: Iterable[_Restoring]) -> Iterator[tuple[_Restoring, dict[str, Any] | None]]:
-    """Each step with its object as it is now, None where it is not there; some hundred in memory at once."""
-    by_section: dict[str, list[_Restoring]] = {}
-    for step in steps:
-        by_section.setdefault(step.section, []).append(step)
-    for section, of_section in by_section.items():
+def _named_by(row: Model | None) -> Iterator[Model]:
+    """The objects that it names and that were read along with it."""
+    for column in row._meta.concrete_fields if row is not None else ():
+        if column.is_relation and column.is_cached(row) and type(found := column.get_cached_value(row)) in KIND_OF:
+            yield found
+
+
+def _read(recorder: Recorder, steps: list[_Restoring]) -> _Known:
+    """Note all objects as they are, some hundred at once; of a few, copies to be changed."""
+    known: _Known = {}
+    for section, of_section in _by_section(steps):
         for start in range(0, len(of_section), CHUNK):
             some = of_section[start : start + CHUNK]
-            rows = stored(SECTIONS[section]).filter(pk__in=[step.pk for step in some])
-            found = {row.pk: record_of(row) for row in rows}
-            yield from ((step, found.get(step.pk)) for step in some)
+            found = {row.pk: row for row in recorder.touch_many(SECTIONS[section], [step.pk for step in some])}
+            if len(steps) <= _FEW:
+                known |= {(section, step.pk): copy(found[step.pk]) if step.pk in found else None for step in some}
+    return known
 
 
-def _later(made: ChangeSet, steps: list[_Restoring]) -> list[str]:
+def _by_section(steps: list[_Restoring]) -> Iterator[tuple[str, list[_Restoring]]]:
+    found: dict[str, list[_Restoring]] = {}
+    for step in steps:
+        found.setdefault(step.section, []).append(step)
+    yield from found.items()
+
+
+def _later(made: ChangeSet, steps: list[_Restoring], recorder: Recorder) -> list[str]:
     """Objects that are not as the change set left them, and what changed them since."""
-    differing = [step for step, is_now in _now(steps) if is_now != step.change.after]
-    told = [_blame(made, step.section, step.change.name, step.pk, "was changed again") for step in differing[:_TOLD]]
+    differing = []
+    for section, of_section in _by_section(steps):
+        before = recorder.touched(SECTIONS[section])
+        differing += [step for step in of_section if before.get(step.pk) != step.change.after]
+    told = _blamed(
+        made, [_Found(step.section, step.change.name, step.pk, "was changed again") for step in differing[:_TOLD]]
+    )
     more = len(differing) - len(told)
     return [*told, f"{more:,} more were changed again."] if more else told
 
 
-def _blame(made: ChangeSet, section: str, row_name: str, pk: uuid.UUID, what: str, mentions: str = "") -> str:
-    """A sentence on which later changes of an object are meant. `mentions`: only those that brought this name."""
-    changes = list(Change.objects.filter(kind=section, object_id=str(pk), change_set_id__gt=made.pk))
-    brought = [each for each in changes if mentions in _names(each.after) - _names(each.before)]
-    numbers = {each.change_set_id for each in brought or changes}
-    sets = list(ChangeSet.objects.filter(pk__in=numbers).order_by("pk")[: _NAMED + 1])
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An object in the way: `what` it does. `mentions`: only changes that brought this name are meant."""
+
+    section: str
+    name: str
+    pk: uuid.UUID
+    what: str
+    mentions: str = ""
+
+
+def _blamed(made: ChangeSet, objects: Sequence[_Found]) -> list[str]:
+    """A sentence on which later changes of each are meant."""
+    changes: dict[tuple[str, str], list[Change]] = {}
+    for start in range(0, len(objects), CHUNK):
+        by_kind: dict[str, list[str]] = {}
+        for each in objects[start : start + CHUNK]:
+            by_kind.setdefault(each.section, []).append(str(each.pk))
+        of_these = Q()
+        for kind, keys in by_kind.items():
+            of_these |= Q(kind=kind, object_id__in=keys)
+        for change in Change.objects.filter(of_these, change_set_id__gt=made.pk).select_related("change_set"):
+            changes.setdefault((change.kind, change.object_id), []).append(change)
+    return [_blame(each, changes.get((each.section, str(each.pk)), [])) for each in objects]
+
+
+def _blame(found: _Found, changes: list[Change]) -> str:
+    brought = [each for each in changes if found.mentions in _names(each.after) - _names(each.before)]
+    sets = {each.change_set_id: each.change_set for each in brought or changes}
     if not sets:
-        return f"{section} {row_name} {what}, and no later change of this log says how."
-    told = ", ".join(f"change {each.pk} ({each.message[:80]})" for each in sets[:_NAMED])
+        return f"{found.section} {found.name} {found.what}, and no later change of this log says how."
+    told = ", ".join(f"change {pk} ({sets[pk].message[:80]})" for pk in sorted(sets)[:_NAMED])
     more = " and more" if len(sets) > _NAMED else ""
-    return f"{section} {row_name} {what}, by {told}{more}: undo that first."
+    return f"{found.section} {found.name} {found.what}, by {told}{more}: undo that first."
 
 
 def _names(value: Any) -> set[str]:
@@ -212,39 +280,34 @@ def _names(value: Any) -> set[str]:
     return set()
 
 
-def _unlike(steps: list[_Restoring]) -> list[str]:
+def _unlike(steps: list[_Restoring], recorder: Recorder) -> list[str]:
     """Objects that did not become what they had been."""
     reasons = []
-    for step, is_now in _now(steps):
-        if is_now != step.change.before:
-            before = step.change.before or {}
-            fields = [n for n in dict.fromkeys([*before, *(is_now or {})]) if before.get(n) != (is_now or {}).get(n)]
-            reasons.append(f"{step.section} {step.name} cannot become what it was: {', '.join(fields)} would differ.")
+    for section, of_section in _by_section(steps):
+        now = recorder.now(SECTIONS[section])
+        for step in of_section:
+            before, is_now = step.change.before, now.get(step.pk)
+            if is_now != before:
+                one, other = before or {}, is_now or {}
+                fields = [name for name in dict.fromkeys([*one, *other]) if one.get(name) != other.get(name)]
+                told = ", ".join(fields)
+                reasons.append(f"{step.section} {step.name} cannot become what it was: {told} would differ.")
     return reasons
 
 
 def _explained(made: ChangeSet, steps: list[_Restoring], problems: list[Problem]) -> list[str]:
     """The problems, and which later change brought what still uses an object that is to go."""
-    reasons = []
+    found: list[tuple[Problem, list[_Found]]] = []
     for problem in problems:
         step = next((s for s in steps if (s.section, s.name) == (problem.section, problem.entry)), None)
-        users = _users(step) if step is not None and step.entry is None else []
-        reasons += [
-            _blame(made, KIND_OF[type(row)], str(row), row.pk, f"uses {problem.section} {problem.entry}", problem.entry)
-            for row in users
-        ] or [f"{problem}."]
-    return reasons
+        users = _owners(step.users) if step is not None and step.entry is None else []
+        what = f"uses {problem.section} {problem.entry}"
+        found.append((problem, [_Found(KIND_OF[type(row)], str(row), row.pk, what, problem.entry) for row in users]))
+    blamed = iter(_blamed(made, [user for _, users in found for user in users]))
+    return [told for problem, users in found for told in (list(islice(blamed, len(users))) or [f"{problem}."])]
 
 
-def _users(step: _Restoring) -> list[Any]:
-    """What keeps an object from being deleted."""
-    row = stored(SECTIONS[step.section]).filter(pk=step.pk).first()
-    if row is None:
-        return []
-    try:
-        with transaction.atomic(), change_set("undo", "what would it break", dry_run=True):
-            row.delete()
-    except ProtectedError as error:
-        owners = [each if type(each) in KIND_OF else getattr(each, "port", each) for each in error.protected_objects]
-        return sorted({each for each in owners if type(each) in KIND_OF}, key=str)[:_NAMED]
-    return []
+def _owners(rows: Sequence[Any]) -> list[Any]:
+    """What keeps an object from being deleted: the objects themselves, and those that such a row is part of."""
+    owners = [each if type(each) in KIND_OF else getattr(each, "port", each) for each in rows]
+    return sorted({each for each in owners if type(each) in KIND_OF}, key=str)[:_NAMED]

@@ -3,7 +3,9 @@
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from console.differences import Line, differences
@@ -14,6 +16,7 @@ from gateway.models import ChangeSet
 from gateway.topology.undo import undo
 from identity.models import Group, User
 from tests import factories
+from tests.console.test_outlook import EDITS
 from tests.minting import authority
 
 CASES = [
@@ -217,3 +220,22 @@ def test_what_would_take_too_long_is_undone_on_the_host(owner: Client, imported:
         assert answer.status_code == 409
         assert f"manage.py undo {made.pk}" in answer.content.decode()
     assert not Job.objects.exists()
+
+
+TRIED = 34  # queries of the page: undoing is tried, with all that a model asks before it is saved
+
+
+def test_what_undoing_an_edit_asks_of_the_database(owner: Client, world: dict[str, Any]) -> None:
+    asked = {}
+    for kind, fields in EDITS.items():
+        row = type(world[kind]).objects.get(pk=world[kind].pk)
+        with change_set("tests", "an edit"):
+            for name, value in fields.items():
+                setattr(row, name, value)
+            row.save()
+        url = undo_url(ChangeSet.objects.latest("id"))
+        with CaptureQueriesContext(connection) as queries:
+            page = owner.get(url)
+        assert page.status_code == 200 and page.context["changes"] and not page.context["reasons"], kind
+        asked[kind] = len(queries)
+    assert {kind: number for kind, number in asked.items() if number > TRIED} == {}

@@ -191,7 +191,7 @@ def test_a_pair_of_ports_is_looked_at_first(owner: Client, reachable: dict[str, 
     assert owner.post(reverse("ports-pair"), values).status_code == 302
 
 
-MOST = 80  # queries of one outlook; most of them are what a model asks before it is saved
+MOST = 50  # queries of one outlook; most of them are what nodes are told of anew, and what a model asks before
 EDITS: dict[str, dict[str, Any]] = {
     "users": {"enabled": False},
     "certificates": {"blocked": True},

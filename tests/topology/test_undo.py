@@ -250,6 +250,19 @@ def test_what_uses_an_added_object_is_named() -> None:
     assert refused(made) == (f"users alice uses groups Partners, by change {last().pk} (alice joins): undo that first.")
 
 
+def test_all_that_use_it_are_named_with_their_own_changes() -> None:
+    group = factories.GroupFactory(name="Partners")
+    made, numbers = last(), {}
+    for name in ("alice", "bob"):
+        factories.UserFactory(name=name, groups=[group])
+        numbers[name] = last().pk
+    factories.ACLFactory(name="guard", allowed=[group])
+    numbers["guard"] = last().pk
+    told = refused(made)
+    for kind, name in (("users", "alice"), ("users", "bob"), ("acls", "guard")):
+        assert f"{kind} {name} uses groups Partners, by change {numbers[name]} " in told
+
+
 def test_a_name_that_was_given_away_is_told() -> None:
     group = factories.GroupFactory(name="Partners")
     with change_set("tests", "gone"):
