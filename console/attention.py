@@ -6,7 +6,7 @@ for all are asked at the same time, and the page is made all the same.
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,6 +18,7 @@ from django.utils.translation import gettext, ngettext
 from console.nodes import ask
 from console.nouns import url_of
 from console.words import Said
+from gateway import rotation
 from gateway.expiry import Ending, Endings, Kind, Wanted, recent_few
 from gateway.models import Node, Port, PortType, Registration, Unconfirmed
 from gateway.models.unconfirmed import State
@@ -102,7 +103,15 @@ def ask_nodes(rows: QuerySet[Node]) -> list[NodeState]:
         return []
     elsewhere = {node.name for node in nodes if (known := getattr(node, "enrolment", None)) and known.serial}
     with ThreadPoolExecutor(min(len(nodes), ASKED_AT_ONCE)) as pool:
-        return list(pool.map(lambda node: _ask(node, elsewhere), nodes))
+        states = list(pool.map(lambda node: _ask(node, elsewhere), nodes))
+    if any(state.told is None and state.node.name in elsewhere for state in states):
+        lost = rotation.lost()
+        words = gettext("It cannot come back: what it would show is believed no longer. Enrol it anew.")
+        states = [
+            replace(state, problem=words) if state.told is None and state.node.name in lost else state
+            for state in states
+        ]
+    return states
 
 
 def _ask(node: Node, elsewhere: set[str]) -> NodeState:

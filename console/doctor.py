@@ -22,9 +22,9 @@ from django.utils import timezone
 
 from console.attention import NodeState, ask_nodes, expiries
 from console.free_ports import obstacle
+from gateway import rotation
 from gateway.audit import current_revision
 from gateway.core.addresses import parse_bind, parse_url, split_host_port
-from gateway.enrolments import left_behind
 from gateway.models import Dial, Endpoint, Node, Port, Service
 from gateway.relay import openssl
 from gateway.topology.oddities import crowded_requests
@@ -163,7 +163,7 @@ def _secrets() -> Iterator[Finding]:
 
 def _authority() -> Iterator[Finding]:
     """Whether the exchange of the nodes' authority waits for somebody."""
-    if behind := left_behind():
+    if behind := rotation.left_behind():
         yield Finding("warn", "authority of nodes", f"is being exchanged; still by the old one: {', '.join(behind)}.",
                       "Link or disown them, or give up on them: "
                       f"{command('rotate-authority')} --drop-old --force.")  # fmt: skip

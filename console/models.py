@@ -42,6 +42,7 @@ PERMISSIONS: dict[str, Role] = {
     "change_gateway": Role.OPERATOR,
     "change_identity": Role.SECURITY,
     "change_operators": Role.OWNER,
+    "change_authority": Role.OWNER,
 }
 # What a token alone has besides: it was made for what the pages ask again for the password before.
 CONFIRMED = "confirmed"

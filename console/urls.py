@@ -6,6 +6,7 @@ from console.api import urls as api
 from console.views import (
     account,
     ahead,
+    authority,
     block,
     bulk,
     certificates,
@@ -47,6 +48,7 @@ urlpatterns: list[URLPattern] = [
     *certificates.urls,
     *where.urls,
     *machines.urls,
+    *authority.urls,
     *trust.urls,
     *keystores.urls,
     *changes.urls,

@@ -304,10 +304,12 @@ def record_enrolment(
     record_event(actor, message, address, change)
 
 
-def record_authority(actor: str, before: dict[str, Any], after: dict[str, Any], message: str) -> None:
+def record_authority(
+    actor: str, address: str | None, before: dict[str, Any], after: dict[str, Any], message: str
+) -> None:
     """Whose certificates console and nodes believe of each other changed; that configures no node."""
     change = Change(action=Action.CHANGED, kind="authority", name="nodes", before=before, after=after)
-    record_event(actor, message, None, change)
+    record_event(actor, message, address, change)
 
 
 def record_restored(actor: str, message: str, backup: dict[str, Any]) -> int:

@@ -8,6 +8,7 @@ The database is asked in one thread, beside the loop; while it is down, links an
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -18,7 +19,7 @@ from typing import Any, TypeVar
 
 from django.db import DatabaseError, close_old_connections, connections
 
-from gateway import enrolments
+from gateway import enrolments, rotation
 from gateway.audit import current_revision
 from gateway.compile import Compiler
 from gateway.core.difference import Document
@@ -204,8 +205,10 @@ class Courier:
 
 def _look(credentials: Credentials | None) -> tuple[int, dict[str, Known], Credentials]:
     row = enrolments.authority_row()
-    if row.old_certificate and not enrolments.left_behind() and enrolments.drop_old_authority("courier"):
-        log.info("no node needs the old authority any more: it is dropped")
+    if row.old_certificate and not rotation.left_behind():
+        with contextlib.suppress(EnrolmentError):  # another console was quicker
+            rotation.drop_old("courier")
+            log.info("no node needs the old authority any more: it is dropped")
         row = enrolments.authority_row()
     if credentials is None or credentials.certificates != row.certificates:  # opened where there is something new
         credentials = Credentials(row.believed, row.console, row.shown)

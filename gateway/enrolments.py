@@ -9,7 +9,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext
 
-from gateway.audit import record_authority, record_enrolment
+from gateway.audit import record_enrolment
 from gateway.core.enrolment import LIFETIME, Bundle, EnrolmentError
 from gateway.models import Authority, Enrolment, Node, Port, PortType, Role
 from identity.core import authority
@@ -37,14 +37,14 @@ def authority_row() -> Authority:
     if row is None:
         row = Authority(pk=Authority.ONLY)
         made = authority.new_authority(now)
-        _take(row, made, authority.certify_console(made, now))
+        take(row, made, authority.certify_console(made, now))
         with transaction.atomic():
             # Of several consoles that make one at once, one is heard.
             Authority.objects.bulk_create([row], ignore_conflicts=True)
         row = Authority.objects.get(pk=Authority.ONLY)
     if authority.is_due(row.console.parsed, now):
         made = row.pair
-        _take(row, made, authority.certify_console(made, now))
+        take(row, made, authority.certify_console(made, now))
         # Where the authority was exchanged meanwhile, the console has a certificate of the new one.
         fresh = {"console_certificate": row.console_certificate, "console_key": row.console_key}
         if not Authority.objects.filter(pk=Authority.ONLY, certificate=row.certificate).update(**fresh):
@@ -52,7 +52,8 @@ def authority_row() -> Authority:
     return row
 
 
-def _take(row: Authority, own: Pair, console: Pair) -> None:
+def take(row: Authority, own: Pair, console: Pair) -> None:
+    """The pairs of an authority and its console, into the row; it is not stored."""
     row.certificate, row.console_certificate = own.certificate, console.certificate
     sealing.seal(row, "key", own.key.encode())
     sealing.seal(row, "console_key", console.key.encode())
@@ -168,64 +169,6 @@ def seen(node_name: str, certificate: x509.Certificate) -> None:
         row.serial, row.next_serial, row.next_serials = serial, "", []
         row.authority, row.certificate_ends = authority.fingerprint_of(issuer), certificate.not_valid_after_utc
         row.save(update_fields=("serial", "next_serial", "next_serials", "authority", "certificate_ends"))
-
-
-def rotate_authority(actor: str, *, now: datetime | None = None) -> None:
-    """Another authority signs from now on. The one before is believed until it is dropped, and its key is gone.
-
-    The console's last certificate from it lasts as long as any that it gave to a node, so the key is not missed.
-
-    Raises:
-        EnrolmentError: one is being exchanged already.
-    """
-    now = now or timezone.now()
-    row = authority_row()
-    before = row.certificate
-    last = authority.certify_console(row.pair, now)
-    row.old_certificate, row.old_console_certificate = before, last.certificate
-    sealing.seal(row, "old_console_key", last.key.encode())
-    made = authority.new_authority(now)
-    _take(row, made, authority.certify_console(made, now))
-    names = ("certificate", "key", "console_certificate", "console_key", "old_certificate", "old_console_certificate",
-             "old_console_key")  # fmt: skip
-    with transaction.atomic():
-        # The conditional update is the claim: of two that exchange it at once, one does.
-        claim = Authority.objects.filter(pk=Authority.ONLY, certificate=before, old_certificate="")
-        if not claim.update(**{name: getattr(row, name) for name in names}):
-            raise EnrolmentError(gettext("The authority is being exchanged already."))
-        # They pin the one before, which certifies nobody any more.
-        Enrolment.objects.filter(bundle_ends__isnull=False).update(proof_key=b"", bundle_ends=None)
-        _record_authority(actor, before, row.believed, "the authority of nodes is exchanged")
-
-
-def left_behind(now: datetime | None = None) -> list[str]:
-    """Nodes that would be cut off if the old authority were dropped; none where there is no old one."""
-    row = Authority.objects.filter(pk=Authority.ONLY).exclude(old_certificate="").first()
-    if row is None:
-        return []
-    left = Enrolment.objects.left_behind(row.fingerprint, now or timezone.now())
-    return list(left.order_by("node__name").values_list("node__name", flat=True))
-
-
-def drop_old_authority(actor: str) -> bool:
-    """Believe the authority before this one no longer; whether there was one."""
-    with transaction.atomic():
-        row = Authority.objects.filter(pk=Authority.ONLY).exclude(old_certificate="").first()
-        if row is None:
-            return False
-        claim = Authority.objects.filter(pk=Authority.ONLY, old_certificate=row.old_certificate)
-        if not claim.update(old_certificate="", old_console_certificate="", old_console_key=b""):
-            return False
-        _record_authority(actor, row.believed, row.certificate, "the old authority of nodes is dropped")
-    return True
-
-
-def _record_authority(actor: str, before: str, after: str, message: str) -> None:
-    entries = [
-        {"believed": [authority.fingerprint_of(each) for each in authority.read_authorities(pem)]}
-        for pem in (before, after)
-    ]
-    record_authority(actor, *entries, message)
 
 
 def disown(node: Node, actor: str, origin: str | None, *, now: datetime | None = None) -> None:

@@ -386,6 +386,7 @@ class Remote:
         self.problem = ""
         self._take_note(answer)
         log.info("node %s believes %d authorities", self.name, len(credentials.pinned))
+        await self._note()
         if narrows:
             asker.close()
         else:
@@ -430,7 +431,7 @@ class Remote:
         """Write down what is known of the node, where it is news."""
         now = datetime.now(UTC)
         fresh = dict(self.status, courier=self.courier.name, linked=linked, revision=self.revision,
-                     problem=self.problem)  # fmt: skip
+                     problem=self.problem, authorities=sorted(self.believes))  # fmt: skip
         if since or "since" not in fresh:
             fresh["since"] = now
         if on_way is not None:

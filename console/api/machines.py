@@ -9,7 +9,7 @@ from console.api.operations import Answer, Call, Operation
 from console.api.problems import FieldError, Refused, not_found, of_form
 from console.api.schemas import FLAG, MOMENT, TEXT, maybe, shape
 from console.forms.machines import BundleForm
-from gateway import enrolments
+from gateway import enrolments, rotation
 from gateway.core.enrolment import LIFETIME, EnrolmentError
 from gateway.models import Enrolment, Node, NodeStatus
 from gateway.topology.entries import moment
@@ -25,6 +25,7 @@ def about(call: Call) -> Answer:
             "awaited": row is not None and row.is_awaited(),
             "bundle_ends": moment(row.bundle_ends) if row else None,
             "enrolled": row is not None and row.is_enrolled,
+            "lost": row is not None and row.is_enrolled and node.name in rotation.lost(),
             "serial": row.serial if row else "",
             "certificate_ends": moment(row.certificate_ends) if row else None,
             "disowned_at": moment(row.disowned_at) if row else None,
@@ -81,6 +82,7 @@ _LINK = shape(
 _MACHINE = shape(
     address=TEXT, awaited=FLAG, bundle_ends=maybe(MOMENT), enrolled=FLAG, serial=TEXT, certificate_ends=maybe(MOMENT),
     disowned_at=maybe(MOMENT), link=maybe(_LINK),
+    lost={**FLAG, "description": "It counts as enrolled and cannot come back: what it would show is believed no more"},
 )  # fmt: skip
 _ASKED = {
     "type": "object",

@@ -8,6 +8,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from console.api import (
     answers,
+    authority,
     bulk,
     certificates,
     configuration,
@@ -29,7 +30,7 @@ from console.api.problems import Refused, not_found
 from console.permissions import public
 
 _MODULES = (
-    configuration, certificates, mapping_rules, keystores, truststores, machines, bulk, imports, answers,
+    configuration, certificates, mapping_rules, keystores, truststores, machines, authority, bulk, imports, answers,
     saved_tests, history, state, refusals, searching, operators,
 )  # fmt: skip
 OPERATIONS = [operation for module in _MODULES for operation in module.OPERATIONS]

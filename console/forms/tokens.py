@@ -14,6 +14,7 @@ WORDS = {
     "change_gateway": gettext_lazy("Change nodes, ports, services, APIs, endpoints, registrations"),
     "change_identity": gettext_lazy("Change users, groups, ACLs, certificates, mapping rules, stores"),
     "change_operators": gettext_lazy("Look at operators and change them"),
+    "change_authority": gettext_lazy("Exchange the authority of nodes"),
     CONFIRMED: gettext_lazy(
         "What this console asks again for before: operators, keys, unblocking. It then lasts an hour"
     ),

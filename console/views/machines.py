@@ -16,7 +16,7 @@ from console.forms.machines import BundleForm
 from console.permissions import permission_required
 from console.sign_in import confirmed
 from console.views.pages import address_of, operator_of
-from gateway import enrolments
+from gateway import enrolments, rotation
 from gateway.core.enrolment import LIFETIME, EnrolmentError
 from gateway.models import Enrolment, Node, NodeStatus, Role
 
@@ -29,6 +29,7 @@ def about(row: Node | None) -> dict[str, Any]:
     status = NodeStatus.objects.filter(node=row).first()
     return {
         "enrolment": enrolment,
+        "lost": enrolment is not None and enrolment.is_enrolled and row.name in rotation.lost(),
         "awaited": enrolment is not None and enrolment.is_awaited(),
         "status": status if enrolment is not None and enrolment.is_enrolled else None,
     }

@@ -146,6 +146,7 @@ NODES = Noun(
         DESCRIPTION,
     ],
     rows=lambda rows: rows.annotate(port_count=Count("ports")),
+    more=lambda: [(gettext("By which authority those on machines of their own are known."), reverse("authority"))],
 )
 PORTS = Noun(
     kind="ports",

@@ -76,10 +76,6 @@ class EnrolmentQuerySet(models.QuerySet["Enrolment"]):
         """Of nodes that have a certificate, and so a machine of their own."""
         return self.filter(serial__gt="")
 
-    def left_behind(self, authority: str, now: datetime) -> Self:
-        """Whose certificate, still good, is from another authority than the one with this fingerprint."""
-        return self.enrolled().exclude(authority=authority).filter(certificate_ends__gt=now)
-
     def remote(self) -> Self:
         """Of nodes that run on machines of their own, or are about to."""
         return self.filter(Q(serial__gt="") | Q(bundle_ends__gt=timezone.now()))
@@ -144,6 +140,7 @@ class NodeStatus(models.Model):
         courier: which of the consoles' couriers says so.
         linked: whether it has a link with the node.
         revision: in force there; on_way: sent and not yet acknowledged, 0 for none.
+        authorities: fingerprints of those that it believes, as it last said; none where it never did.
         problem: why there is no link, or why the last delivery was refused; "" for neither.
     """
 
@@ -154,6 +151,7 @@ class NodeStatus(models.Model):
     heard = models.DateTimeField(null=True)
     revision = models.BigIntegerField(default=-1)
     in_force_since = models.DateTimeField(null=True)
+    authorities = models.JSONField(default=list, blank=True, db_default=models.Value([], models.JSONField()))
     on_way = models.BigIntegerField(default=0)
     on_way_since = models.DateTimeField(null=True)
     problem = models.TextField(blank=True)

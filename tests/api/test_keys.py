@@ -8,8 +8,11 @@ import pytest
 from django.db.models import Model
 from django.utils import timezone
 
+from console.models import CONFIRMED
+from gateway import enrolments
 from gateway.core.enrolment import read_bundle
 from gateway.models import Change, ChangeSet, Enrolment, Registration
+from identity.core.authority import new_key, request
 from identity.core.files import chain_from
 from identity.models import Certificate, Keystore, User
 from tests import factories
@@ -248,3 +251,25 @@ def test_a_machine_is_enrolled_and_disowned(unattended: Caller, owner: Caller, w
     wrong = owner.post(f"/nodes/{node}/enrol", {"address": "edge"})
     assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (422, "address")
     assert unattended.post(f"/nodes/{node}/disown").json()["awaited"] is False
+
+
+def test_the_authority_is_exchanged(caller_of: Callable[..., Caller], world: dict[str, Model]) -> None:
+    may = caller_of("owner", "view", "change_authority", CONFIRMED)
+    node = world["ports"].node  # type: ignore[attr-defined]
+    assert may.get("/authority").json()["signs"] == ""
+    enrolments.offer(node, "test", None)
+    enrolments.certify(node.name, request(new_key(), node.name))
+    first = may.get("/authority").json()
+    assert (first["exchanging"], first["nodes"]) == (
+        False, [{"name": node.name, "standing": "current", "linked": False}]
+    )  # fmt: skip
+    assert may.post("/authority/drop", {}).json()["code"] == "in_the_way"
+    second = may.post("/authority/exchange").json()
+    assert (second["exchanging"], second["before"], second["behind"]) == (True, first["signs"], [node.name])
+    assert may.post("/authority/exchange").status_code == 409
+    refused = may.post("/authority/drop", {"giving_up": ["somebody"]})
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (409, "giving_up")
+    assert node.name in refused.json()["detail"]
+    last = may.post("/authority/drop", {"giving_up": [node.name]}).json()
+    assert (last["signs"], last["before"], last["nodes"][0]["standing"]) == (second["signs"], "", "cut_off")
+    assert may.get(f"/nodes/{node.name}/machine").json()["lost"] is True

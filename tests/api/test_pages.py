@@ -39,6 +39,9 @@ SAME = {
     "ports-pair": ["apply"],  # both ports in one document: both or neither
     "nodes-enrol": ["nodes_machine", "nodes_enrol"],
     "nodes-disown": ["nodes_disown"],
+    "authority": ["authority"],
+    "authority-exchange": ["authority_exchange"],
+    "authority-drop": ["authority_drop"],
     "certificates-add": ["certificates_preview", "certificates_put", "certificates_replace"],
     "certificates-refused": ["refused_certificates"],
     "certificates-block-pem": ["certificates_shut_out"],

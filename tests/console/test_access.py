@@ -25,6 +25,7 @@ PAGES = {
     "changes": "view",
     "changes-detail": "view",
     "changes-undo": "change_identity",  # of the change that `address` picks
+    "authority": "view",
     "account": None,
     "account-authenticator": None,
     "account-passkey": None,
@@ -66,6 +67,8 @@ ACTIONS = {
     "tests-run-all": "test_invoke",
     "tests-delete": "test_invoke",
     "nodes-disown": "change_identity",
+    "authority-exchange": "change_authority",
+    "authority-drop": "change_authority",
     "changes-keep": "change_gateway",
     "changes-take-back": "change_gateway",
     "account-authenticator-remove": None,
@@ -92,6 +95,7 @@ ACTIONS = {
 }
 # Pages that are looked at and change nothing: they answer no POST, or give the same to one.
 READ_ALONE = {
+    "authority",
     "choices",
     "expiry",
     "imports-detail",
@@ -121,6 +125,7 @@ ASKING = {
     "account-passkey-remove", "account-tokens", "operators-add", "operators-edit", "operators-remove-factors",
     "keystores-add", "keystores-edit", "keystores-delete", "keystores-generate", "keystores-renew",
     "keystores-swap", "keystores-drop", "certificates-unblock", "users-unblock", "registrations-unblock",
+    "authority-exchange", "authority-drop",
 }  # fmt: skip
 
 # Before these where it is blocked: `console.grave`, for the API likewise.

@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from console.doctor import examine
-from gateway import enrolments
+from gateway import enrolments, rotation
 from gateway.core.enrolment import EnrolmentError, read_bundle
 from gateway.models import Authority, Change, Enrolment, Node, NodeStatus
 from identity.core import authority
@@ -244,9 +244,9 @@ def test_the_authority_is_exchanged_for_another(edge: Node) -> None:
     assert any(each.subject == "authority of nodes" and edge.name in each.words for each in examine())
     # A renewal is of the new one; used, it leaves nobody behind.
     pem = enrolments.renew(edge.name, authority.request(authority.new_key(), edge.name))
-    assert enrolments.left_behind() == [edge.name], "it is not in use yet"
+    assert rotation.left_behind() == [edge.name], "it is not in use yet"
     enrolments.seen(edge.name, authority.Pair(pem, "").parsed)
-    assert enrolments.left_behind() == []
+    assert rotation.left_behind() == []
     call_command("rotate-authority", "--drop-old", stdout=out)
     row = enrolments.authority_row()
     assert (row.believed, row.shown) == (row.certificate, row.console) and not bytes(row.old_console_key)
@@ -258,6 +258,81 @@ def test_the_authority_is_exchanged_for_another(edge: Node) -> None:
 
 def test_a_certificate_that_has_ended_holds_no_authority(edge: Node) -> None:
     enrolled(edge)
-    enrolments.rotate_authority("test")
-    assert enrolments.left_behind() == [edge.name]
-    assert enrolments.left_behind(timezone.now() + timedelta(days=91)) == []
+    rotation.begin("test")
+    assert rotation.left_behind() == [edge.name]
+    assert rotation.progress(timezone.now() + timedelta(days=91)).behind == []
+
+
+def pill(page: str, name: str) -> str:
+    """What the page of the authority tells of one node's certificate."""
+    row = next(each for each in page.split("<tr>") if f">{name}</a>" in each)
+    return re.findall(r'class="pill \w+">([^<]+)<', row)[-1]
+
+
+def test_the_page_of_the_authority_tells_how_far_each_node_is(owner: Client, edge: Node, settings: Any) -> None:
+    settings.CONSOLE_NODES_ADDRESS = ["console.example:9444"]
+    inside = NodeFactory(name="inside", role="internal")
+    assert "when the first bundle is" in owner.get(reverse("authority")).content.decode()
+    first = {node.name: enrolled(node) for node in (edge, inside)}
+    url = reverse("authority")
+    assert {pill(owner.get(url).content.decode(), name) for name in first} == {"current"}
+    Enrolment.objects.filter(node=inside).update(authority="")  # it was enrolled before any exchange was thought of
+    assert pill(owner.get(url).content.decode(), "inside") == "current"
+    answer = owner.post(reverse("authority-exchange"), follow=True)
+    assert "A new authority signs" in answer.content.decode()
+    page = owner.get(url).content.decode()
+    assert {pill(page, name) for name in first} == {"of the old one"}
+    assert page.count("It believes the old one alone") == 2
+    now, row = timezone.now(), enrolments.authority_row()
+    status = NodeStatus.objects.create(node=edge, courier="one", linked=True, since=now, heard=now)
+    assert "older version cannot be told" in owner.get(url).content.decode()
+    status.authorities = [authority.fingerprint_of(each) for each in authority.read_authorities(row.believed)]
+    status.save()
+    assert "It believes the new one already" in owner.get(url).content.decode()
+    pem = enrolments.renew(edge.name, authority.request(authority.new_key(), edge.name))
+    enrolments.seen(edge.name, authority.Pair(pem, "").parsed)
+    assert pill(owner.get(url).content.decode(), edge.name) == "of the new one"
+    assert "already" in owner.post(reverse("authority-exchange"), follow=True).content.decode()
+
+
+def test_who_is_cut_off_is_given_up_by_name_and_shown_as_lost(owner: Client, edge: Node, settings: Any) -> None:
+    settings.CONSOLE_NODES_ADDRESS = ["console.example:9444"]
+    inside = NodeFactory(name="inside", role="internal")
+    for node in (edge, inside):
+        enrolled(node)
+    assert "no old authority" in owner.post(reverse("authority-drop"), follow=True).content.decode()
+    rotation.begin("test")
+    for ticked in ([], [edge.name]):
+        answer = owner.post(reverse("authority-drop"), {"giving_up": ticked})
+        assert answer.status_code == 422
+        told = re.search("Cut off would be: ([^.]*)\\.", answer.content.decode())
+        assert told is not None and told[1] == ", ".join(sorted({edge.name, "inside"} - {*ticked}))
+    assert rotation.progress().exchanging and rotation.lost() == frozenset()
+    answer = owner.post(reverse("authority-drop"), {"giving_up": [edge.name, "inside"]}, follow=True)
+    page = answer.content.decode()
+    assert "To be enrolled anew:" in page and pill(page, "inside") == "of one that is believed no longer"
+    change = Change.objects.filter(kind="authority").latest("pk")
+    assert change.after["cut off"] == sorted([edge.name, "inside"]) and change.change_set.address
+    # Everywhere else they are shown as what they are, too.
+    assert "believed no longer" in owner.get(reverse("nodes-edit", args=[inside.pk])).content.decode()
+    assert "Enrol it anew" in owner.get(reverse("overview")).content.decode()
+    assert any(each.subject == "node inside" and "Enrol it anew" in each.words for each in examine())
+    enrolled(inside)
+    assert rotation.lost() == {edge.name}
+    assert "believed no longer" not in owner.get(reverse("nodes-edit", args=[inside.pk])).content.decode()
+
+
+def test_a_machine_whose_certificate_has_ended_cannot_come_back(owner: Client, edge: Node) -> None:
+    enrolled(edge)
+    Enrolment.objects.update(certificate_ends=timezone.now() - timedelta(minutes=1))
+    assert pill(owner.get(reverse("authority")).content.decode(), edge.name) == "ended"
+    assert "believed no longer" in owner.get(reverse("nodes-edit", args=[edge.pk])).content.decode()
+
+
+@pytest.mark.parametrize("role", ["viewer", "operator", "security"])
+def test_the_authority_is_exchanged_by_owners(as_role: Callable[[str], Client], edge: Node, role: str) -> None:
+    enrolled(edge)
+    client = as_role(role)
+    assert "Exchange the authority" not in client.get(reverse("authority")).content.decode()
+    for name in ("authority-exchange", "authority-drop"):
+        assert client.post(reverse(name)).status_code == 403

@@ -173,7 +173,7 @@ def test_a_node_that_is_away_holds_the_old_one_until_it_comes(installation: Remo
     installation.manage("rotate-authority")
     new = stored(installation)[0]
     installation.until(lambda: identity(installation, "edge").authority == new + before, "the edge believes both")
-    code = "from gateway import enrolments; print(*enrolments.left_behind())"
+    code = "from gateway import rotation; print(*rotation.left_behind())"
     installation.until(
         lambda: installation.manage("shell", "-v0", "-c", code).split() == ["inside"], "it alone is left"
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from gateway import enrolments
+from gateway import rotation
 from gateway.core.enrolment import EnrolmentError
 from identity.core.commands import command
 
@@ -27,7 +27,7 @@ class Command(BaseCommand):
             self._drop(force=options["force"])
             return
         try:
-            enrolments.rotate_authority("rotate-authority")
+            rotation.begin("rotate-authority")
         except EnrolmentError as error:
             raise CommandError(f"{error} {self._waiting()}") from error
         self.stdout.write(
@@ -36,7 +36,7 @@ class Command(BaseCommand):
         )
 
     def _waiting(self) -> str:
-        behind = enrolments.left_behind()
+        behind = rotation.left_behind()
         if not behind:
             return "No node needs the old one: the courier drops it by itself."
         return (
@@ -45,14 +45,11 @@ class Command(BaseCommand):
         )
 
     def _drop(self, *, force: bool) -> None:
-        behind = enrolments.left_behind()
-        if behind and not force:
-            raise CommandError(
-                f"Cut off would be: {', '.join(behind)}. They would serve on by what they have, and each would have to "
-                "be enrolled anew. If that is what you want: --drop-old --force."
-            )
-        if not enrolments.drop_old_authority("rotate-authority"):
-            raise CommandError("There is no old authority.")
+        try:
+            cut_off = rotation.drop_old("rotate-authority", giving_up=rotation.left_behind() if force else ())
+        except EnrolmentError as error:
+            more = " If that is what you want: --drop-old --force." if rotation.left_behind() else ""
+            raise CommandError(f"{error}{more}") from error
         self.stdout.write("The old authority is dropped.")
-        if behind:
-            self.stdout.write(f"Cut off until they are enrolled anew: {', '.join(behind)}.")
+        if cut_off:
+            self.stdout.write(f"Cut off until they are enrolled anew: {', '.join(cut_off)}.")
