@@ -49,7 +49,7 @@ async def run(options: argparse.Namespace, feed: socket.socket) -> int:
         control = ControlServer(node, options.state, name)
         await control.open()
         if options.status and options.worker == 0:
-            status = StatusServer(options.status, control.metrics, node.missing)
+            status = StatusServer(options.status, control.metrics, control.missing)
             await status.open()
     except (ControlError, StateError, OSError, ValueError) as error:
         return await _give_up(name, error, writer)

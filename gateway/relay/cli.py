@@ -134,7 +134,7 @@ async def _status_server(address: str, agent: Agent) -> StatusServer | None:
         return None
     try:
         parse_bind(address)
-        status = StatusServer(address, agent.control.metrics, agent.node.missing, agent.about)
+        status = StatusServer(address, agent.control.metrics, agent.control.missing, agent.about)
         await status.open()
     except (ValueError, OSError) as error:
         raise StateError(f"--status: {address}: {error}") from error

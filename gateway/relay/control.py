@@ -140,6 +140,8 @@ class ControlServer(Door):
 
     async def handle(self, message: Message) -> Message:
         """Raises ControlError."""
+        if message.get("op") == "missing":  # asked by the first worker, of one that starts too
+            return {"missing": self.node.missing()}
         if self.node.snapshot is None:
             raise ControlError(f"Node {self.path.parent.name} is starting; ask again in a moment.")
         match message.get("op"):
@@ -170,6 +172,12 @@ class ControlServer(Door):
             states.append(answer["state"])
         return exposition(total, merged(states), self.node.snapshot)
 
+    async def missing(self) -> list[str]:
+        """Why the node is not ready to serve, in words; [] when it is, in each of its workers."""
+        others = await asyncio.gather(*(_ask(path, {"op": "missing"}) for path in self._others))
+        told = [None if answer is None else answer.get("missing") for answer in others]
+        return _of_all([self.node.missing(), *(["it does not answer"] if each is None else each for each in told)])
+
     async def _ask_others(self, message: Message) -> list[Message]:
         """The other workers' answers; of one that starts or stops, none."""
         answers = await asyncio.gather(*(_ask(path, message) for path in self._others))
@@ -190,6 +198,13 @@ async def _ask(path: Path, message: Message) -> Message | None:
         return None
 
 
+def _of_all(missing: list[list[str]]) -> list[str]:
+    """What every worker says once; the rest with the number of who says it, as logs have it."""
+    common = [words for words in missing[0] if all(words in each for each in missing)]
+    own = [f"worker {number}: {words}" for number, each in enumerate(missing) for words in each if words not in common]
+    return common + own
+
+
 def merged(states: list[dict[str, Any]]) -> dict[str, Any]:
     """One state of a node from those of its workers, the first of which speaks for what they share."""
     first, *others = states
@@ -201,6 +216,7 @@ def merged(states: list[dict[str, Any]]) -> dict[str, Any]:
         for port in state["ports"]:
             if port["name"] in ports:
                 ports[port["name"]]["connections"] += port["connections"]
+                ports[port["name"]]["listening"] &= port["listening"]
     for row in [row for state in states for row in state["tunnels"]]:
         key = row["registration"], row["port"], row["peer"]
         known = tunnels.setdefault(key, dict(row, idle=0, busy=0, certificates={}))

@@ -27,15 +27,15 @@ Answer = tuple[int, str, bytes]  # status, content type, body
 class StatusServer:
     """Answers at one address.
 
-    `readiness` tells why the node is not ready, [] when it is; `configuration` how old what it works by is, where
-    that is not another process's to know.
+    `readiness` tells why the node is not ready, in any of its workers, [] when it is; `configuration` how old what it
+    works by is, where that is not another process's to know.
     """
 
     def __init__(
         self,
         address: str,
         metrics: Callable[[], Awaitable[bytes]],
-        readiness: Callable[[], list[str]],
+        readiness: Callable[[], Awaitable[list[str]]],
         configuration: Callable[[], dict[str, Any]] | None = None,
     ) -> None:
         """Raises ValueError: `address` is none to listen at."""
@@ -90,7 +90,7 @@ class StatusServer:
             case "/healthz":  # the event loop turns, or there would be no answer
                 return 200, "text/plain", b"ok\n"
             case "/readyz":
-                missing = self._readiness()
+                missing = await self._readiness()
                 document: dict[str, Any] = {"ready": not missing, "missing": missing}
                 if self._configuration is not None:
                     document["configuration"] = self._configuration()

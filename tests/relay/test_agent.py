@@ -196,7 +196,7 @@ def test_a_node_that_is_cut_off_goes_on_and_says_how_old_its_configuration_is(
 
     async def scene() -> None:
         async with running(path, clock) as agent:
-            server = StatusServer(status, agent.control.metrics, agent.node.missing, agent.about)
+            server = StatusServer(status, agent.control.metrics, agent.control.missing, agent.about)
             await server.open()
             async with console.linked(address) as asker:
                 await console.deliver(asker, document(1))

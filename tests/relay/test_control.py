@@ -72,6 +72,49 @@ def test_a_state_folder_that_is_too_long_is_told(tmp_path: Path) -> None:
         asyncio.run(run())
 
 
+class Worker(RelayNode):
+    """One that lacks what it is told to."""
+
+    def __init__(self, worker: int, *lacking: str) -> None:
+        super().__init__(worker, 3)
+        self.lacking = list(lacking)
+
+    def missing(self) -> list[str]:
+        return self.lacking
+
+
+@pytest.mark.parametrize(
+    ("workers", "told"),
+    [
+        pytest.param([[], [], []], [], id="all-are-ready"),
+        pytest.param([[], ["port ext does not listen"], []], ["worker 1: port ext does not listen"], id="one-is-not"),
+        pytest.param([["no tunnel"], ["no tunnel"], ["no tunnel"]], ["no tunnel"], id="said-once"),
+        pytest.param(
+            [["no tunnel"], ["no tunnel", "port ext does not listen"], []],
+            ["worker 0: no tunnel", "worker 1: no tunnel", "worker 1: port ext does not listen"],
+            id="each-says-its-own",
+        ),
+        pytest.param([[], [], None], ["worker 2: it does not answer"], id="one-does-not-answer"),
+    ],
+)
+def test_a_node_is_ready_when_all_its_workers_are(
+    tmp_path: Path, workers: list[list[str] | None], told: list[str]
+) -> None:
+    async def run() -> list[str]:
+        nodes = [Worker(number, *lacking) for number, lacking in enumerate(workers) if lacking is not None]
+        servers = [ControlServer(node, tmp_path, "edge") for node in nodes]
+        for server in servers:
+            await server.open()
+        try:
+            return await servers[0].missing()
+        finally:
+            for server in servers:
+                await server.close()
+                server.node.passwords.close()
+
+    assert asyncio.run(run()) == told
+
+
 def test_workers_are_one_node() -> None:
     port = {"name": "ext", "type": "external", "listening": True, "connections": 2}
     tunnel = {"registration": "in", "port": "reg", "peer": "192.0.2.1:1", "idle": 1, "busy": 0, "last_seen": 5.0,
@@ -84,3 +127,5 @@ def test_workers_are_one_node() -> None:
     assert found["ports"] == [port | {"connections": 4}]
     assert found["tunnels"] == [tunnel | {"idle": 2, "busy": 2, "certificates": {"aa": 2, "bb": 2}}]
     assert found["left"] == [{"registration": "a"}]
+    deaf = one | {"ports": [port | {"listening": False}]}
+    assert not merged([one, deaf])["ports"][0]["listening"], "some of who comes would be refused"

@@ -7,8 +7,11 @@ import signal
 import socket
 import subprocess
 import tempfile
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +25,7 @@ from gateway.relay.statefolder import StateFolder
 from identity.core.authority import Pair
 from tests.relay.conftest import forum_pki, forum_topology
 from tests.relay.console import Console, document
-from tests.relay.installation import Backend
+from tests.relay.installation import Backend, free_port
 from tests.relay.remote import POSTERN_NODE, RemoteInstallation
 
 pytestmark = pytest.mark.timeout(240)  # several processes are started, one after the other
@@ -60,6 +63,18 @@ def all_reached(installation: RemoteInstallation, least: int) -> bool:
     return sum(tunnel["idle"] + tunnel["busy"] for tunnel in told["tunnels"]) >= least
 
 
+def lacking(status: str) -> list[str]:
+    try:
+        with urllib.request.urlopen(f"http://{status}/readyz", timeout=30) as answer:
+            told: dict[str, Any] = json.load(answer)
+    except urllib.error.HTTPError as error:
+        told = json.load(error)
+        assert error.code == 503
+        error.close()
+    missing: list[str] = told["missing"]
+    return missing
+
+
 def test_workers_of_a_remote_node_share_its_ports_and_its_configuration(
     make: Callable[[], RemoteInstallation],
 ) -> None:
@@ -81,9 +96,10 @@ def test_workers_of_a_remote_node_share_its_ports_and_its_configuration(
     assert {installation.request("ext", "/orders", "stranger").status for _ in range(LINKS)} == {200}
     # Without a console they start again from what the first keeps.
     installation.stop_courier(signal.SIGKILL)
-    for name in ("edge", "inside"):
+    status = f"127.0.0.1:{free_port()}"
+    for name, more in (("edge", ("--status", status)), ("inside", ())):
         assert installation.stop(name) == 0, installation.logs()
-        installation.run(name, options=("--workers", "2"))
+        installation.run(name, options=("--workers", "2", *more))
 
     def serves() -> bool:
         try:
@@ -93,6 +109,13 @@ def test_workers_of_a_remote_node_share_its_ports_and_its_configuration(
 
     installation.until(serves, "all workers serve by the last good configuration")
     installation.until(lambda: all_reached(installation, 4), "all reach each other again")
+    # Ready is a node that is in each of its workers.
+    assert lacking(status) == []
+    (sibling,) = children(installation, "edge")
+    os.kill(sibling, signal.SIGSTOP)
+    assert lacking(status) == ["worker 1: it does not answer"]
+    os.kill(sibling, signal.SIGCONT)
+    assert lacking(status) == []
     # Each keeps its connection to the backend, and closes it when it stops: what is left open is an error there.
     answers = [installation.request("ext", "/submit", "alice") for _ in range(LINKS)]
     assert {answer.status for answer in answers} == {200}, answers
