@@ -127,6 +127,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     cli.prepare_process()
+    cli.ignore_reloads()
     feed = socket.socket(fileno=options.feed)
     feed.setblocking(False)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -90,7 +90,13 @@ def _workers(text: str) -> int:
 # --- run ---
 
 
+def ignore_reloads() -> None:
+    """Until there is an access log to open anew: else the signal that asks for it would end the process."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 async def _run(options: argparse.Namespace) -> int:
+    ignore_reloads()
     folder = StateFolder(options.state)
     identity = folder.identity()
     folder.prepare()

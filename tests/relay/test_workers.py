@@ -81,6 +81,9 @@ def test_workers_of_a_remote_node_share_its_ports_and_its_configuration(
     installation = make().linked("edge", "inside")
     assert (len(children(installation, "edge")), len(children(installation, "inside"))) == (2, 1)
     installation.until(lambda: all_reached(installation, 6), "either worker inside has a tunnel to each of the three")
+    # Told to open its access log anew a node that writes none does nothing, and above all does not end.
+    for pid in (installation.nodes["edge"].pid, *children(installation, "edge")):
+        os.kill(pid, signal.SIGHUP)
     for _ in range(LINKS):
         answer = installation.request("ext", "/orders", "alice")
         assert (answer.status, answer.json["user"]) == (200, "alice")
