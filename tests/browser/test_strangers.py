@@ -20,8 +20,7 @@ FETCHED = 30_000  # milliseconds within which the worker has fetched what a node
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    with Installation(tmp_path_factory.mktemp("s"), inside_shows=("orders",)) as place:
-        place.add_operator("olivia", PASSWORD)
+    with Installation(tmp_path_factory.mktemp("s"), "olivia", PASSWORD, inside_shows=("orders",)) as place:
         yield place
 
 
