@@ -12,7 +12,7 @@ PYTEST ?=
 # What runs on PostgreSQL too: what has to do with the database.
 ON ?= tests/audit tests/console tests/gateway tests/identity tests/topology tests/test_commands.py tests/relay/test_forum.py
 
-.PHONY: help run test test-sqlite test-postgresql lint format types imports migrations fuzz messages bench clean
+.PHONY: help run test test-sqlite test-postgresql lint format types imports migrations fuzz messages pictures bench clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,10 @@ fuzz: $(VENV)/.test ## reading of files: mutate real ones for FUZZ seconds (60)
 messages: $(VENV)/.test ## gather what pages say into locale/*/LC_MESSAGES/django.po, and compile what is translated
 	@tools/need-package gettext xgettext
 	DJANGO_SETTINGS_MODULE=tests.settings $(python) -m tools.messages
+
+pictures: $(VENV)/.test ## take the pictures of README and docs anew, of the demo
+	@tools/need-package chromium chromium chromium-browser
+	$(python) -m tools.pictures
 
 # --- measuring ---
 

@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.utils.translation import gettext, gettext_lazy
 
 from console.invocation import Invocation
+from console.kept import ShownCertificate
 from console.nouns import TITLES, label_of, url_of
 from console.suggestions import link, to_admit
 from gateway.core.reasons import BY_CODE, REASONS, ReasonInfo
@@ -312,7 +313,7 @@ def _changes(
         case "certificate_unmapped" | "certificate_revoked" | "certificate_expired":
             certificate = _certificate(before, caller)
             rows = [certificate]
-            links = [] if certificate else [(gettext("Upload the certificate"), reverse("certificates-add"))]
+            links = [] if certificate else [_to_map(before, caller)]
         case "mapping_ambiguous":
             links = [(gettext("Open the mapping rules"), reverse("mapping_rules-list"))]
         case "user_disabled" | "invalid_credentials":
@@ -411,6 +412,15 @@ def _certificate(before: Service | API | None, caller: Caller) -> Certificate | 
     if isinstance(before, API) and before.endpoint.effective_identity == EndpointIdentity.CERTIFICATE:
         return Certificate.objects.speaking_for(before.endpoint.keystore.sha256 if before.endpoint.keystore else "")
     return Certificate.objects.speaking_for(caller.sha256) if caller.sha256 else None
+
+
+def _to_map(before: Service | API | None, caller: Caller) -> tuple[str, str]:
+    """Where what was looked at is put on file: what the caller showed is there already, and needs no file."""
+    place = reverse("certificates-add")
+    own = not (isinstance(before, API) and before.endpoint.effective_identity == EndpointIdentity.CERTIFICATE)
+    if own and caller.sha256 and ShownCertificate.objects.filter(pk=caller.sha256).exists():
+        return gettext("Look at the certificate, and map it"), f"{place}?shown={caller.sha256}"
+    return gettext("Upload the certificate"), place
 
 
 def _registrations(port: Port | None, route: Service | API | None) -> list[Registration]:

@@ -189,14 +189,14 @@ class _Drawing:
         called = [port for port in node.ports if port.type != "registration"]
         dialled = [port for port in node.ports if port.type == "registration"]
         room = width - 2 * PAD
-        wide = room if not dialled else room * 0.58
+        wide = room if not dialled else room * 0.52
         height = self._node(node, x, width, top, max(len(called), len(dialled)), bool(node.routes))
         for number, port in enumerate(called):
             y = top + HEAD + number * ROW
             self._port(port, node, x + PAD, y, wide)
             self._caller(port, node, y)
         for number, port in enumerate(dialled):
-            narrow = room * 0.36
+            narrow = room * 0.43
             self._port(port, node, x + width - PAD - narrow, top + HEAD + number * ROW, narrow)
         return top + height + GAP
 

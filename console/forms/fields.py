@@ -6,6 +6,7 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import UploadedFile
+from django.db.models.fields import BLANK_CHOICE_DASH
 from django.forms.utils import flatatt
 from django.template.loader import render_to_string
 from django.utils.translation import gettext, gettext_lazy
@@ -17,6 +18,7 @@ from identity.core import files
 from identity.core.certificates import CertificateError, from_der
 from identity.core.files import Contents
 
+DASHES = BLANK_CHOICE_DASH[0][1]
 MAX_PROBLEMS = 10  # wrong lines of one field that are told at once
 
 
@@ -89,6 +91,8 @@ class PemField(forms.Field):
         limit: bytes that are accepted.
         secret: what was pasted is not shown again, not even to who pasted it.
     """
+
+    says_when = True  # its hint tells when it may be left empty, and "optional" would say that it always may
 
     def __init__(self, *, limit: int = files.MAX_FILE, secret: bool = False, **kwargs: Any) -> None:
         self.limit, self.secret = limit, secret
@@ -182,6 +186,18 @@ def read_certificates(data: bytes, password: str | None = None) -> Contents:
 KEY_LEFT_OUT = gettext_lazy("The private key in the file was not kept. Consider it exposed if it was sent to you.")
 
 
+def name_nothing(field: forms.Field) -> None:
+    """A list in which nothing is chosen says so in words, and not by Django's row of dashes."""
+    words = gettext("choose one") if field.required else gettext("none")
+    match field:
+        case forms.ModelChoiceField(empty_label=label) if label == DASHES:
+            field.empty_label = words
+        case forms.ChoiceField():
+            listed = list(field.choices) if isinstance(field.widget, forms.Select) else []
+            if ("", DASHES) in listed:
+                field.choices = [("", words) if each == ("", DASHES) else each for each in listed]
+
+
 def _is_asked_again(field: forms.Field, value: Any) -> bool:
     if isinstance(field, PemField):
         return field.secret or not as_text(value)
@@ -196,6 +212,8 @@ class NounForm(forms.ModelForm):  # type: ignore[type-arg]
     groups: list[tuple[str, list[str | tuple[str, ...]], bool]] = []
     # One sentence on what is being edited, where the noun's own says too little.
     lede = ""
+    # What the page that adds one is called, and its button, where the noun's own words say too little.
+    adding: Any = ""
     # What an operator should know besides once it is saved.
     told: tuple[str, ...] = ()
     # How the model calls what the form calls otherwise: where its errors are shown.
@@ -206,6 +224,7 @@ class NounForm(forms.ModelForm):  # type: ignore[type-arg]
         for field in self.fields.values():
             if isinstance(field, PortsField):
                 field.offer_ports()
+            name_nothing(field)
             widget = field.widget
             if isinstance(widget, forms.TextInput | forms.NumberInput):
                 widget.attrs.setdefault("autocomplete", "off")

@@ -64,6 +64,7 @@ class InvokeForm(forms.Form):
             ("password", gettext_lazy("a user with password")),
             ("none", gettext_lazy("nobody: no credential")),
         ],
+        initial="certificate",
     )
     certificate = NamedChoiceField(
         queryset=Certificate.objects.select_related("user"),

@@ -39,7 +39,11 @@ class PairFields(forms.Form):
         help_text=gettext_lazy("PEM, DER, PKCS#7, or PKCS#12 with its key; its intermediates may be in it."),
     )  # fmt: skip
     private_key = PemField(
-        required=False, secret=True, help_text=gettext_lazy("PEM, DER or PKCS#12. It is sealed, and never shown again.")
+        required=False,
+        secret=True,
+        help_text=gettext_lazy(
+            "PEM, DER or PKCS#12; not needed where the certificate's file has it. It is sealed, and never shown again."
+        ),
     )
     pass_phrase = FilePasswordField(
         label=gettext_lazy("Pass phrase"),
@@ -151,6 +155,8 @@ class GenerateForm(SubjectFields, NounForm):
     lede = gettext_lazy(
         "The key is made here, sealed, and never leaves. Its certificate signs itself until there is another one."
     )
+
+    adding = gettext_lazy("Make a key here")
 
     kind = forms.ChoiceField(choices=KINDS, label=gettext_lazy("Key"))
     days = forms.IntegerField(

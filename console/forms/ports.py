@@ -226,9 +226,9 @@ class PortForm(NounForm):
             self.fields[name].required = True
         for name in {"tls_min_version", "tls_ciphers"} & self.fields.keys():
             self.fields[name].required = False  # a script that says nothing of them means the defaults
-        for name in ("tls_keystore", "tls_truststore", "client_truststore", "registration_port"):
-            if name in self.fields and not self.fields[name].required:
-                self.fields[name].empty_label = gettext("none")  # type: ignore[attr-defined]
+        for name in {"tls_keystore", "tls_truststore", "client_truststore", "registration_port"} & self.fields.keys():
+            words = gettext("choose one") if self.fields[name].required else gettext("none")
+            self.fields[name].empty_label = words  # type: ignore[attr-defined]
 
     def _limit_fields(self) -> None:
         for limit in limit_fields(Limits):
@@ -380,11 +380,16 @@ class PortForm(NounForm):
 class PairForm(forms.Form):
     """An edge's external and registration port, configured as one step: both, or neither."""
 
-    node = forms.ModelChoiceField(queryset=Node.objects.filter(role=Role.EDGE), label=gettext_lazy("Edge node"))
+    node = forms.ModelChoiceField(
+        queryset=Node.objects.filter(role=Role.EDGE),
+        label=gettext_lazy("Edge node"),
+        empty_label=gettext_lazy("choose one"),
+    )
     goes_back = _goes_back()
 
-    def __init__(self, data: Any = None) -> None:
-        super().__init__(data)
+    def __init__(self, data: Any = None, *, node: str = "") -> None:
+        """`node`: the key of the one that is proposed."""
+        super().__init__(data, initial={"node": node})
         self.external = PortForm(data, type=PortType.EXTERNAL, prefix="external")
         self.registration = PortForm(data, type=PortType.REGISTRATION, prefix="registration")
         for form in (self.external, self.registration):

@@ -1,6 +1,7 @@
 """Certificates: upload with a preview, mapping, and what each may do."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -17,6 +18,7 @@ from console.bulk import BLOCKING, DELETE
 from console.certificate_preview import examine, preview, proposed_name
 from console.forms.certificates import CertificateForm, NewCertificateForm, UploadForm, overlap_end
 from console.forms.fields import KEY_LEFT_OUT
+from console.kept import ShownCertificate
 from console.permissions import permission_required
 from console.sign_in import asks_again
 from console.templatetags.console import expiry_class, expiry_words
@@ -99,8 +101,13 @@ def certificate_list(request: HttpRequest) -> HttpResponse:
 @permission_required("change_identity")
 @asks_again
 def add(request: HttpRequest) -> HttpResponse:
-    """First the file, then the preview with the mapping; nothing is stored before the second is saved."""
+    """First the file, then the preview with the mapping; nothing is stored before the second is saved.
+
+    A certificate that a node was shown (`shown`, its SHA-256) needs no file.
+    """
     if request.method != "POST":
+        if (seen := ShownCertificate.objects.filter(pk=request.GET.get("shown", "")).first()) is not None:
+            return _previewed(request, files.chain_from(seen.pem.encode()))
         ends = Certificate.objects.filter(name=request.GET.get("renews", "")).first()
         return render(request, "certificates/add.html", {"form": UploadForm(), "ends": ends})
     if "pem" in request.POST:
@@ -110,11 +117,15 @@ def add(request: HttpRequest) -> HttpResponse:
         return render(request, "certificates/add.html", {"form": form}, status=422)
     if form.left_out:
         messages.warning(request, KEY_LEFT_OUT)
-    found = preview(form.chain[0], form.chain[1:])
+    return _previewed(request, form.chain)
+
+
+def _previewed(request: HttpRequest, chain: Sequence[certificates.Certificate]) -> HttpResponse:
+    found = preview(chain[0], chain[1:])
     old = found.renews
     initial = {
-        "pem": certificates.pem_of(form.chain),
-        "name": proposed_name(form.chain[0]),
+        "pem": certificates.pem_of(chain),
+        "name": proposed_name(chain[0]),
         "user": old.user if old else None,
         "usage": old.usage if old else Usage.SSL_AUTHENTICATION,
         "ports": old.ports if old else [],  # what was limited stays so

@@ -10,7 +10,7 @@ from django.urls import path
 from django.utils.translation import gettext_lazy
 
 from console.differences import differences
-from console.nouns import TITLES, permission_of, url_of
+from console.nouns import SINGULAR, TITLES, permission_of, url_of
 from console.permissions import permission_required
 from console.views.pages import PAGE
 from gateway.models import Action, Change, ChangeSet, Link, Unconfirmed
@@ -99,7 +99,7 @@ def described(stored: list[Change]) -> list[dict[str, Any]]:
             {
                 "change": each,
                 "tone": _TONES.get(Action(each.action), ""),
-                "title": KINDS.get(each.kind, each.kind),
+                "title": SINGULAR.get(each.kind) or KINDS.get(each.kind, each.kind),
                 "url": pages.get((each.kind, each.object_id)),
                 "fields": fields,
                 "unchanged": [field for field in fields if not field.changed],

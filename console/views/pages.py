@@ -128,7 +128,7 @@ class Noun:
 
     def adding(self, form: NounForm) -> str:
         """What the page that adds one is called; a form that knows its type says which."""
-        return str(ADDING_PORT.get(getattr(form, "type", ""), self.add_label))
+        return str(form.adding or ADDING_PORT.get(getattr(form, "type", ""), self.add_label))
 
 
 def name_cell(row: Any) -> Cell:

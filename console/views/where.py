@@ -238,7 +238,7 @@ REGISTRATIONS = Noun(
 @permission_required("change_gateway")
 def pair(request: HttpRequest) -> HttpResponse:
     """The external and the registration port of an edge: one form, both or neither."""
-    form = PairForm(request.POST if request.method == "POST" else None)
+    form = PairForm(request.POST if request.method == "POST" else None, node=request.GET.get("node", ""))
     would_change = None
     if request.method == "POST" and form.is_valid():
         try:

@@ -29,8 +29,8 @@ class Credential(NamedTuple):
 
     def __str__(self) -> str:
         if self.kind == "certificate":
-            return gettext("certificate by {issuer}").format(issuer=self.issuer)
-        return gettext("certificate by a mapping rule") if self.kind == "rule" else gettext("password")
+            return gettext("certificate of {issuer}").format(issuer=self.issuer)
+        return gettext("certificate that a mapping rule means") if self.kind == "rule" else gettext("password")
 
 
 PASSWORD = Credential("password")

@@ -262,10 +262,15 @@ def _blame(found: _Found, changes: list[Change]) -> str:
     brought = [each for each in changes if found.mentions in _names(each.after) - _names(each.before)]
     sets = {each.change_set_id: each.change_set for each in brought or changes}
     if not sets:
-        return f"{found.section} {found.name} {found.what}, and no later change of this log says how."
+        return f"{_noun(found.section)} {found.name} {found.what}, and no later change of this log says how."
     told = ", ".join(f"change {pk} ({sets[pk].message[:80]})" for pk in sorted(sets)[:_NAMED])
     more = " and more" if len(sets) > _NAMED else ""
-    return f"{found.section} {found.name} {found.what}, by {told}{more}: undo that first."
+    return f"{_noun(found.section)} {found.name} {found.what}, by {told}{more}: undo that first."
+
+
+def _noun(section: str) -> str:
+    """What one object of a section is called, as the audit log calls it."""
+    return str(SECTIONS[section]._meta.verbose_name)
 
 
 def _names(value: Any) -> set[str]:
@@ -291,7 +296,7 @@ def _unlike(steps: list[_Restoring], recorder: Recorder) -> list[str]:
                 one, other = before or {}, is_now or {}
                 fields = [name for name in dict.fromkeys([*one, *other]) if one.get(name) != other.get(name)]
                 told = ", ".join(fields)
-                reasons.append(f"{step.section} {step.name} cannot become what it was: {told} would differ.")
+                reasons.append(f"{_noun(step.section)} {step.name} cannot become what it was: {told} would differ.")
     return reasons
 
 
@@ -301,7 +306,7 @@ def _explained(made: ChangeSet, steps: list[_Restoring], problems: list[Problem]
     for problem in problems:
         step = next((s for s in steps if (s.section, s.name) == (problem.section, problem.entry)), None)
         users = _owners(step.users) if step is not None and step.entry is None else []
-        what = f"uses {problem.section} {problem.entry}"
+        what = f"uses {_noun(problem.section)} {problem.entry}" if users else ""
         found.append((problem, [_Found(KIND_OF[type(row)], str(row), row.pk, what, problem.entry) for row in users]))
     blamed = iter(_blamed(made, [user for _, users in found for user in users]))
     return [told for problem, users in found for told in (list(islice(blamed, len(users))) or [f"{problem}."])]

@@ -51,16 +51,22 @@ for (const time of document.querySelectorAll("time[data-due]")) {
   tell();
 }
 
-// Times are shown where the reader is, with the zone named; what the server wrote is the title.
-const local = new Intl.DateTimeFormat(undefined, {
-  year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", timeZoneName: "short",
-});
+// Times are shown where the reader is, with the zone named; what the server wrote is the title. They are written as
+// the server writes them, so that nothing moves and no two kinds of date stand on one page.
+const zone = new Intl.DateTimeFormat(undefined, { timeZoneName: "short" });
+const two = (number) => String(number).padStart(2, "0");
+const clock = (at) => `${two(at.getHours())}:${two(at.getMinutes())}`;
+const local = (at, seconds) => {
+  const date = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+  const name = zone.formatToParts(at).find((part) => part.type === "timeZoneName").value;
+  return `${date} ${clock(at)}${seconds ? `:${two(at.getSeconds())}` : ""} ${name}`;
+};
 const tellTimes = () => {
   for (const time of document.querySelectorAll("time[datetime]:not([data-due], [title])")) {
     const moment = new Date(time.dateTime);
     if (!Number.isNaN(moment.valueOf())) {
-      time.title = time.textContent;
-      time.textContent = local.format(moment);
+      time.title = time.textContent.trim();
+      time.textContent = local(moment, /:\d\d:\d\d/.test(time.title));
     }
   }
 };

@@ -3,6 +3,8 @@
 All of it runs as its users run it, in processes of their own: `manage.py relay`, `worker` and `runserver`.
 """
 
+import contextlib
+import http.client
 import os
 import signal
 import socket
@@ -23,10 +25,13 @@ ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 40.0  # for a process to answer, on a machine that is busy with other tests
 SETTLE_SECONDS = 40.0  # for a change to be in force on every node
 PAUSE = 0.05  # seconds between two looks
+METRICS_TOKEN = "for one installation of a test"
 
 
 class Installation:
-    """`with Installation(folder) as place:`; `place.url` is the console's address.
+    """`with Installation(folder, "olivia", PASSWORD) as place:`; `place.url` is the console's address.
+
+    The operator, an owner, is made while the nodes and the console start.
 
     The edge's port `ext` shows /orders alone and hands it on; inside stands service `orders` behind ACL `Orders`,
     which lets nobody in, and port `dial` shows `inside_shows`, by default nothing.
@@ -34,7 +39,8 @@ class Installation:
 
     nodes = ("edge", "inside")
 
-    def __init__(self, folder: Path, *, inside_shows: tuple[str, ...] = ()) -> None:
+    def __init__(self, folder: Path, operator: str, password: str, *, inside_shows: tuple[str, ...] = ()) -> None:
+        self._operator, self._password = operator, password
         self.folder, self.state_dir, self._inside_shows = folder, folder / "state", inside_shows
         self.database = new_database(folder, migrated=True)
         self.ports = {name: free_port() for name in ("console", "ext", "reg")}
@@ -50,6 +56,7 @@ class Installation:
                 self._start(node, "relay", "--node", node)
             self._start("console", "runserver", "--noreload", f"127.0.0.1:{self.ports['console']}")
             self._start("worker", "worker")
+            self._add_operator()
             for name in self.ports:
                 self._wait_for_port(name)
             self.settle()
@@ -61,12 +68,12 @@ class Installation:
     def __exit__(self, *_: Any) -> None:
         self._stop()
 
-    def add_operator(self, name: str, password: str) -> None:
+    def _add_operator(self) -> None:
         code = (
             "import sys; from console.models import Operator; "
-            f"Operator.objects.create_operator({name!r}, sys.stdin.readline().strip(), 'owner')"
+            f"Operator.objects.create_operator({self._operator!r}, sys.stdin.readline().strip(), 'owner')"
         )
-        self._manage("shell", "-v0", "-c", code, feed=f"{password}\n")
+        self._manage("shell", "-v0", "-c", code, feed=f"{self._password}\n")
 
     def settle(self) -> None:
         """Until every node works by the last revision, and the tunnel stands."""
@@ -81,10 +88,16 @@ class Installation:
         return state["revision"] == revision and any(each["idle"] for each in state["tunnels"])
 
     def _revision(self) -> int:
-        return int(self._manage("shell", "-v0", "-c", "from gateway import audit; print(audit.current_revision())"))
+        """As the console's metrics tell it: to start a program for the question takes longer than the settling."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports["console"], timeout=30)
+        with contextlib.closing(connection):
+            connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {METRICS_TOKEN}"})
+            told = dict(line.rsplit(" ", 1) for line in connection.getresponse().read().decode().splitlines())
+        return int(float(told["postern_revision"]))
 
     def _environment(self) -> dict[str, str]:
         return os.environ | {
+            "CONSOLE_METRICS_TOKEN": METRICS_TOKEN,
             "DATABASE_URL": self.database,
             "DEBUG": "1",  # the console serves its files as they are
             "DJANGO_SETTINGS_MODULE": "console.settings",

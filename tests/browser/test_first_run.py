@@ -25,6 +25,7 @@ class Nothing(Installation):
             self._manage("migrate", "--noinput", "-v0")
             self._start("console", "runserver", "--noreload", f"127.0.0.1:{self.ports['console']}")
             self._start("worker", "worker")
+            self._add_operator()
             self._wait_for_port("console")
         except BaseException:
             self._stop()
@@ -45,8 +46,7 @@ class Nothing(Installation):
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nothing]:
-    with Nothing(tmp_path_factory.mktemp("f")) as place:
-        place.add_operator("olivia", PASSWORD)
+    with Nothing(tmp_path_factory.mktemp("f"), "olivia", PASSWORD) as place:
         yield place  # type: ignore[misc]
 
 

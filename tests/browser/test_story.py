@@ -19,8 +19,7 @@ SUBJECT = "CN=alice,O=Partner One"
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     # Short, for the path of a socket has a limit of its own.
-    with Installation(tmp_path_factory.mktemp("i")) as place:
-        place.add_operator("olivia", PASSWORD)
+    with Installation(tmp_path_factory.mktemp("i"), "olivia", PASSWORD) as place:
         yield place
 
 

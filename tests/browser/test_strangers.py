@@ -20,8 +20,7 @@ FETCHED = 30_000  # milliseconds within which the worker has fetched what a node
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    with Installation(tmp_path_factory.mktemp("s"), inside_shows=("orders",)) as place:
-        place.add_operator("olivia", PASSWORD)
+    with Installation(tmp_path_factory.mktemp("s"), "olivia", PASSWORD, inside_shows=("orders",)) as place:
         yield place
 
 
@@ -83,7 +82,7 @@ def test_who_failed_the_handshake_is_trusted_and_mapped_with_a_few_clicks(
 
     # He is known to be real now, and mapped to nobody: that is one form further.
     look_until(console, refused, "mapped to nobody")
-    console.get_by_role("row", name="CN=stranger").get_by_role("button", name="Look, and map").click()
+    console.get_by_role("row", name="CN=stranger").get_by_role("link", name="Look, and map").click()
     main = console.get_by_role("main")
     expect(main).to_contain_text("CN=stranger, O=New Partner")
     console.get_by_label("Runs as user").select_option(label="alice")

@@ -207,7 +207,7 @@ def test_what_stands_in_the_way_of_a_large_one_is_told(owner: Client, imported: 
     assert work()
     page = owner.get(followed).content.decode()
     assert "nothing was changed" in page
-    assert "groups g9 was changed again" in page
+    assert "group g9 was changed again" in page
     assert Group.objects.filter(name__startswith="g").count() == 600
     assert ChangeSet.objects.latest("id").message == "a group is used"
 

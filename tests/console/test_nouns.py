@@ -275,6 +275,27 @@ def test_a_service_and_an_api_may_be_prefilled_by_a_link(owner: Client, world: d
     assert (str(form["node"].value()), form["path"].value()) == (str(node.pk), "/new")
 
 
+@pytest.mark.parametrize("path", ["nodes/add", "apis/add", "services/add", "registrations/add", "ports/add/pair"])
+def test_a_list_without_a_choice_says_so_in_words(owner: Client, path: str) -> None:
+    page = text(owner.get(f"/{path}/"))
+    assert '<option value="" selected>choose one</option>' in page
+    assert "---------" not in page
+
+
+@pytest.mark.parametrize(
+    ("role", "place"), [("edge", "pair"), ("internal", "internal"), ("standalone", "regular")], ids=str
+)
+def test_a_node_without_ports_leads_to_them(owner: Client, role: str, place: str) -> None:
+    node = factories.NodeFactory(role=role)
+    address = f"/ports/add/{place}/?node={node.pk}"
+    assert f'href="{address}"' in text(owner.get(reverse("nodes-edit", args=[node.pk])))
+    assert f'<option value="{node.pk}" selected>' in text(owner.get(address))
+
+
+def test_a_node_with_ports_leads_nowhere(owner: Client, world: dict[str, Any]) -> None:
+    assert "Next: its ports" not in text(owner.get(reverse("nodes-edit", args=[world["ports"].node.pk])))
+
+
 def test_nothing_is_there_yet_is_said_with_what_to_do(owner: Client) -> None:
     for model, kind in ((Service, "services"), (API, "apis")):
         assert not model.objects.exists()

@@ -42,8 +42,8 @@ def _kind(row: Any) -> str:
 
 def test_a_user_page_tells_what_the_user_reaches(owner: Client, reachable: dict[str, Any]) -> None:
     page = owner.get(reverse("users-edit", args=[reachable["users"].pk])).content.decode()
-    assert "What it can reach" in page
-    assert "<code>/orders</code>" in page and "certificate by CN=Partner CA, O=Acme" in page
+    assert "What this user can reach" in page
+    assert "<code>/orders</code>" in page and "certificate of CN=Partner CA, O=Acme" in page
 
 
 def test_a_service_page_tells_who_reaches_it(owner: Client, reachable: dict[str, Any]) -> None:

@@ -250,6 +250,17 @@ class TestCertificates:
         assert "CN=New Partner CA, O=Six" in form.context["suggestion"].words
         assert not form.context["form"]["add"].value()
 
+    def test_what_was_refused_for_nobody_is_mapped_from_its_trace_without_a_file(self, owner: Client) -> None:
+        minted = mint("CN=frank,O=Six", authority("CN=New Partner CA,O=Six"))
+        ShownCertificate.objects.create(sha256=minted.certificate.sha256, pem=minted.pem, seen_at=timezone.now())
+        of_lane = lane("inside", reason="certificate_unmapped")
+        row = refused_request(cause="certificate_unmapped", certificate=minted.certificate.sha256, lanes=[of_lane])
+        (request,) = owner.get(reverse("refusals-detail", args=[row.trace_id])).context["requests"]
+        ((label, url),) = request.report.refusal.changes
+        assert label == "Look at the certificate, and map it"
+        assert owner.get(url).context["preview"].certificate == minted.certificate
+        assert "form" in owner.get(f"{reverse('certificates-add')}?shown=no-such").context
+
     def test_handshakes_that_showed_none_are_told_too(self, viewer: Client) -> None:
         store("edge", source(told(1, words="unsupported protocol", reason="", trace_id=""), kind="handshake"))
         assert "unsupported protocol" in viewer.get(reverse("certificates-refused")).content.decode()

@@ -133,10 +133,10 @@ def test_what_cannot_go_back_is_told_where_it_is_seen(owner: Client, port: Port,
         row.save()
     late()
     (line,) = take_back_due()
-    assert "could not go back: ports front was changed again, by change" in line
+    assert "could not go back: port front was changed again, by change" in line
     assert Unconfirmed.objects.get().state == "failed"
     assert "was not confirmed in time, and could not go back" in text(owner.get("/"))
-    assert "ports front was changed again" in text(owner.get(f"/changes/{changed.pk}/"))
+    assert "port front was changed again" in text(owner.get(f"/changes/{changed.pk}/"))
     assert take_back_due() == []
 
 

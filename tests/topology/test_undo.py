@@ -235,7 +235,7 @@ def test_a_later_change_of_the_same_object_is_named() -> None:
     with change_set("olivia", "described"):
         group.description = "Who trades with us"
         group.save()
-    assert refused(made) == (f"groups Partners was changed again, by change {last().pk} (described): undo that first.")
+    assert refused(made) == (f"group Partners was changed again, by change {last().pk} (described): undo that first.")
     undo(last(), "tests")
     undo(made, "tests")
     assert not Group.objects.filter(name="Partners").exists()
@@ -247,7 +247,7 @@ def test_what_uses_an_added_object_is_named() -> None:
     factories.UserFactory(name="alice")
     with change_set("olivia", "alice joins"):
         User.objects.get(name="alice").groups.add(group)
-    assert refused(made) == (f"users alice uses groups Partners, by change {last().pk} (alice joins): undo that first.")
+    assert refused(made) == (f"user alice uses group Partners, by change {last().pk} (alice joins): undo that first.")
 
 
 def test_all_that_use_it_are_named_with_their_own_changes() -> None:
@@ -259,8 +259,8 @@ def test_all_that_use_it_are_named_with_their_own_changes() -> None:
     factories.ACLFactory(name="guard", allowed=[group])
     numbers["guard"] = last().pk
     told = refused(made)
-    for kind, name in (("users", "alice"), ("users", "bob"), ("acls", "guard")):
-        assert f"{kind} {name} uses groups Partners, by change {numbers[name]} " in told
+    for kind, name in (("user", "alice"), ("user", "bob"), ("ACL", "guard")):
+        assert f"{kind} {name} uses group Partners, by change {numbers[name]} " in told
 
 
 def test_a_name_that_was_given_away_is_told() -> None:
@@ -292,7 +292,7 @@ def test_a_rule_does_not_come_to_mean_another_authority() -> None:
     with change_set("tests", "store gone"):
         Truststore.objects.get(pk=store.pk).delete()
     factories.TruststoreFactory(anchors=[minting.authority("CN=Partner CA,O=Acme")])
-    assert refused(made) == "mapping_rules partners cannot become what it was: issuer_key would differ."
+    assert refused(made) == "mapping rule partners cannot become what it was: issuer_key would differ."
 
 
 def test_what_is_no_change_of_the_configuration_is_not_undone() -> None:
@@ -315,7 +315,7 @@ def test_the_command_tells_what_it_does() -> None:
     assert run(number, "--dry-run") == "- groups Partners\nWould be undone.\n"
     assert Group.objects.filter(name="Partners").exists()
     assert run(number) == f"- groups Partners\nUndone; this is revision {last().pk}.\n"
-    with pytest.raises(CommandError, match=r"groups Partners was changed again, by change \d+ \(undo of change"):
+    with pytest.raises(CommandError, match=r"group Partners was changed again, by change \d+ \(undo of change"):
         run(number)
     with pytest.raises(CommandError, match="There is no change 4711"):
         run("4711")
