@@ -5,6 +5,7 @@ A password that somebody else has set opens nothing but the page that changes it
 where one is required.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,8 +18,10 @@ from django.utils import translation
 from django.utils.cache import patch_vary_headers
 
 from console import factors
+from console.pace import TooOften, is_costly, spend_costly
 from console.sessions import LOGIN, is_over
 from console.sign_in import SINGLE_SIGN_ON, has_to_choose
+from console.views.errors import too_often
 from gateway.core.addresses import behind_proxies, parse_address
 
 API = "/api/"
@@ -110,6 +113,25 @@ class LoginRequired:
             return redirect("account")
         if _lacks_factor(request) and not getattr(view, "without_second_factor", False):
             return redirect("account")
+        return None
+
+
+class Pace:
+    """After `LoginRequired`: what costs is counted of whoever is logged in, and refused where it is too often."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
+        if getattr(view, "login_exempt", False) or not is_costly(request, view):
+            return None
+        try:
+            spend_costly(request.user, time.time())  # type: ignore[arg-type]
+        except TooOften as error:
+            return too_often(request, error)
         return None
 
 

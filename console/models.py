@@ -69,6 +69,11 @@ def role_name(role: str) -> str:
     return str(_NAMES[Role(role)])
 
 
+def _spent_until() -> "models.BigIntegerField[int, int]":
+    words = "Microseconds since 1970: when all that was asked for is made up for; see console.pace"
+    return models.BigIntegerField(default=0, db_default=0, editable=False, help_text=words)
+
+
 class OperatorManager(BaseUserManager["Operator"]):
     def create_operator(self, username: str, password: str, role: Role = Role.VIEWER, **more: Any) -> "Operator":
         operator = self.model(username=username, role=role, **more)
@@ -96,6 +101,8 @@ class Operator(AbstractBaseUser):
         editable=False,
         help_text="Issuer and subject at the identity provider, with a blank between; none: logs in here.",
     )
+
+    spent_until = _spent_until()
 
     objects = OperatorManager()
 
@@ -238,6 +245,7 @@ class Token(models.Model):
     revoked_at = models.DateTimeField(null=True, blank=True)
     used_at = models.DateTimeField(null=True, blank=True)
     used_from = models.GenericIPAddressField(null=True, blank=True)
+    spent_until = _spent_until()
 
     objects = TokenQuerySet.as_manager()
 

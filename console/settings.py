@@ -96,6 +96,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "console.middleware.LoginRequired",
     "console.middleware.NoNul",
+    "console.middleware.Pace",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -154,6 +155,14 @@ LOGOUT_REDIRECT_URL = "login"
 # An operator's account and a caller's address are each refused for a while after this many wrong passwords.
 CONSOLE_LOGIN_FAILURES = env.int("CONSOLE_LOGIN_FAILURES", default=5)
 CONSOLE_LOGIN_LOCK_SECONDS = env.int("CONSOLE_LOGIN_LOCK_SECONDS", default=300)
+
+# What costs is done so often for an operator, and a token may call so often: at once, and in each minute from then on.
+CONSOLE_COSTLY_PER_MINUTE = env.int("CONSOLE_COSTLY_PER_MINUTE", default=120)
+CONSOLE_API_PER_MINUTE = env.int("CONSOLE_API_PER_MINUTE", default=1200)
+if CONSOLE_COSTLY_PER_MINUTE < 1 or CONSOLE_API_PER_MINUTE < 1:
+    raise ImproperlyConfigured(
+        "CONSOLE_COSTLY_PER_MINUTE and CONSOLE_API_PER_MINUTE are whole numbers, 1 or more: 120 and 1200"
+    )
 
 # Where revocation lists may be fetched from: hosts, .domains, networks.
 try:

@@ -8,11 +8,11 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext
 
 from console.models import CONFIRMED, PERMISSIONS, Operator, Token
+from console.pace import spend_call
 from gateway.audit import record_event
 from gateway.models import Action, Change
 
@@ -75,8 +75,9 @@ def known(text: str) -> Token | None:
 
 
 def note_use(token: Token, address: str | None, now: datetime) -> None:
-    seen = Token.objects.filter(pk=token.pk).filter(Q(used_at=None) | Q(used_at__lt=now - _NOTED))
-    seen.update(used_at=now, used_from=address)
+    """That it is used, and once more. Raises TooOften."""
+    is_news = token.used_at is None or token.used_at < now - _NOTED
+    spend_call(token, now.timestamp(), **({"used_at": now, "used_from": address} if is_news else {}))
 
 
 def entry_of(token: Token) -> dict[str, Any]:

@@ -421,13 +421,16 @@ def test_a_console_whose_nodes_are_all_elsewhere_waits_for_them(installation: di
     run("manage.py", "prepare", "--demo")
     serve = [sys.executable, "manage.py", "serve", "--no-nodes"]
     with somebody_listens() as taken:
-        there = installation | {"CONSOLE_NODES_BIND": f"127.0.0.1:{taken}"}
+        there = installation | {"CONSOLE_NODES_BIND": f"127.0.0.1:{taken}", "CONSOLE_URL": "https://console.example"}
         with subprocess.Popen(serve, cwd=ROOT, env=there, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
+            said, awaited = "", ["cannot be listened at", "Console: "]
             try:
-                said = next(line for line in process.stdout if "cannot be listened at" in line)
+                while not all(words in said for words in awaited) and (line := process.stdout.readline()):
+                    said += line
             finally:
                 process.send_signal(signal.SIGTERM)
-                rest = process.stdout.read()
+                said += process.stdout.read()
     assert f"127.0.0.1:{taken} cannot be listened at" in said
-    assert not re.search(r"^(edge|inside)\s+\|", said + rest, re.MULTILINE)
+    assert re.search(r"Console: https://console\.example/ \(it listens at 127\.0\.0\.1:\d+\)", said)
+    assert not re.search(r"^(edge|inside)\s+\|", said, re.MULTILINE)

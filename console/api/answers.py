@@ -176,7 +176,7 @@ _INVOKING = ("test_invoke",)
 OPERATIONS = [
     *(
         Operation(f"{section}_access", "GET", f"/{section}/{{name}}/access", words, _access(section), ("view",),
-                  {200: _ACCESS}, section, refusals=(404, 409))
+                  {200: _ACCESS}, section, refusals=(404, 409), costly=True)
         for section, words in {
             "certificates": "Whom it means, and what whoever proves it reaches",
             "users": "What the user reaches, by each of his credentials",
@@ -189,8 +189,8 @@ OPERATIONS = [
               _admission, ("view",), {200: _ADMISSION}, "acls", (PAGING[0],), refusals=(404,)),
     Operation("invoke", "POST", "/invoke", "Test invoke: a real request through the running nodes, and why it ended so",
               lambda call: _invoke(call, simulate=False), _INVOKING, {200: INVOKED}, "tests", body=INVOCATION,
-              refusals=(422, 503)),
+              refusals=(422, 503), costly=True),
     Operation("simulate", "POST", "/simulate", "What the nodes would decide; nothing is sent",
               lambda call: _invoke(call, simulate=True), _INVOKING, {200: SIMULATED}, "tests", body=INVOCATION,
-              refusals=(422, 503)),
+              refusals=(422, 503), costly=True),
 ]  # fmt: skip

@@ -72,6 +72,6 @@ OPERATIONS = [
     Operation(f"{noun.kind}_bulk", "POST", f"/bulk/{noun.kind}",
               f"One action on several {noun.model._meta.verbose_name_plural}: one change, or none", _act(noun),
               ("view", permission_of(noun.kind)), {200: component("outcome")}, noun.kind, (DRY_RUN,),
-              ("Change-Message",), _body(noun), (409, 422))
+              ("Change-Message",), _body(noun), (409, 422), costly=True)
     for noun in (CERTIFICATES, USERS, REGISTRATIONS)
 ]  # fmt: skip

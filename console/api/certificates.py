@@ -138,7 +138,8 @@ _CHANGING, _MESSAGE = ("view", "change_identity"), ("Change-Message",)
 OPERATIONS = [
     Operation("certificates_preview", "POST", "/certificate-preview",
               "What there is to know of a certificate before it is stored; nothing is",
-              previewed, _CHANGING, {200: _PREVIEW}, "certificates", body=_ONE_CERTIFICATE, refusals=(422,)),
+              previewed, _CHANGING, {200: _PREVIEW}, "certificates", body=_ONE_CERTIFICATE, refusals=(422,),
+              costly=True),
     Operation("certificates_replace", "POST", "/certificates/{name}/replace",
               "Add the renewed certificate, running as the same user; both log in until the old one's end",
               replaced, _CHANGING, {200: _OUTCOME}, "certificates", (DRY_RUN,), _MESSAGE, _REPLACEMENT, (404, 422)),

@@ -244,7 +244,7 @@ OPERATIONS = [
     *(operation for section in SECTIONS for operation in _Noun(section).operations()),
     Operation("apply", "POST", "/apply", "Make what is stored equal to this; all of it, or nothing",
               apply, ("view",), {200: _OUTCOME}, "configuration", (PRUNE, DRY_RUN), ("Change-Message",),
-              component("document"), (422,)),
+              component("document"), (422,), costly=True),
     Operation("export", "GET", "/export", "The whole configuration but for what is predefined, without secrets",
-              export, ("view",), {200: component("document")}, "configuration"),
+              export, ("view",), {200: component("document")}, "configuration", costly=True),
 ]  # fmt: skip

@@ -167,7 +167,7 @@ OPERATIONS = [
               one, ("view",), {200: _SET}, "changes", refusals=(404,)),
     Operation("changes_undo", "POST", "/changes/{number}/undo", "Undo it by a new one; takes what it took itself",
               undone, ("view",), {200: component("outcome"), 202: _UNDOING}, "changes", (DRY_RUN,), _MESSAGE,
-              refusals=(404, 409)),
+              refusals=(404, 409), costly=True),
     Operation("undoings_get", "GET", "/undoings/{id}", "How far a worker is that undoes a large change",
               undoing, ("view",), {200: _UNDOING}, "undoings", refusals=(404,)),
     Operation("changes_keep", "POST", "/changes/{number}/keep", "Confirm a change that would go back by itself",

@@ -139,7 +139,7 @@ OPERATIONS = [
     Operation("imports_take", "POST", "/imports/",
               "Take a file; a worker looks at it, and tells what would come of it: nothing is imported yet",
               taken, _CHANGING, {202: _JOB}, "imports", (KIND, FILENAME), body=TEXT, refusals=(413,),
-              takes=(CSV, ZIP)),
+              takes=(CSV, ZIP), costly=True),
     Operation("imports_get", "GET", _ONE, "How far it is, and the first rows of each outcome",
               one, _CHANGING, {200: _WITH_ROWS}, "imports", refusals=(404,)),
     Operation("imports_carry_out", "POST", f"{_ONE}/carry-out",

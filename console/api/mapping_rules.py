@@ -57,5 +57,6 @@ _PREVIEW = shape(
 OPERATIONS = [
     Operation("mapping_rules_preview", "POST", f"/{_SECTION}/{{name}}/preview",
               "What a mapping rule of this name would do, as it is sent; nothing is stored",
-              previewed, ("view", "change_identity"), {200: _PREVIEW}, _SECTION, body=entry(_SECTION), refusals=(422,)),
+              previewed, ("view", "change_identity"), {200: _PREVIEW}, _SECTION, body=entry(_SECTION), refusals=(422,),
+              costly=True),
 ]  # fmt: skip

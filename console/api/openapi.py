@@ -33,7 +33,7 @@ _WORDS = {
     413: "The body is too large",
     415: "The body is of another type",
     422: "What was sent can be read, and cannot be done",
-    429: "Too many wrong tokens",
+    429: "Too many calls, or wrong tokens: `Retry-After` tells when to come again",
     500: "Something went wrong",
     503: "No answer, for now",
 }
@@ -97,7 +97,8 @@ def _operation(operation: Operation) -> Schema:
     found: Schema = {
         "operationId": operation.id,
         "summary": operation.summary,
-        "description": f"Takes {', '.join((*operation.permissions, *([CONFIRMED] if operation.confirmed else ())))}.",
+        "description": f"Takes {', '.join((*operation.permissions, *([CONFIRMED] if operation.confirmed else ())))}."
+        + (" Costs: an operator has so many a minute, by all his tokens and on pages." if operation.costly else ""),
         "tags": [operation.tag],
         "parameters": [*_arguments(operation), *_queries(operation), *_headers(operation)],
         "responses": responses,

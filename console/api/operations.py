@@ -6,6 +6,7 @@ Nobody is known here by a cookie: a bearer token alone speaks, and so no page el
 
 import logging
 import re
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,7 +19,7 @@ from django.urls import URLPattern, path, register_converter
 from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 
-from console import security_log, tokens
+from console import pace, security_log, tokens
 from console.api import problems
 from console.api.checking import check
 from console.api.problems import Refused
@@ -101,6 +102,7 @@ class Operation:
         takes: what is sent where that is no JSON; it is read by whoever does it.
         gives: what is answered.
         confirmed: whether the pages ask again for the password before it.
+        costly: whether it computes much, and is counted with what the operator's pages compute; a dry run is.
     """
 
     id: str
@@ -118,6 +120,7 @@ class Operation:
     takes: tuple[str, ...] = (JSON,)
     gives: str = JSON
     confirmed: bool = False
+    costly: bool = False
 
 
 class _Name:
@@ -183,6 +186,10 @@ def guarded(act: Callable[[], HttpResponse]) -> HttpResponse:
         return act()
     except Refused as refused:
         return problems.response(refused)
+    except pace.TooOften as often:
+        words = f"This operator or token has asked for all that is done in a minute; {often}."
+        late = Refused(429, "too_often", words, headers={"Retry-After": str(often.seconds)})
+        return problems.response(late)
     except OperationalError:
         log.exception("the database does not answer")
         busy = Refused(503, "unavailable", "The database is busy; try again.", headers={"Retry-After": "5"})
@@ -211,6 +218,8 @@ def _answer(request: HttpRequest, operations: dict[str, Operation], args: dict[s
             call.body = body_of(request)
             if "properties" in operation.body:
                 check(call.body, operation.body)
+    if operation.costly or call.dry_run:
+        pace.spend_costly(call.token.operator, time.time())
     answer = operation.run(call)
     if answer.content is None:
         return HttpResponse(status=answer.status, headers=answer.headers)

@@ -253,7 +253,7 @@ OPERATIONS = [
     Operation("test_runs_list", "GET", "/test-runs/", "Runs of all saved tests, the last ones first",
               runs, ("view",), {200: page_of(shape(**_RUN, **_COUNTED))}, "tests", PAGING),
     Operation("test_runs_ask", "POST", "/test-runs/", "Run all saved tests; a worker begins at once",
-              asked_for, _INVOKING, {202: shape(**_RUN)}, "tests", refusals=(409,)),
+              asked_for, _INVOKING, {202: shape(**_RUN)}, "tests", refusals=(409,), costly=True),
     Operation("test_runs_get", "GET", "/test-runs/{id}", "A run, each result beside that of the run before",
               run, ("view",), {200: shape(**_RUN, **_COUNTED, results=several(_COMPARED))}, "tests", refusals=(404,)),
 ]  # fmt: skip

@@ -23,6 +23,7 @@ from console.factors import FactorNeeded
 from console.forms.operators import CodeForm, PasskeyForm, PasswordForm
 from console.models import Authenticator, Operator, Passkey
 from console.operators import choose_password, entry_of
+from console.pace import never_too_often
 from console.passkeys import PasskeyRefused
 from console.permissions import public, with_one_time_password, without_second_factor
 from console.sign_in import confirmed, has_to_choose
@@ -40,6 +41,7 @@ _NEVER_AN_ADDRESS = gettext_lazy(
 )
 
 
+@never_too_often
 @with_one_time_password
 @without_second_factor
 @sensitive_post_parameters()
@@ -215,6 +217,7 @@ def _remove(request: HttpRequest, factor: Authenticator | Passkey) -> HttpRespon
 # --- sessions ---
 
 
+@never_too_often
 @require_POST
 def end_sessions(request: HttpRequest) -> HttpResponse:
     """One of one's own, or all but this one."""

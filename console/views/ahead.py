@@ -18,6 +18,7 @@ from django.views.decorators.http import require_safe
 from console.access import WouldChange
 from console.blocking import EFFECTS, SWITCHES, is_blocked, turn
 from console.nouns import TITLES, label_of, permission_of, url_of
+from console.pace import costs
 from console.permissions import require
 from gateway.access.changes import outlook_of
 from gateway.topology.entries import KIND_OF, SECTIONS
@@ -60,6 +61,7 @@ STEPS = {
 }  # fmt: skip
 
 
+@costs()
 @require_safe
 def page(request: HttpRequest, kind: str, pk: Any, word: str) -> HttpResponse:
     require(request, permission_of(kind))

@@ -13,6 +13,7 @@ from django.views.decorators.http import require_POST
 
 from console.blocking import SWITCHES, put_on_file, throw
 from console.nouns import label_of, permission_of, recorded, url_of
+from console.pace import never_too_often
 from console.permissions import permission_required, require
 from console.sign_in import ask_again, is_fresh
 from console.views.pages import address_of, operator_of
@@ -22,6 +23,7 @@ from identity.core import files
 from identity.core.certificates import CertificateError
 
 
+@never_too_often
 @require_POST
 def switch(request: HttpRequest, kind: str, pk: Any, block: bool) -> HttpResponse:
     """Block an object, or unblock it; only that lets somebody in, and asks again who does it."""
@@ -41,6 +43,7 @@ def switch(request: HttpRequest, kind: str, pk: Any, block: bool) -> HttpRespons
     return redirect(url_of(row) or "overview")
 
 
+@never_too_often
 @require_POST
 @permission_required("change_identity")
 def block_pem(request: HttpRequest) -> HttpResponse:

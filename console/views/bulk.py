@@ -14,6 +14,7 @@ from django.views.decorators.http import require_http_methods
 
 from console.access import TOUCHING, WouldChange
 from console.bulk import MOST, Action, Refused, carry_out, done_words, kept_by
+from console.pace import costs
 from console.permissions import require
 from console.sign_in import ask_again, is_fresh
 from console.views.certificates import CERTIFICATES
@@ -27,6 +28,7 @@ from identity.models import Group
 NAMED = 30  # that the page names; the others are counted
 
 
+@costs()
 @require_http_methods(["GET", "POST"])
 def page(request: HttpRequest, noun: Noun) -> HttpResponse:
     """Tell what would be done to what, and do it when it is confirmed."""

@@ -13,6 +13,7 @@ from django.views.decorators.http import require_http_methods
 
 from console.authentication import locked_until, note_failure
 from console.forms.operators import CodeForm, ConfirmForm
+from console.pace import never_too_often
 from console.permissions import without_second_factor
 from console.sessions import PROVED
 from console.sign_in import safe_next
@@ -20,6 +21,7 @@ from console.views.login import ask, has_passkey, prove, too_many
 from console.views.pages import address_of
 
 
+@never_too_often
 @without_second_factor
 @sensitive_post_parameters()
 @require_http_methods(["GET", "POST"])

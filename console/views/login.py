@@ -17,6 +17,7 @@ from console import factors, passkeys, sessions
 from console.authentication import locked_until, note_failure
 from console.forms.operators import CodeForm, LoginForm
 from console.models import Operator
+from console.pace import never_too_often
 from console.passkeys import PasskeyRefused
 from console.permissions import public, with_one_time_password, without_second_factor
 from console.sign_in import PASSKEY, PASSWORD, begin_half, half_login, safe_next, sign_in
@@ -115,6 +116,7 @@ def with_passkey(request: HttpRequest) -> HttpResponse:
     return render(request, "account/passkey_login.html", context, status=422 if problem else 200)
 
 
+@never_too_often
 @with_one_time_password
 @without_second_factor
 @require_POST

@@ -18,6 +18,7 @@ from console.forms.operators import OperatorForm
 from console.models import Operator
 from console.operators import changed, entry_of
 from console.operators import end_sessions as sessions_ended
+from console.pace import never_too_often
 from console.permissions import permission_required
 from console.sign_in import confirmed
 from console.views.pages import address_of, operator_of
@@ -64,6 +65,7 @@ def _operator(request: HttpRequest, pk: int | None) -> HttpResponse:
     return render(request, "account/operator.html", context, status=422 if form.is_bound else 200)
 
 
+@never_too_often
 @require_POST
 @permission_required("change_operators")
 @confirmed
@@ -78,6 +80,7 @@ def remove_factors(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("operators-edit", pk)
 
 
+@never_too_often
 @require_POST
 @permission_required("change_operators")
 @transaction.atomic
@@ -94,6 +97,7 @@ def end_sessions(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("operators-edit", pk)
 
 
+@never_too_often
 @require_POST
 @permission_required("change_operators")
 @transaction.atomic

@@ -23,6 +23,7 @@ from console.forms.fields import NounForm
 from console.grave import any_grave
 from console.models import PERMISSIONS, role_name
 from console.nouns import ADDING, ADDING_PORT, NONE_YET, SINGULAR, TITLES, label_of, permission_of, recorded, url_of
+from console.pace import costs
 from console.permissions import require
 from console.references import Reference, references
 from console.renames import follow, stored_name
@@ -151,10 +152,12 @@ DESCRIPTION = Column(gettext_lazy("Description"), lambda row: Cell(row.descripti
 def urlpatterns(noun: Noun, *, with_add: bool = True) -> list[URLPattern]:
     """The pages of a noun, named `KIND-list`, `KIND-add`, `KIND-edit`, `KIND-delete`."""
     kind = noun.kind
+    edit = costs("access")(lambda r, pk: edit_page(r, noun, pk))
+    delete = costs("would_change")(lambda r, pk: delete_page(r, noun, pk))
     patterns = [
         path(f"{kind}/", lambda r: list_page(r, noun), name=f"{kind}-list"),
-        path(f"{kind}/<uuid:pk>/", lambda r, pk: edit_page(r, noun, pk), name=f"{kind}-edit"),
-        path(f"{kind}/<uuid:pk>/delete/", lambda r, pk: delete_page(r, noun, pk), name=f"{kind}-delete"),
+        path(f"{kind}/<uuid:pk>/", edit, name=f"{kind}-edit"),
+        path(f"{kind}/<uuid:pk>/delete/", delete, name=f"{kind}-delete"),
     ]
     if with_add:
         patterns.append(path(f"{kind}/add/", lambda r: edit_page(r, noun, None), name=f"{kind}-add"))

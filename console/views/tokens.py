@@ -14,6 +14,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from console import tokens
 from console.forms.tokens import WORDS, TokenForm
 from console.models import Token
+from console.pace import never_too_often
 from console.permissions import permission_required
 from console.sign_in import confirmed
 from console.views.pages import address_of, operator_of
@@ -43,6 +44,7 @@ def own(request: HttpRequest) -> HttpResponse:
     return render(request, "account/tokens.html", context, status=422 if form.is_bound and made is None else 200)
 
 
+@never_too_often
 @require_POST
 def revoke(request: HttpRequest, pk: int) -> HttpResponse:
     token = get_object_or_404(Token, pk=pk, operator=request.user)

@@ -18,6 +18,7 @@ from console.grave import is_grave, undone
 from console.jobs import take_undo
 from console.models import Job, JobState
 from console.nouns import TITLES, permission_of
+from console.pace import costs
 from console.permissions import permission_required, require
 from console.progress import done_of
 from console.sign_in import ask_again, is_fresh
@@ -46,6 +47,7 @@ _BACK = {
 }
 
 
+@costs()
 @require_http_methods(["GET", "POST"])
 def undo_page(request: HttpRequest, pk: int) -> HttpResponse:
     """It takes what the change itself took."""

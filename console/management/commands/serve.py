@@ -164,7 +164,9 @@ def _about(nodes: dict[str, list[Port]], console: tuple[str, int] | None, *, els
     if console is not None:
         host = ANYWHERE.get(console[0], console[0])
         operator = Operator.objects.filter(is_active=True).order_by("pk").first()
-        lines.append(f"Console: http://{join_host_port(host, console[1])}/")
+        here = join_host_port(host, console[1])
+        url = settings.CONSOLE_URL  # who opens the proxy's back door has no HTTPS, and is told so by nobody
+        lines.append(f"Console: {url}/ (it listens at {here})" if url else f"Console: http://{here}/")
         if operator is not None:
             lines.append(f"Log in as {operator}. Password lost: {_typed(f'operator-password {operator}')}")
     if not nodes and not elsewhere:
