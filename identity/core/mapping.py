@@ -298,7 +298,7 @@ def resolve(
             steps.append(Step("mapping", True, chosen, ("runs as user {0}", user)))
             return _as(user, known, port, steps, until, names)
     against: Words = (
-        ("not mapped on file; none of {0} rules matches", mappings.rules) if mappings.rules else "not mapped on file"
+        ("not mapped on file; no mapping rule matches ({0} in all)", mappings.rules) if mappings.rules else "not mapped on file"
     )
     if elsewhere:
         against = ("not mapped on file; rules {0} match, and are not for port {1}", tuple(elsewhere), port)
