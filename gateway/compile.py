@@ -1,4 +1,7 @@
-"""Rows → the document of one node's snapshot: the only module that knows both.
+"""Rows → the document of one node's snapshot, followed from change to change.
+
+The only modules that know both are this one, `node_sections`, which reads the rows, and `drafts`, which asks what
+would be.
 
 A node's document holds what that node needs to decide, and nothing else: no backend of another node, no key
 but its own, no password hash where it checks no password.

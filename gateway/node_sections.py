@@ -199,6 +199,52 @@ def _registration(registration: Registration, *, believes: bool, blocked: Collec
     }  # fmt: skip
 
 
+def _acls(rows: Iterable[ACL]) -> dict[str, Any]:
+    return {
+        acl.name: {
+            "allowed": [group.name for group in acl.allowed.all()],
+            "denied": [group.name for group in acl.denied.all()],
+        }
+        for acl in rows
+    }
+
+
+def _base64(data: bytes | memoryview) -> str:
+    return base64.b64encode(bytes(data)).decode()
+
+
+def _truststores(rows: Iterable[Truststore]) -> dict[str, Any]:
+    found = {}
+    for store in rows:
+        lists = list(store.crls.all())
+        found[store.name] = {
+            "anchors": [_base64(row.der) for row in store.certificates.all()],
+            "crls": [_base64(row.der) for row in lists if not row.of_other],
+            "hard": store.revocation == "hard",
+            "max_intermediates": store.max_intermediates,
+            # What a node of the version before knows nothing of is left out where there is none.
+            **({"crls_of_others": others} if (others := [_base64(row.der) for row in lists if row.of_other]) else {}),
+            **({"awaited": awaited} if (awaited := store.awaited()) else {}),
+        }
+    return found
+
+
+def _keystores(rows: Iterable[Keystore]) -> dict[str, Any]:
+    return {row.name: {"chain": row.chain, "key": row.open_private_key().decode()} for row in rows}
+
+
+def _token(services: list[Service]) -> dict[str, Any] | None:
+    """How `Postern-Identity` is signed, where a service of this node sends it."""
+    if not settings.POSTERN_JWT_KEYSTORE or not any("jwt" in service.identity_headers for service in services):
+        return None
+    return {
+        "keystore": settings.POSTERN_JWT_KEYSTORE,
+        "issuer": settings.POSTERN_JWT_ISSUER,
+        "audience": settings.POSTERN_JWT_AUDIENCE,
+        "lifetime": settings.POSTERN_JWT_SECONDS,
+    }
+
+
 # --- what nodes share ---------------------------------------------------------------------------------------
 
 
@@ -228,16 +274,6 @@ def user_of(row: User, *, hashes: bool) -> dict[str, Any]:
     """The entry of one row, which need not be stored as it is."""
     groups = [group.name for group in row.groups.all()]
     return _user(row.name, groups, row.enabled, row.ports, row.password_hash if hashes else "")
-
-
-def _acls(rows: Iterable[ACL]) -> dict[str, Any]:
-    return {
-        acl.name: {
-            "allowed": [group.name for group in acl.allowed.all()],
-            "denied": [group.name for group in acl.denied.all()],
-        }
-        for acl in rows
-    }
 
 
 # What a node is told of a certificate on file, behind which row it is.
@@ -325,39 +361,3 @@ READERS: dict[str, Callable[[Collection[str] | None], Section]] = {
     "certificates": _certificates,
     "mapping_rules": _mapping_rules,
 }
-
-
-def _base64(data: bytes | memoryview) -> str:
-    return base64.b64encode(bytes(data)).decode()
-
-
-def _truststores(rows: Iterable[Truststore]) -> dict[str, Any]:
-    found = {}
-    for store in rows:
-        lists = list(store.crls.all())
-        found[store.name] = {
-            "anchors": [_base64(row.der) for row in store.certificates.all()],
-            "crls": [_base64(row.der) for row in lists if not row.of_other],
-            "hard": store.revocation == "hard",
-            "max_intermediates": store.max_intermediates,
-            # What a node of the version before knows nothing of is left out where there is none.
-            **({"crls_of_others": others} if (others := [_base64(row.der) for row in lists if row.of_other]) else {}),
-            **({"awaited": awaited} if (awaited := store.awaited()) else {}),
-        }
-    return found
-
-
-def _keystores(rows: Iterable[Keystore]) -> dict[str, Any]:
-    return {row.name: {"chain": row.chain, "key": row.open_private_key().decode()} for row in rows}
-
-
-def _token(services: list[Service]) -> dict[str, Any] | None:
-    """How `Postern-Identity` is signed, where a service of this node sends it."""
-    if not settings.POSTERN_JWT_KEYSTORE or not any("jwt" in service.identity_headers for service in services):
-        return None
-    return {
-        "keystore": settings.POSTERN_JWT_KEYSTORE,
-        "issuer": settings.POSTERN_JWT_ISSUER,
-        "audience": settings.POSTERN_JWT_AUDIENCE,
-        "lifetime": settings.POSTERN_JWT_SECONDS,
-    }

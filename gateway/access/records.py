@@ -128,11 +128,11 @@ def knowing(known: World, examples: Collection[str]) -> World:
 
 
 def both_knowing(
-    before: World, after: World, sketch: Sketch, examples: Collection[str]
+    before: World, after: World, sketch: Sketch, examples: Collection[str], wanted: Collection[str]
 ) -> tuple[World, World, dict[str, Parsed]]:
-    """`knowing` of the world in force and of the one that is sketched, by one query; and the certificates, parsed."""
+    """`knowing` of the world in force and of the one that is sketched, by one query; and those `wanted`, parsed."""
     rows = certificates_on_file(_asked(before, examples), "der")
-    parsed = {row[1]: from_der(bytes(row[-1])) for row in rows if row[1] in examples}
+    parsed = {row[1]: from_der(bytes(row[-1])) for row in rows if row[1] in wanted}
     stored = [row[: len(CERTIFICATE)] for row in rows]
     drawn = with_row(stored, sketch.after) if isinstance(sketch.after, Certificate) else stored
     known = _with(before, certificates_of(stored), examples)

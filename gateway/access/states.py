@@ -94,7 +94,7 @@ class Sketched(States):
         if isinstance(row, User):
             self.ask_those_left_to_rules()
         asked = self.standing | self.singles.keys()
-        self.before, self.after, found = records.both_knowing(before, after, sketch, asked)
+        self.before, self.after, found = records.both_knowing(before, after, sketch, asked, self.standing)
         rules = self.crowd.issuers_of_rules()
         self.examples = found | records.stand_ins(self.standing, rules, self.before, self.after)
 

@@ -195,9 +195,13 @@ def _give_secrets(row: Model, change: Change) -> bool:
 
 def _named_by(row: Model | None) -> Iterator[Model]:
     """The objects that it names and that were read along with it."""
-    for column in row._meta.concrete_fields if row is not None else ():
+    if row is None:
+        return
+    for column in row._meta.concrete_fields:
         if column.is_relation and column.is_cached(row) and type(found := column.get_cached_value(row)) in KIND_OF:
             yield found
+    for relation in row._meta.many_to_many:
+        yield from getattr(row, "_prefetched_objects_cache", {}).get(relation.name, ())
 
 
 def _read(recorder: Recorder, steps: list[_Restoring]) -> _Known:

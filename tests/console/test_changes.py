@@ -222,7 +222,7 @@ def test_what_would_take_too_long_is_undone_on_the_host(owner: Client, imported:
     assert not Job.objects.exists()
 
 
-TRIED = 34  # queries of the page: undoing is tried, with all that a model asks before it is saved
+TRIED = 33  # queries of the page: undoing is tried, with all that a model asks before it is saved
 
 
 def test_what_undoing_an_edit_asks_of_the_database(owner: Client, world: dict[str, Any]) -> None:

@@ -232,12 +232,25 @@ def pages() -> list[Row]:
         if kind not in ("ports", "certificates", "keystores"):
             others.append(reverse(f"{kind}-add"))
         others.append(reverse(f"{kind}-delete", args=[one.pk]))
-    for url in others:
+    bounds = dict.fromkeys(others, PAGE_MS) | dict.fromkeys(ahead(), ANSWER_SECONDS * 1000)
+    for url, most in bounds.items():
         processor, wall, queries = asked(partial(get, url))
         more = f" ({wall:.0f} ms by the clock, {queries} queries)"
-        row = at_most(f"page {url}", PAGE_MS, processor, "ms", more)
+        row = at_most(f"page {url}", most, processor, "ms", more)
         rows.append(Row(row.what, row.asked, row.found, bool(row.holds) and queries <= QUERIES))
     return rows
+
+
+def ahead() -> list[str]:
+    """Pages that look at a step before it is taken: what they tell is an answer."""
+    from django.urls import reverse
+
+    from gateway.models import Registration
+    from identity.models import Certificate, User
+
+    user, certificate = User.objects.get(name="u78"), Certificate.objects.get(name="c77")
+    steps = [(certificate, "block"), (certificate, "unmap"), (user, "block"), (Registration.objects.all()[0], "block")]
+    return [reverse(f"{row._meta.model_name}s-ahead", args=[row.pk, word]) for row, word in steps]
 
 
 def edits() -> dict[str, Callable[[], object]]:
