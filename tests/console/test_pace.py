@@ -141,7 +141,7 @@ def test_looking_is_not_counted_and_writes_nothing(
     ):
         with CaptureQueriesContext(connection) as queries:
             assert owner.get(url).status_code == 200
-        assert not [each["sql"] for each in queries if not each["sql"].startswith("SELECT")], url
+        assert not [each["sql"] for each in queries if not each["sql"].lstrip("(").startswith("SELECT")], url
     assert Operator.objects.get().spent_until == 0
 
 
@@ -227,7 +227,7 @@ def test_a_call_writes_no_more_than_that_it_was_made(caller_of: Callable[[], Cal
         Token.objects.update(used_from=None)
         with CaptureQueriesContext(connection) as queries:
             assert caller.get("/groups/").status_code == 200
-        assert len([each["sql"] for each in queries if not each["sql"].startswith("SELECT")]) == 1
+        assert len([each["sql"] for each in queries if not each["sql"].lstrip("(").startswith("SELECT")]) == 1
         assert Token.objects.get().used_from == used_from
     Token.objects.update(used_at=Token.objects.get().used_at - timedelta(minutes=2))  # type: ignore[operator]
     caller.get("/groups/")
