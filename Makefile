@@ -12,7 +12,7 @@ PYTEST ?=
 # What runs on PostgreSQL too: what has to do with the database.
 ON ?= tests/audit tests/console tests/gateway tests/identity tests/topology tests/test_commands.py tests/relay/test_forum.py
 
-.PHONY: help run test test-sqlite test-postgresql lint format types imports migrations fuzz messages pictures bench clean
+.PHONY: help run test test-sqlite test-postgresql lint format types imports migrations fuzz audit messages pictures bench clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ migrations: $(VENV)/.test ## whether models and migrations agree
 
 fuzz: $(VENV)/.test ## reading of files: mutate real ones for FUZZ seconds (60)
 	$(python) -m tools.fuzz $(FUZZ)
+
+audit: $(VENV)/.test ## whether a component has a hole that is known; it needs the network
+	@$(python) -m tools.audit
 
 # --- translating ---
 

@@ -55,6 +55,10 @@ def _lines(value: Any) -> list[str]:
             return []
         case bool():
             return ["yes" if value else "no"]
+        case {"kept": "stored"}:
+            return [gettext("a secret")]
+        case {"kept": "another than before"}:
+            return [gettext("another secret")]
         case {"kept": str(fingerprint), **rest} if not rest:
             return [gettext("a secret, fingerprint {fingerprint}").format(fingerprint=fingerprint[:12])]
         case dict():

@@ -11,6 +11,7 @@ from console.api import confirming
 from console.api.operations import Call
 from console.api.problems import Refused, of_topology, of_validation
 from console.api.reading import Query
+from console.veil import veiled_change
 from gateway import unconfirmed
 from gateway.access.changes import Callers, Effect, Outlook, RunsAs, outlook
 from gateway.audit import Recorder, change_set
@@ -87,7 +88,7 @@ def carry_out(
     except VaultError as error:
         raise Refused(409, "sealed", f"What is sealed cannot be opened; nothing was changed. {error}") from error
     recorder = held[-1]
-    return outcome(recorder.changes, recorder.revision, dry_run=call.dry_run, warnings=told, seen=seen)
+    return outcome(call, recorder.changes, recorder.revision, warnings=told, seen=seen)
 
 
 def _taken_back(call: Call, change: Callable[[], None]) -> None:
@@ -96,32 +97,33 @@ def _taken_back(call: Call, change: Callable[[], None]) -> None:
 
 
 def outcome(
+    call: Call,
     changes: Iterable[Change],
     revision: int | None,
     *,
-    dry_run: bool,
     warnings: Iterable[str] = (),
     seen: Outlook | None = None,
 ) -> dict[str, Any]:
     ordered = in_order(changes)
     return {
-        "dry_run": dry_run,
+        "dry_run": call.dry_run,
         "revision": revision,
-        "changes": [change_of(each) for each in ordered[:SHOWN]],
+        "changes": [change_of(each, call.token.may) for each in ordered[:SHOWN]],
         "more": max(0, len(ordered) - SHOWN),
         "warnings": list(warnings),
         "access": _outlook(seen) if seen is not None else None,
     }
 
 
-def change_of(change: Change) -> dict[str, Any]:
-    """As the audit log has it: secrets by their fingerprints."""
+def change_of(change: Change, may: Callable[[str], bool]) -> dict[str, Any]:
+    """As the audit log has it: secrets by their fingerprints, as far as they are told to who asks."""
+    before, after = veiled_change(change.kind, change.before, change.after, may)
     return {
         "action": str(change.action),
         "section": change.kind,
         "name": change.name,
-        "before": change.before,
-        "after": change.after,
+        "before": before,
+        "after": after,
     }
 
 

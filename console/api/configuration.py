@@ -15,13 +15,14 @@ from console.api.schemas import RENAMING, component, entry, page_of
 from console.blocking import SWITCHES, throw
 from console.nouns import TITLES, label_of, permission_of
 from console.renames import follow
+from console.veil import veiled
 from console.views import certificates, keystores, trust, where, who
 from gateway import unconfirmed
 from gateway.audit import Recorder
 from gateway.models import Endpoint, Port
 from gateway.topology.apply import remove, write
 from gateway.topology.document import Problem, Topology, TopologyError, of_content
-from gateway.topology.entries import SECTIONS, entry_of, stored
+from gateway.topology.entries import KIND_OF, SECTIONS, entry_of, stored
 from gateway.topology.export import content
 from gateway.topology.oddities import oddities
 
@@ -39,8 +40,13 @@ GOES_BACK = Query(
 _OUTCOME = component("outcome")
 
 
-def etag(row: Model) -> str:
-    return tag_of(entry_of(row))
+def shown(call: Call, row: Model) -> dict[str, Any]:
+    """The entry, as far as it is told to who asks."""
+    return veiled(KIND_OF[type(row)], entry_of(row), call.token.may)
+
+
+def etag(call: Call, row: Model) -> str:
+    return tag_of(shown(call, row))
 
 
 def write_of_others(document: Topology, recorder: Recorder, *, prune: bool = False) -> None:
@@ -108,14 +114,14 @@ class _Noun:
             rows = matching(rows, text, self.page.search)
         if "show" in call.query:
             rows = rows.filter(self.page.filters[call.query["show"]][1])
-        return Answer(page(rows, call.query, "name", entry_of))
+        return Answer(page(rows, call.query, "name", lambda row: shown(call, row)))
 
     def get(self, call: Call) -> Answer:
         row = self._row(call)
-        tag = etag(row)
+        tag = etag(call, row)
         if is_known(call.request, tag):
             return Answer(None, 304, {"ETag": tag})
-        return Answer(entry_of(row), headers={"ETag": tag})
+        return Answer(shown(call, row), headers={"ETag": tag})
 
     def put(self, call: Call) -> Answer:
         name = call.args["name"]
@@ -128,7 +134,7 @@ class _Noun:
         def act(recorder: Recorder) -> None:
             row = stored(self.model).filter(name=name).first()
             added.append(row is None)
-            check(call.request, etag(row) if row is not None else "")
+            check(call.request, etag(call, row) if row is not None else "")
             _check_waits(self.section, row)
             write_of_others(document, recorder)
 
@@ -142,7 +148,7 @@ class _Noun:
         )  # fmt: skip
         if call.dry_run:
             return Answer(told)
-        headers = {"ETag": etag(self._row(call))}
+        headers = {"ETag": etag(call, self._row(call))}
         if added[-1]:
             return Answer(told, 201, headers | {"Location": f"/{BASE}/{self.section}/{name}"})
         return Answer(told, headers=headers)
@@ -154,7 +160,7 @@ class _Noun:
 
         def act(recorder: Recorder) -> None:
             row = self._row(call)
-            check(call.request, etag(row))
+            check(call.request, etag(call, row))
             _check_waits(self.section, row)
             row.name = name
             row.save()
@@ -167,14 +173,14 @@ class _Noun:
         )  # fmt: skip
         if call.dry_run:
             return Answer(told)
-        return Answer(told, headers={"ETag": etag(rows[-1]), "Location": f"/{BASE}/{self.section}/{name}"})
+        return Answer(told, headers={"ETag": etag(call, rows[-1]), "Location": f"/{BASE}/{self.section}/{name}"})
 
     def delete(self, call: Call) -> Answer:
         name = call.args["name"]
 
         def act(recorder: Recorder) -> None:
             row = self._row(call)
-            check(call.request, etag(row))
+            check(call.request, etag(call, row))
             _check_waits(self.section, row)
             remove(self.section, name, recorder)
 
@@ -237,7 +243,12 @@ def apply(call: Call) -> Answer:
 
 
 def export(call: Call) -> Answer:
-    return Answer(content())
+    return Answer(
+        {
+            section: [veiled(section, entry, call.token.may) for entry in entries] if section in SECTIONS else entries
+            for section, entries in content().items()
+        }
+    )
 
 
 OPERATIONS = [

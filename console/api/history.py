@@ -47,12 +47,12 @@ def listed(call: Call) -> Answer:
         rows = rows.filter(pk__in=Change.objects.filter(kind=call.query["kind"]).values("change_set"))
     if "actor" in call.query:
         rows = rows.filter(actor=call.query["actor"])
-    return Answer(page(rows, call.query, "-id", lambda row: _told(row, [], row.number_of_changes)))
+    return Answer(page(rows, call.query, "-id", lambda row: _told(call, row, [], row.number_of_changes)))
 
 
 def one(call: Call) -> Answer:
     row = _row(call)
-    return Answer(_whole(row))
+    return Answer(_whole(call, row))
 
 
 def undone(call: Call) -> Answer:
@@ -68,7 +68,7 @@ def undone(call: Call) -> Answer:
                 confirming.require_for(call, recorder.changes)
     except CannotUndo as error:
         raise _in_the_way(error) from error
-    return Answer(outcome(recorder.changes, recorder.revision, dry_run=call.dry_run))
+    return Answer(outcome(call, recorder.changes, recorder.revision))
 
 
 def _by_a_worker(call: Call, row: ChangeSet) -> Answer:
@@ -107,7 +107,7 @@ def kept(call: Call) -> Answer:
     row = _row(call)
     if not unconfirmed.keep(row.pk, call.actor, call.address):
         raise _waits_no_more(row)
-    return Answer(_whole(row))
+    return Answer(_whole(call, row))
 
 
 def taken_back(call: Call) -> Answer:
@@ -117,7 +117,7 @@ def taken_back(call: Call) -> Answer:
             raise _waits_no_more(row)
     except CannotUndo as error:
         raise _in_the_way(error) from error
-    return Answer(_whole(row))
+    return Answer(_whole(call, row))
 
 
 def _row(call: Call) -> ChangeSet:
@@ -127,12 +127,12 @@ def _row(call: Call) -> ChangeSet:
     return row
 
 
-def _whole(row: ChangeSet) -> dict[str, Any]:
+def _whole(call: Call, row: ChangeSet) -> dict[str, Any]:
     """With the first of its changes: an import has 100,000."""
-    return _told(row, list(row.changes.all()[:SHOWN]), row.changes.count())
+    return _told(call, row, list(row.changes.all()[:SHOWN]), row.changes.count())
 
 
-def _told(row: ChangeSet, changes: list[Change], count: int) -> dict[str, Any]:
+def _told(call: Call, row: ChangeSet, changes: list[Change], count: int) -> dict[str, Any]:
     return {
         "number": row.pk,
         "at": row.at.isoformat(),
@@ -140,7 +140,7 @@ def _told(row: ChangeSet, changes: list[Change], count: int) -> dict[str, Any]:
         "address": row.address,
         "message": row.message,
         "configures": row.configures,
-        "changes": [change_of(each) for each in changes],
+        "changes": [change_of(each, call.token.may) for each in changes],
         "more": count - len(changes),
     }
 

@@ -15,6 +15,7 @@ from identity.core import files
 from identity.core.certificates import Certificate as Parsed
 from identity.core.certificates import CertificateError
 from identity.models import Certificate, User
+from identity.models.english import English
 
 OVERLAP = timedelta(days=30)  # in which old and new both log in, unless another end is chosen
 
@@ -45,7 +46,7 @@ class UploadForm(forms.Form):
                 found = files.read(data, given.get("password"))
                 self.chain, self.left_out = files.in_order(files.needed(found).certificates), found.left_out
             except CertificateError as error:
-                self.add_error("certificate", str(error))
+                self.add_error("certificate", English(error))
         return given
 
 
@@ -143,7 +144,7 @@ class NewCertificateForm(CertificateForm):
         try:
             sent = files.chain_from((self.cleaned_data.get("pem") or "").encode())
         except CertificateError as error:
-            raise ValidationError(str(error)) from error
+            raise ValidationError(English(error)) from error
         self.instance.set_certificate(sent[0])
 
     def _save_m2m(self) -> None:

@@ -9,14 +9,17 @@ from django.core.files.uploadedfile import UploadedFile
 from django.db.models.fields import BLANK_CHOICE_DASH
 from django.forms.utils import flatatt
 from django.template.loader import render_to_string
+from django.utils.text import capfirst
 from django.utils.translation import gettext, gettext_lazy
 
+from console.nouns import label_of
 from console.words import grouped, label_words
 from gateway.core.paths import is_normal
 from gateway.models import Port, PortType
 from identity.core import files
 from identity.core.certificates import CertificateError, from_der
 from identity.core.files import Contents
+from identity.models.english import English
 
 DASHES = BLANK_CHOICE_DASH[0][1]
 MAX_PROBLEMS = 10  # wrong lines of one field that are told at once
@@ -180,7 +183,7 @@ def read_certificates(data: bytes, password: str | None = None) -> Contents:
     try:
         return files.needed(files.read(data, password))
     except CertificateError as error:
-        raise ValidationError(str(error)) from error
+        raise ValidationError(English(error)) from error
 
 
 KEY_LEFT_OUT = gettext_lazy("The private key in the file was not kept. Consider it exposed if it was sent to you.")
@@ -277,8 +280,15 @@ class NounForm(forms.ModelForm):  # type: ignore[type-arg]
             self.add_error(None, error)
             return
         for name, errors in error.error_dict.items():
+            if name == "name":
+                errors = [self._taken() if each.code == "unique" else each for each in errors]
             name = self.shown_at.get(name, name)
             self.add_error(name if name in self.fields else None, errors)
+
+    def _taken(self) -> ValidationError:
+        """Django calls the object as the table is called, in every language."""
+        words = gettext("{object} already exists; choose another name.")
+        return ValidationError(capfirst(words.format(object=label_of(self.instance))), code="unique")
 
     def _update_errors(self, errors: ValidationError) -> None:
         self.take_errors(errors)

@@ -16,6 +16,7 @@ from identity.core.issuing import KeyKind
 from identity.core.names import x509_name
 from identity.core.vault import VaultError
 from identity.models import Keystore
+from identity.models.english import English
 
 KINDS = [
     (KeyKind.EC_P256.value, gettext_lazy("EC P-256: fast, and understood by every client of this decade")),
@@ -70,9 +71,9 @@ def read_pair(data: dict[str, Any], *known: files.PrivateKey) -> tuple[Any, file
             found.append(("private_key", Contents("stored", (), key)))
         return files.pair_of(found)
     except FieldError as error:
-        raise ValidationError({error.field: str(error)}) from error
+        raise ValidationError({error.field: English(error)}) from error
     except CertificateError as error:
-        raise ValidationError({"certificate": str(error)}) from error
+        raise ValidationError({"certificate": English(error)}) from error
 
 
 class KeystoreForm(PairFields, NounForm):
@@ -139,7 +140,7 @@ class SubjectFields(forms.Form):
             try:
                 x509_name(text)
             except ValueError as error:
-                raise ValidationError(str(error)) from error
+                raise ValidationError(English(error)) from error
         return text
 
     def clean_names(self) -> list[str]:

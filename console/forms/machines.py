@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy
 from gateway import enrolments
 from gateway.core.addresses import split_host_port
 from gateway.models import Node, Role
+from identity.models.english import English
 
 
 class BundleForm(forms.Form):
@@ -35,5 +36,5 @@ class BundleForm(forms.Form):
         try:
             split_host_port(address)
         except ValueError as error:
-            raise ValidationError(str(error)) from error
+            raise ValidationError(English(error)) from error
         return address

@@ -89,6 +89,9 @@ class OperatorForm(_NewPassword, forms.ModelForm):  # type: ignore[type-arg]
         model = Operator
         fields = ["username", "full_name", "role", "is_active"]
         widgets = {"role": forms.RadioSelect}
+        error_messages = {
+            "username": {"unique": gettext_lazy("There is an operator of this name already; choose another name.")}
+        }
 
     def __init__(self, *args: Any, by: Operator, **kwargs: Any) -> None:
         """`by`: who fills it in."""

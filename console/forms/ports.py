@@ -16,6 +16,7 @@ from gateway.models import API, ClientAuth, Dial, Node, Port, PortType, Registra
 from gateway.models.ports import ROLE_OF_TYPE
 from gateway.unconfirmed import SECONDS
 from identity.models import Truststore
+from identity.models.english import English
 
 Rows = list[str | tuple[str, ...]]
 
@@ -308,7 +309,7 @@ class PortForm(NounForm):
         try:
             return join_host_port(*parse_bind(self.cleaned_data["bind"]))
         except ValueError as error:
-            raise ValidationError(str(error)) from error
+            raise ValidationError(English(error)) from error
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
@@ -344,7 +345,7 @@ class PortForm(NounForm):
                 try:
                     split_host_port(address)
                 except ValueError as error:
-                    self.add_error(address_field, str(error))
+                    self.add_error(address_field, English(error))
                 if (address, registration) in found:
                     self.add_error(address_field, gettext("The port dials there already, in a row above."))
                 found.append((address, registration))
@@ -363,7 +364,7 @@ class PortForm(NounForm):
         try:
             port.limits = Limits.of({name: value for name, value in given.items() if value is not None}).overrides()
         except LimitError as error:
-            self.add_error(f"limit_{error.field}", str(error).partition(": ")[2])
+            self.add_error(f"limit_{error.field}", English(str(error).partition(": ")[2]))
 
     def _save_m2m(self) -> None:
         super()._save_m2m()  # type: ignore[misc]

@@ -23,6 +23,7 @@ from identity.core.certificates import CertificateError
 from identity.core.chains import load_crl
 from identity.core.profile import fault_of_anchor
 from identity.models import Keystore, MappingRule, Truststore
+from identity.models.english import English
 from identity.models.truststores import (
     LONGEST,
     SHORTEST,
@@ -208,7 +209,7 @@ class TruststoreForm(NounForm):
                     load_crl(bytes(crl.der), anchors, of_others=crl.of_other)
                 except ValueError as error:
                     if crl.of_other:  # its authority, or one of that name, comes now
-                        self.add_error("add", str(error))
+                        self.add_error("add", English(error))
                         continue
                     self.add_error(
                         "remove",
@@ -223,7 +224,7 @@ class TruststoreForm(NounForm):
                 if not read.issuer_spki_sha256:
                     self.told += (OF_OTHER.format(read.issuer),)
             except ValueError as error:
-                self.add_error("add_crl", str(error))
+                self.add_error("add_crl", English(error))
 
     def _save_m2m(self) -> None:
         super()._save_m2m()  # type: ignore[misc]
@@ -342,7 +343,7 @@ class RegistrationForm(NounForm):
             self.told += (KEY_LEFT_OUT,) if found.left_out else ()
             return files.in_order(found.certificates)[0]
         except CertificateError as error:
-            raise ValidationError({name: str(error)}) from error
+            raise ValidationError({name: English(error)}) from error
 
     def _fill_present(self) -> None:
         data = self.cleaned_data.get("certificate")

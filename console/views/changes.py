@@ -1,5 +1,6 @@
 """The audit log: who changed what, when, from where; before and after."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django.core.paginator import Paginator
@@ -12,6 +13,7 @@ from django.utils.translation import gettext_lazy
 from console.differences import differences
 from console.nouns import SINGULAR, TITLES, permission_of, url_of
 from console.permissions import permission_required
+from console.veil import veiled_change
 from console.views.pages import PAGE
 from gateway.models import Action, Change, ChangeSet, Link, Unconfirmed
 from gateway.topology.entries import SECTIONS
@@ -80,7 +82,7 @@ def change(request: HttpRequest, pk: int) -> HttpResponse:
     stored = list(row.changes.all()[:SHOWN])
     context = {
         "row": row,
-        "changes": described(stored),
+        "changes": described(stored, request.user.may),  # type: ignore[union-attr]
         "more": row.changes.count() - len(stored),
         "link": Link.objects.filter(pk=row.pk).first(),
         "waited": Unconfirmed.objects.filter(pk=row.pk).first(),
@@ -89,12 +91,12 @@ def change(request: HttpRequest, pk: int) -> HttpResponse:
     return render(request, "changes/detail.html", context)
 
 
-def described(stored: list[Change]) -> list[dict[str, Any]]:
-    """What the templates show of each change."""
+def described(stored: list[Change], may: Callable[[str], bool]) -> list[dict[str, Any]]:
+    """What the templates show of each change to somebody who may do this."""
     pages = _pages(stored)
     found = []
     for each in stored:
-        fields = differences(each.before, each.after)
+        fields = differences(*veiled_change(each.kind, each.before, each.after, may))
         found.append(
             {
                 "change": each,

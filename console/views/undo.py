@@ -69,7 +69,9 @@ def undo_page(request: HttpRequest, pk: int) -> HttpResponse:
         context["reasons"] = error.reasons
         return render(request, "changes/undo.html", context, status=409 if request.method == "POST" else 200)
     if asked:
-        return render(request, "changes/undo.html", context | {"changes": described(recorder.changes)})
+        return render(
+            request, "changes/undo.html", context | {"changes": described(recorder.changes, request.user.may)}
+        )
     messages.success(request, gettext("Change {number} is undone.").format(number=made.pk))
     return redirect("changes-detail", recorder.revision) if recorder.revision else redirect("changes")
 

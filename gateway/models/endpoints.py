@@ -12,6 +12,7 @@ from gateway.core.addresses import EndpointURL, parse_url
 from gateway.models.ports import Port, PortType
 from identity.models import Keystore, Truststore, sealing
 from identity.models.base import Named, name_is_safe
+from identity.models.english import English
 
 
 class EndpointIdentity(models.TextChoices):
@@ -126,7 +127,7 @@ class Endpoint(Named):
         try:
             url = self.parsed_url()
         except ValueError as error:
-            raise ValidationError({"url": str(error)}) from error
+            raise ValidationError({"url": English(error)}) from error
         self.registration_port = None
         if url.scheme == "reverse":
             self.registration_port = Port.objects.filter(name=url.host).first()

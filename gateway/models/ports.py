@@ -16,6 +16,7 @@ from gateway.models.nodes import Node, Role
 from identity.core.names import is_name
 from identity.models import Keystore, Truststore
 from identity.models.base import Named, name_is_safe
+from identity.models.english import English
 
 
 class PortType(models.TextChoices):
@@ -239,7 +240,7 @@ class Port(Named):
             try:
                 self.bind = join_host_port(*parse_bind(self.bind))
             except ValueError as error:
-                raise ValidationError({"bind": str(error)}) from error
+                raise ValidationError({"bind": English(error)}) from error
         super().clean_fields(exclude)
 
     def clean(self) -> None:
@@ -260,7 +261,7 @@ class Port(Named):
         try:
             Limits.of(self.limits if isinstance(self.limits, dict) else {"limits": 0})
         except LimitError as error:
-            errors["limits"] = str(error)
+            errors["limits"] = English(error)
         if errors:
             raise ValidationError(errors)
 
@@ -443,7 +444,7 @@ class Dial(models.Model):
         try:
             split_host_port(self.address)
         except ValueError as error:
-            raise ValidationError({"address": str(error)}) from error
+            raise ValidationError({"address": English(error)}) from error
         if self.port_id and self.port.type != PortType.INTERNAL:
             raise ValidationError({"address": gettext("Only an internal port dials.")})
         if self.registration_id and self.port_id and self.registration.node_id != self.port.node_id:

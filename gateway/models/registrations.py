@@ -14,6 +14,7 @@ from identity.core.certificates import Certificate, CertificateError, from_der
 from identity.models import Group, Truststore
 from identity.models.base import name_is_safe
 from identity.models.certificates import Described, Named
+from identity.models.english import English
 
 
 class RegistrationQuerySet(models.QuerySet["Registration"]):
@@ -104,7 +105,7 @@ class Registration(Described, Named):
         try:
             self.set_next(self.next_certificate)
         except CertificateError as error:
-            raise ValidationError({"next_der": str(error)}) from error
+            raise ValidationError({"next_der": English(error)}) from error
         super().clean_fields(exclude)
 
     def clean(self) -> None:

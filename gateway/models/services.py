@@ -11,6 +11,7 @@ from gateway.core.paths import is_normal
 from gateway.models.nodes import Node
 from identity.models import ACL
 from identity.models.base import Named, name_is_safe
+from identity.models.english import English
 
 
 class Builtin(models.TextChoices):
@@ -94,7 +95,7 @@ class Service(Named):
             try:
                 parse_url(self.backend, ("http", "https"))
             except ValueError as error:
-                raise ValidationError({"backend": str(error)}) from error
+                raise ValidationError({"backend": English(error)}) from error
         _check_tokens("methods", self.methods, METHODS)
         _check_tokens("identity_headers", self.identity_headers, IDENTITY_HEADERS)
         if not isinstance(self.trailers, list) or not all(isinstance(name, str) for name in self.trailers):

@@ -16,6 +16,7 @@ from django.utils.translation import gettext, gettext_lazy
 from identity.core.certificates import Certificate as Parsed
 from identity.core.certificates import CertificateError, from_der
 from identity.models.base import Named, PortNames, name_is_safe
+from identity.models.english import English
 from identity.models.users import DEFAULT, User
 
 
@@ -79,7 +80,7 @@ class Described(models.Model):
         try:
             self.describe(self.certificate)
         except CertificateError as error:
-            raise ValidationError(str(error)) from error
+            raise ValidationError(English(error)) from error
         super().clean_fields(exclude)
 
 

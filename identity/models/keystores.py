@@ -14,6 +14,7 @@ from identity.core.certificates import CertificateError
 from identity.core.files import PrivateKey
 from identity.models import sealing
 from identity.models.base import Named, name_is_safe
+from identity.models.english import English
 
 
 class KeystoreQuerySet(models.QuerySet["Keystore"]):
@@ -156,7 +157,7 @@ class Keystore(Named):
         try:
             self._describe(self.certificate)
         except CertificateError as error:
-            raise ValidationError(str(error)) from error
+            raise ValidationError(English(error)) from error
         super().clean_fields(exclude)
 
 

@@ -8,6 +8,7 @@ from django.utils.translation import gettext, gettext_lazy
 from identity.core import mapping
 from identity.core.names import ATTRIBUTE_KINDS, check_san_pattern, folded
 from identity.models.base import Named, PortNames, name_is_safe
+from identity.models.english import English
 from identity.models.users import DEFAULT, User
 
 
@@ -95,7 +96,7 @@ class MappingRule(Named):
             try:
                 check_san_pattern(self.san)
             except ValueError as error:
-                raise ValidationError({"san": str(error)}) from error
+                raise ValidationError({"san": English(error)}) from error
         if not (self.issuer or self.subject or self.san):
             raise ValidationError(gettext("A rule without a condition would map every certificate; give at least one."))
         self.issuer_spki_sha256 = self._find_issuer() if self.issuer else ""
@@ -108,7 +109,7 @@ class MappingRule(Named):
         try:
             wanted = from_text(self.issuer)
         except ValueError as error:
-            raise ValidationError({"issuer": str(error)}) from error
+            raise ValidationError({"issuer": English(error)}) from error
         keys = {
             row.certificate.spki_sha256 for row in TrustedCertificate.objects.all() if row.certificate.subject == wanted
         }

@@ -15,6 +15,7 @@ from identity.core.revocation import RevocationList as Parsed
 from identity.core.revocation import load_crl
 from identity.models.base import Named, name_is_safe
 from identity.models.certificates import Described
+from identity.models.english import English
 
 SHORTEST, LONGEST = 60, 30 * 86_400  # seconds between two fetches of a list
 
@@ -103,7 +104,7 @@ class RevocationSource(models.Model):
         try:
             check_url(self.url)
         except ValueError as error:
-            raise ValidationError({"url": str(error)}) from error
+            raise ValidationError({"url": English(error)}) from error
         super().clean_fields(exclude)
 
     @property
@@ -193,7 +194,7 @@ class RevocationList(models.Model):
         try:
             self.describe(load_crl(bytes(self.der), anchors, of_others=self.source_id is None))
         except ValueError as error:
-            raise ValidationError(str(error)) from error
+            raise ValidationError(English(error)) from error
         super().clean_fields(exclude)
 
     def describe(self, crl: Parsed) -> None:

@@ -10,9 +10,9 @@ from django.test import Client
 
 from console import tokens
 from console.models import CONFIRMED, PERMISSIONS, Operator, Role
-from tests.console.conftest import world
+from tests.console.conftest import as_role, world
 
-__all__ = ["world"]
+__all__ = ["as_role", "world"]
 
 
 class Caller:

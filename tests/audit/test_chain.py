@@ -214,6 +214,7 @@ for turn in range(10):
 """
 
 
+@pytest.mark.django_db  # on PostgreSQL too: it makes one of its own
 @pytest.mark.timeout(240)  # six processes start
 def test_writers_at_once_make_one_chain(tmp_path: Path) -> None:
     """Processes of their own, let go together, over one database."""

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from django.conf import LazySettings
 from django.db.models import Model
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from console.models import Operator
+from tests import factories
 from tests.browser.conftest import TIMEOUT, log_in
 from tests.console.conftest import one_of_each
 from tests.console.test_access import address, names
@@ -109,6 +111,17 @@ def refused_form(page: Page, url: str) -> Page:
     page.get_by_role("button", name="Add a user").click()
     page.get_by_role("alert").wait_for()
     return page
+
+
+def test_who_asks_too_often_is_told_so(view: Page, live_server: Any, owner: Operator, settings: LazySettings) -> None:
+    settings.CONSOLE_COSTLY_PER_MINUTE = 1
+    user = factories.UserFactory(name="alice")
+    log_in(view, live_server.url, owner)
+    for _ in range(2):
+        answer = view.goto(f"{live_server.url}/users/{user.pk}/?access=1")
+    assert answer is not None and answer.status == 429
+    expect(view.get_by_role("heading", name="Too much at once")).to_be_visible()
+    assert look(view, "too-often") == []
 
 
 def test_what_is_forbidden_would_be_told(view: Page, live_server: Any, owner: Operator) -> None:

@@ -178,6 +178,7 @@ def test_it_takes_the_role_that_changes_ports(as_role: Any, changed: ChangeSet, 
     assert Unconfirmed.objects.get().state == "waiting"
 
 
+@pytest.mark.django_db  # on PostgreSQL too: it makes one of its own
 @pytest.mark.timeout(240)  # three processes start
 def test_the_process_takes_it_back_after_a_restart_too(tmp_path: Path) -> None:
     """The row is in the database; whichever process looks next does it."""
