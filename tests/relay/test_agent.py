@@ -198,6 +198,7 @@ def test_a_node_that_is_cut_off_goes_on_and_says_how_old_its_configuration_is(
         async with running(path, clock) as agent:
             server = StatusServer(status, agent.control.metrics, agent.control.missing, agent.about)
             await server.open()
+            assert "postern_configuration_revision -1.0" in await asyncio.to_thread(get, "/metrics"), "before the first"
             async with console.linked(address) as asker:
                 await console.deliver(asker, document(1))
                 assert agent.about()["linked"]
