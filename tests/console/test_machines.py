@@ -310,7 +310,7 @@ def test_who_is_cut_off_is_given_up_by_name_and_shown_as_lost(owner: Client, edg
     assert rotation.progress().exchanging and rotation.lost() == frozenset()
     answer = owner.post(reverse("authority-drop"), {"giving_up": [edge.name, "inside"]}, follow=True)
     page = answer.content.decode()
-    assert "To be enrolled anew:" in page and pill(page, "inside") == "of one that is believed no longer"
+    assert "To be enrolled anew:" in page and pill(page, "inside") == "of a former one"
     change = Change.objects.filter(kind="authority").latest("pk")
     assert change.after["cut off"] == sorted([edge.name, "inside"]) and change.change_set.address
     # Everywhere else they are shown as what they are, too.
