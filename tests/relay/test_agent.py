@@ -300,6 +300,19 @@ def test_of_two_consoles_that_renew_at_once_the_first_is_heard(edge: tuple[Path,
     play(scene)
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (TimeoutError(), "no answer in time"),
+        (ConnectionResetError(), "ConnectionResetError"),
+        (OSError("no route to host"), "no route to host"),
+    ],
+    ids=["timeout", "wordless", "worded"],
+)
+def test_a_link_that_breaks_says_why(error: Exception, words: str) -> None:
+    assert link.words_of(error) == words
+
+
 def test_a_folder_that_belongs_to_no_node_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="postern-node enrol"):
         StateFolder(tmp_path).identity()
