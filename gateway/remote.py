@@ -172,7 +172,7 @@ class Remote:
                     problems.append(f"{address}: the link ended")
                     break
                 except (*link.ENDED, TimeoutError, AuthorityError, EnrolmentError, DatabaseError) as error:
-                    problems.append(f"{address}: {error or type(error).__name__}")
+                    problems.append(f"{address}: {link.words_of(error)}")
             await self._note_problem("; ".join(problems) or "no address is known at which it could be reached")
             if asyncio.get_running_loop().time() - began > LAST_DELAY:
                 delay = FIRST_DELAY

@@ -1,6 +1,7 @@
 """A database for an installation that a test runs in processes of its own: of the kind that the tests run on."""
 
 import atexit
+import contextlib
 import functools
 import os
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -38,6 +40,26 @@ def new_on(url: str, *, template: str = "") -> str:
     with psycopg.connect(urlunsplit(server._replace(path="/postgres")), autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}" {copied}')
     return urlunsplit(server._replace(path=f"/{name}"))
+
+
+@contextlib.contextmanager
+def away(url: str) -> Iterator[None]:
+    """Meanwhile nobody reaches the database, and who was there is sent away."""
+    place = urlsplit(url)
+    if not place.scheme.startswith("postgres"):
+        file = Path(place.path)
+        hidden = file.rename(file.with_name("hidden"))
+        file.mkdir()  # so that nobody makes a new one
+        yield
+        file.rmdir()
+        hidden.rename(file)
+        return
+    name = place.path[1:]
+    with psycopg.connect(urlunsplit(place._replace(path="/postgres")), autocommit=True) as connection:
+        connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        yield
+        connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
 
 
 @functools.cache

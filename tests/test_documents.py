@@ -6,9 +6,12 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from django.utils import timezone
 
+from console import metrics as console_metrics
 from gateway.core.limits import Limits
 from gateway.core.reasons import REASONS
+from gateway.relay import metrics
 from gateway.topology import sections
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -116,3 +119,33 @@ def test_commands_that_are_named_exist(path: Path) -> None:
     commands = {file.stem for file in ROOT.glob("*/management/commands/*.py")}
     named = set(re.findall(r"manage\.py ([a-z][a-z-]+)", path.read_text()))
     assert named <= commands | {"new-key", "migrate", "collectstatic"}
+
+
+# --- alerts ---
+
+STATE = {
+    "in_flight": 0, "ports": [], "tunnels": [], "revision": 1, "configuration": {"age": 1.0, "linked": True}
+}  # fmt: skip
+OF_PROMETHEUS = {"up", "instance", "job", "le"}
+
+
+def labels_told() -> set[str]:
+    source = (ROOT / "gateway/relay/metrics.py").read_text()
+    lists = re.findall(r"(?:labels=|ENDS_LABELS = )[\[(]([^])]*)", source)
+    return {name for each in lists for name in re.findall(r'"(\w+)"', each)}
+
+
+@pytest.mark.django_db
+def test_what_alerts_ask_for_is_told() -> None:
+    """Names and labels that a node or the console gives, were there nothing to count."""
+    told = metrics.exposition(metrics.Metrics(), STATE, None) + console_metrics.exposition(timezone.now())
+    known = set(re.findall(r"^# TYPE (\w+)", told.decode(), re.M)) | OF_PROMETHEUS
+    alerts = (DOCS / "operating.md").read_text().partition("```yaml\n")[2].partition("```")[0]
+    rules = re.findall(r"expr: (.*)", alerts)
+    assert len(rules) == alerts.count("- alert:") > 5
+    for rule in rules:
+        plain = re.sub(r'"[^"]*"', "", rule)
+        asked = {name.removesuffix("_bucket") for name in re.findall(r"\b(?:postern_\w+|up)\b", plain)}
+        assert asked and asked <= known, rule
+        by = {name.strip() for each in re.findall(r"by \(([^)]*)\)", rule) for name in each.split(",")}
+        assert by | set(re.findall(r"(\w+)!?=~?\"", rule)) <= labels_told() | OF_PROMETHEUS, rule

@@ -17,7 +17,7 @@ from console.views.pages import address_of, operator_of
 from gateway import rotation
 from gateway.core.enrolment import EnrolmentError
 from gateway.models import Enrolment, Node, NodeStatus
-from gateway.rotation import LOST, Progress, Standing
+from gateway.rotation import LOST, Standing
 from identity.core import authority
 
 
@@ -37,10 +37,7 @@ class Line:
 @require_safe
 @permission_required("view")
 def shown(request: HttpRequest) -> HttpResponse:
-    return _page(request, rotation.progress())
-
-
-def _page(request: HttpRequest, progress: Progress, problem: str = "") -> HttpResponse:
+    progress = rotation.progress()
     rows = Enrolment.objects.enrolled().select_related("node__status").order_by("node__name")
     lines = [
         Line(row.node, getattr(row.node, "status", None), progress.standings[row.node.name])
@@ -54,10 +51,8 @@ def _page(request: HttpRequest, progress: Progress, problem: str = "") -> HttpRe
         "lines": lines,
         "awaited": Enrolment.objects.filter(bundle_ends__gt=timezone.now()).select_related("node"),
         "behind": progress.behind,
-        "giving_up": request.POST.getlist("giving_up"),
-        "problem": problem,
     }
-    return render(request, "nodes/authority.html", context, status=422 if problem else 200)
+    return render(request, "nodes/authority.html", context)
 
 
 @require_POST
@@ -82,9 +77,6 @@ def dropped(request: HttpRequest) -> HttpResponse:
     try:
         cut_off = rotation.drop_old(operator_of(request), address_of(request), giving_up=giving_up)
     except EnrolmentError as error:
-        progress = rotation.progress()
-        if progress.exchanging:
-            return _page(request, progress, str(error))
         messages.error(request, str(error))
         return redirect("authority")
     words = gettext("The old authority is believed no longer.")

@@ -246,7 +246,7 @@ class Agent:
                     reader, writer = await asyncio.open_connection(host, port, ssl=tls)
                 await self._hold(self._serve(reader, writer))
             except (*link.ENDED, TimeoutError) as error:
-                self._note_problem(f"{address}: {error or type(error).__name__}")
+                self._note_problem(f"{address}: {link.words_of(error)}")
             if asyncio.get_running_loop().time() - began > LAST_DELAY:
                 delay = FIRST_DELAY
             await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
@@ -272,7 +272,7 @@ class Agent:
         try:
             await link.answer(reader, writer, partial(self._answer_to, writer, shown))
         except (*link.ENDED, TimeoutError) as error:
-            self._note_problem(f"the link ended: {error or type(error).__name__}")
+            self._note_problem(f"the link ended: {link.words_of(error)}")
         finally:
             self._linked -= 1
             await link.closed(writer)

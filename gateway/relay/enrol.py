@@ -61,7 +61,7 @@ async def _call(bundle: Bundle, key: str) -> str:
         try:
             return await _ask_for_certificate(bundle, key, address)
         except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
-            problems.append(f"{address}: {error or type(error).__name__}")
+            problems.append(f"{address}: {link.words_of(error)}")
     raise EnrolmentError(f"The console cannot be reached. {'; '.join(problems) or 'The bundle names no address.'}")
 
 

@@ -43,6 +43,13 @@ class LinkError(ConnectionError):
     """The other side cannot be asked, or is not who it should be; the message is fit for a page."""
 
 
+def words_of(error: Exception) -> str:
+    """Why it broke, for a log and a page; many exceptions say nothing of themselves, and none is false for that."""
+    if said := str(error):
+        return said
+    return "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+
+
 def context(pair: Pair | None, authority: str, *, server: bool, ask: bool = True) -> ssl.SSLContext:
     """TLS of a link. Names are not compared: whom a certificate of the authority stands for is read from it.
 

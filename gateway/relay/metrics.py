@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from gateway.core.snapshot import Snapshot
+from gateway.core.snapshot import PortType, Snapshot
 
 # Upper bounds in seconds: of what a request takes, and of what it waits for a tunnel.
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -77,18 +77,25 @@ class Metrics:
                 mine.total += total
 
 
-def exposition(metrics: Metrics, state: dict[str, Any], snapshot: Snapshot) -> bytes:
-    """The text that Prometheus scrapes. `state`: as `RelayNode.state` tells it; `snapshot`: what is in force."""
+def exposition(metrics: Metrics, state: dict[str, Any], snapshot: Snapshot | None) -> bytes:
+    """The text that Prometheus scrapes.
+
+    Args:
+        state: as `RelayNode.state` tells it.
+        snapshot: what is in force; None before anything is.
+    """
     registry = CollectorRegistry()
-    registry.register(_Exposed(metrics, state))
-    registry.register(_Ends(snapshot))
+    registry.register(_Exposed(metrics, state, _awaited(snapshot) if snapshot is not None else []))
+    if snapshot is not None:
+        registry.register(_Ends(snapshot))
     ProcessCollector(registry=registry)
     return generate_latest(registry)
 
 
 class _Exposed(Collector):
-    def __init__(self, metrics: Metrics, state: dict[str, Any]) -> None:
-        self._metrics, self._state = metrics, state
+    def __init__(self, metrics: Metrics, state: dict[str, Any], awaited: list[tuple[str, str]]) -> None:
+        """`awaited`: port and registration of those who are to register here."""
+        self._metrics, self._state, self._awaited = metrics, state, awaited
 
     def collect(self) -> Iterator[Any]:
         metrics, state = self._metrics, self._state
@@ -119,7 +126,7 @@ class _Exposed(Collector):
         tunnels = GaugeMetricFamily(
             "postern_tunnels", "Tunnels, at either end.", labels=["port", "registration", "state"]
         )
-        for (port, registration), counts in _by_registration(state["tunnels"]).items():
+        for (port, registration), counts in _by_registration(state["tunnels"], self._awaited).items():
             for kind, count in counts.items():
                 tunnels.add_metric([port, registration, kind], count)
         yield tunnels
@@ -169,8 +176,16 @@ def _histogram(name: str, help_text: str, durations: dict[str, Durations]) -> Hi
     return family
 
 
-def _by_registration(tunnels: Iterable[dict[str, Any]]) -> dict[tuple[str, str], Counter[str]]:
-    found: dict[tuple[str, str], Counter[str]] = {}
+def _awaited(snapshot: Snapshot) -> list[tuple[str, str]]:
+    here = {name for name, port in snapshot.ports.items() if port.type is PortType.REGISTRATION}
+    return [(each.port, each.name) for each in snapshot.registrations.values() if each.enabled and each.port in here]
+
+
+def _by_registration(
+    tunnels: Iterable[dict[str, Any]], awaited: Iterable[tuple[str, str]]
+) -> dict[tuple[str, str], Counter[str]]:
+    """Who is awaited and has none is told with 0: of what is not told at all no alert can say that it is gone."""
+    found = {each: Counter({"idle": 0, "busy": 0}) for each in awaited}
     for row in tunnels:
         counts = found.setdefault((row["port"], row["registration"]), Counter())
         counts["idle"] += row["idle"]

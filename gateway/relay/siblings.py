@@ -145,7 +145,7 @@ class Siblings:
                 await sibling.writer.drain()
                 answer = await frames.read(sibling.reader)
         except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
-            return f"worker {sibling.number}: {error or type(error).__name__}"
+            return f"worker {sibling.number}: {link.words_of(error)}"
         return f"worker {sibling.number}: {answer['error']}" if "error" in answer else ""
 
     # --- stopping ---

@@ -297,9 +297,9 @@ def resolve(
             chosen: Words = ("rule {0} of priority {1}", names, priority)
             steps.append(Step("mapping", True, chosen, ("runs as user {0}", user)))
             return _as(user, known, port, steps, until, names)
-    against: Words = (
-        ("not mapped on file; no mapping rule matches ({0} in all)", mappings.rules) if mappings.rules else "not mapped on file"
-    )
+    against: Words = "not mapped on file"
+    if mappings.rules:
+        against = ("not mapped on file; no mapping rule matches ({0} in all)", mappings.rules)
     if elsewhere:
         against = ("not mapped on file; rules {0} match, and are not for port {1}", tuple(elsewhere), port)
     steps.append(Step("mapping", False, ("certificate …{0}, {1}", certificate.sha256[-8:], certificate.title), against))

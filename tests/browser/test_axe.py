@@ -12,13 +12,18 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.conf import LazySettings
 from django.db.models import Model
+from django.utils import timezone
 from playwright.sync_api import Browser, Page, expect
 
 from console.models import Operator
+from gateway import enrolments, rotation
+from gateway.models import Enrolment, NodeStatus
+from identity.core import authority
 from tests import factories
 from tests.browser.conftest import TIMEOUT, log_in
 from tests.console.conftest import one_of_each
 from tests.console.test_access import address, names
+from tests.factories import NodeFactory
 
 PICTURES = Path(__file__).resolve().parents[2] / "test-results" / "pages"
 WCAG = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"], "resultTypes": ["violations"]}
@@ -102,6 +107,33 @@ def test_no_page_has_a_barrier_or_breaks_the_policy(view: Page, live_server: Any
         if "text/html" in view.request.get(live_server.url + path).headers["content-type"]:  # others are files to keep
             view.goto(live_server.url + path)
             found += look(view, name)
+    assert found == [], "\n".join(found)
+
+
+def test_the_authority_while_it_is_exchanged(view: Page, live_server: Any, owner: Operator, settings: Any) -> None:
+    """Every standing that a node can have, and what is asked before the old one is dropped."""
+    settings.CONSOLE_NODES_ADDRESS = ["console.example:9444"]
+    nodes = [NodeFactory(name=name, role="internal") for name in ("moved", "told", "untold", "cut-off", "ended")]
+    for node in nodes:
+        enrolments.offer(node, "test", None)
+        enrolments.certify(node.name, authority.request(authority.new_key(), node.name))
+    rotation.begin("test")
+    signs, now = enrolments.authority_row().fingerprint, timezone.now()
+    for node in nodes[:2]:
+        NodeStatus.objects.create(node=node, courier="one", linked=True, since=now, heard=now, authorities=[signs])
+    standing = Enrolment.objects.filter
+    standing(node__name="moved").update(authority=signs)
+    standing(node__name="cut-off").update(authority="ab" * 32)
+    standing(node__name="ended").update(certificate_ends=now)
+    log_in(view, live_server.url, owner)
+    view.goto(f"{live_server.url}/authority/")
+    assert view.get_by_label("untold").count() == view.get_by_role("button", name="Drop the old authority").count() == 1
+    found = look(view, "authority-exchanged")
+    view.goto(f"{live_server.url}/nodes/{nodes[3].pk}/")
+    found += look(view, "nodes-edit-lost")
+    rotation.drop_old("test", giving_up=["told", "untold"])
+    view.goto(f"{live_server.url}/authority/")
+    found += look(view, "authority-in-use")
     assert found == [], "\n".join(found)
 
 

@@ -198,6 +198,7 @@ def test_a_node_that_is_cut_off_goes_on_and_says_how_old_its_configuration_is(
         async with running(path, clock) as agent:
             server = StatusServer(status, agent.control.metrics, agent.control.missing, agent.about)
             await server.open()
+            assert "postern_configuration_revision -1.0" in await asyncio.to_thread(get, "/metrics"), "before the first"
             async with console.linked(address) as asker:
                 await console.deliver(asker, document(1))
                 assert agent.about()["linked"]
@@ -297,6 +298,19 @@ def test_of_two_consoles_that_renew_at_once_the_first_is_heard(edge: tuple[Path,
             assert agent.identity.certificate == second, "either would do; a node has one"
 
     play(scene)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (TimeoutError(), "no answer in time"),
+        (ConnectionResetError(), "ConnectionResetError"),
+        (OSError("no route to host"), "no route to host"),
+    ],
+    ids=["timeout", "wordless", "worded"],
+)
+def test_a_link_that_breaks_says_why(error: Exception, words: str) -> None:
+    assert link.words_of(error) == words
 
 
 def test_a_folder_that_belongs_to_no_node_says_what_to_do(tmp_path: Path) -> None:

@@ -109,6 +109,12 @@ def test_metrics_health_and_readiness(make: Callable[[], Installation]) -> None:
     of_service = 'postern_requests_total{port="dial",reason="",service="orders:echo",status="200"}'
     assert samples(get(inside, "/metrics")[1])[of_service] == 1
     assert get(edge, "/elsewhere")[0] == 404
+    # The internal node is gone: that it has no tunnel is told, where an alert looks for it.
+    installation.stop("inside")
+    gone = {
+        f'postern_tunnels{{port="reg",registration="inside-at-reg",state="{state}"}}': 0 for state in ("idle", "busy")
+    }
+    installation.until(lambda: gone.items() <= samples(get(edge, "/metrics")[1]).items(), "none is left, and told")
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

@@ -20,6 +20,7 @@ from gateway.relay import handshake, link
 from gateway.relay.control import ControlError, call
 from gateway.relay.statefolder import StateFolder
 from identity.core.authority import is_due, serial_of, utc_now
+from tests.databases import away
 from tests.relay.conftest import forum_pki, forum_topology
 from tests.relay.installation import PATIENCE, ROOT, Backend, free_port, read_answer
 from tests.relay.remote import POSTERN_NODE, RemoteInstallation
@@ -194,16 +195,12 @@ def test_a_courier_that_begins_anew_sends_what_changed_and_nothing_else(make: Ma
 
 def test_traffic_goes_on_without_console_and_without_database(make: Make) -> None:
     installation = make().enrol_and_run("edge", "inside")
-    database = installation.folder / "db.sqlite3"
-    # The database is gone, and the courier runs: links stay, and what it is asked it answers.
-    hidden = database.rename(database.with_name("hidden"))
-    database.mkdir()  # so that nobody makes a new one
     log = installation.folder / "courier-0.log"
-    installation.until(lambda: "the database cannot be asked" in log.read_text(), "the courier has seen it")
-    assert installation.request("ext", "/orders", "alice").status == 200
-    assert installation.revision("edge") is not None
-    database.rmdir()
-    hidden.rename(database)
+    # The database is gone, and the courier runs: links stay, and what it is asked it answers.
+    with away(installation.env["DATABASE_URL"]):
+        installation.until(lambda: "the database cannot be asked" in log.read_text(), "the courier has seen it")
+        assert installation.request("ext", "/orders", "alice").status == 200
+        assert installation.revision("edge") is not None
     in_force(installation, map_stranger(installation, "alice"))
     assert installation.request("ext", "/orders", "stranger").status == 200
     # The console is gone, and the nodes start again: from what they have.
