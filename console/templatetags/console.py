@@ -48,6 +48,12 @@ def moment(when: datetime | None) -> str:
 
 
 @register.filter
+def day(when: datetime) -> str:
+    """A date as all dates are written, in one piece: a line may not end at a hyphen of it."""
+    return format_html('<span class="nowrap">{}</span>', f"{timezone.localtime(when):%Y-%m-%d}")
+
+
+@register.filter
 def may(operator: Any, permission: str) -> bool:
     return bool(operator.may(permission))
 
