@@ -48,6 +48,12 @@ def moment(when: datetime | None) -> str:
 
 
 @register.filter
+def day(when: datetime) -> str:
+    """A date as all dates are written, in one piece: a line may not end at a hyphen of it."""
+    return format_html('<span class="nowrap">{}</span>', f"{timezone.localtime(when):%Y-%m-%d}")
+
+
+@register.filter
 def may(operator: Any, permission: str) -> bool:
     return bool(operator.may(permission))
 
@@ -97,17 +103,17 @@ def unlocalized(number: float) -> str:
 
 @register.filter
 def reason_words(reason: Any) -> str:
-    """`acl_denied (The ACL denies one of the user's groups, …)`; what is no reason of ours is told as it is."""
+    """The code, as codes look, and its words in brackets; what is no reason of ours is told as it is."""
     info = REASONS.get(reason)
-    return f"{reason} ({gettext(info.words).rstrip('.')})" if info else str(reason)
+    return format_html("<code>{}</code> ({})", reason, gettext(info.words).rstrip(".")) if info else str(reason)
 
 
 @register.filter
 def meant(who: Any) -> str:
     """Whom a certificate means: a user's name, or nobody and why."""
     if who in REASONS:
-        return gettext("nobody, {reason}").format(reason=reason_words(who))
-    return gettext("user {user}").format(user=who)
+        return format_html(gettext("nobody, {reason}"), reason=reason_words(who))
+    return format_html(gettext("user {user}"), user=who)
 
 
 @register.filter

@@ -79,6 +79,8 @@ def look(page: Page, name: str) -> list[str]:
     found = []
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
+        if (wide := page.evaluate("document.documentElement.scrollWidth")) > width:
+            found.append(f"{name} at {width}: {wide} wide")
         for scheme in SCHEMES:
             page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
             page.screenshot(path=PICTURES / f"{name}-{width}-{scheme}.png", full_page=True)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from django.conf import settings
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import log_in
@@ -27,8 +28,10 @@ PAGES = [
 ]
 
 
-@pytest.mark.parametrize("width", [390, 1440, 2560])
-def test_no_page_is_wider_than_its_window(console: Page, live_server: Any, width: int) -> None:
+@pytest.mark.parametrize(("width", "language"), [(390, "en"), (390, "de"), (1440, "en"), (2560, "en")])
+def test_no_page_is_wider_than_its_window(console: Page, live_server: Any, width: int, language: str) -> None:
+    """With the longest names there are, and in the language of the longest words."""
+    console.context.add_cookies([{"name": settings.LANGUAGE_COOKIE_NAME, "value": language, "url": live_server.url}])
     UserFactory(name="a" * 120)
     refused_request(path="/orders/" + "a" * 200, subject="CN=" + "a" * 200, user="a" * 120)
     saved_test(path="/orders/" + "a" * 200)
@@ -37,6 +40,7 @@ def test_no_page_is_wider_than_its_window(console: Page, live_server: Any, width
         console.goto(live_server.url + path)
         wide = console.evaluate("document.documentElement.scrollWidth")
         assert wide <= width, f"{path} is {wide} wide at {width}"
+    assert console.locator("html").get_attribute("lang") == language
 
 
 def test_the_places_are_reached_at_390_without_scripts(browser: Browser, live_server: Any, owner: Any) -> None:

@@ -68,7 +68,7 @@ def test_looking_ahead_tells_and_saves_nothing(owner: Client, reachable: dict[st
     (effect,) = page.context["would_change"].outlook.effects
     assert effect.labels == ("API orders", "service orders:whoami")
     assert (effect.gained, effect.callers.names, effect.port) == (False, ("alice",), "ext")
-    assert "then refused: acl_denied" in page.content.decode()
+    assert "then refused: <code>acl_denied</code>" in page.content.decode()
     assert User.objects.get(name="alice").groups.count() == 1
     assert ChangeSet.objects.count() == before
 

@@ -20,6 +20,7 @@ from tests.factories import (
     ExternalPortFactory,
     InternalPortFactory,
     KeystoreFactory,
+    NodeFactory,
     OperatorFactory,
     RegistrationFactory,
     RegistrationPortFactory,
@@ -253,6 +254,15 @@ class TestTheLivePart:
             viewer.get(url)  # what is kept until the next change is read once
             with django_assert_max_num_queries(20):
                 assert viewer.get(url).status_code == 200
+
+
+@pytest.mark.parametrize(("count", "scrolling"), [(2, 0), (21, 2)])
+def test_what_many_nodes_make_long_scrolls_by_itself(viewer: Client, count: int, scrolling: int) -> None:
+    """The list of what needs attention and the table of nodes; none of them runs."""
+    for _ in range(count):
+        NodeFactory()
+    page = viewer.get("/").content.decode()
+    assert page.count('class="tall" tabindex="0" role="region"') == scrolling
 
 
 def test_a_port_that_does_not_listen_is_told(viewer: Client, pair: dict[str, Any], nodes: dict[str, Any]) -> None:
