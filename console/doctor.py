@@ -22,6 +22,7 @@ from django.utils import timezone
 
 from console.attention import NodeState, ask_nodes, expiries
 from console.free_ports import obstacle
+from console.nodes import enrolled
 from gateway import rotation
 from gateway.audit import current_revision
 from gateway.core.addresses import parse_bind, parse_url, split_host_port
@@ -182,13 +183,16 @@ def _expiring() -> Iterator[Finding]:
 
 
 def _nodes(states: list[NodeState]) -> Iterator[Finding]:
-    revision = current_revision()
+    revision, elsewhere = current_revision(), enrolled()
     for state in states:
         subject = f"node {state.node}"
         if state.told is None:
-            yield Finding(
-                "warn", subject, state.problem, "Start it, where it is to run here; enrol it, where it is not."
+            remedy = (
+                "postern-node status on its machine tells more."
+                if state.node.name in elsewhere
+                else "Start it, where it is to run here; enrol it, where it is not."
             )
+            yield Finding("warn", subject, state.problem, remedy)
         elif state.told["revision"] != revision:
             yield Finding("warn", subject, f"works by revision {state.told['revision']}, and {revision} is the last.",
                           "Its log tells why, where this stays.")  # fmt: skip
@@ -212,6 +216,7 @@ def _clocks(states: list[NodeState]) -> Iterator[Finding]:
 
 
 def _ports(states: list[NodeState]) -> Iterator[Finding]:
+    elsewhere = enrolled()
     for state in states:
         for port in Port.objects.filter(node=state.node, enabled=True).exclude(bind=""):
             subject = f"port {port}"
@@ -221,6 +226,8 @@ def _ports(states: list[NodeState]) -> Iterator[Finding]:
                 else:
                     words, remedy = f"does not listen at {port.bind}.", f"The log of node {state.node} tells why."
                     yield Finding("bad", subject, words, remedy)
+            elif state.node.name in elsewhere:
+                continue
             elif problem := obstacle(*parse_bind(port.bind)):
                 yield Finding(
                     "warn", subject, f"{port.bind}: {problem}.", "That matters where the node is to run here."

@@ -124,6 +124,15 @@ def test_a_bundle_is_for_those_who_may_change_whom_is_trusted(
         assert client.post(reverse(name, args=[edge.pk])).status_code == 403
 
 
+def test_the_doctor_looks_here_for_nobody_who_runs_elsewhere(edge: Node) -> None:
+    edge.ports.filter(name="reg").update(bind="192.0.2.1:9443")
+    assert [each.subject for each in examine() if each.subject.startswith("port ")], "this machine has no such address"
+    enrolled(edge)
+    found = [each for each in examine() if each.subject.startswith(("port ", "node "))]
+    assert [each.subject for each in found] == [f"node {edge}"], "its ports are its machine's"
+    assert "postern-node status" in found[0].remedy
+
+
 # --- without pages ---
 
 

@@ -54,12 +54,6 @@ EXAMPLES = {"-----BEGIN", "/orders", "10.0.0.0/8", "2001:db8::/32", "edge.exampl
             "O = Partner One", "C = DE", "http://pki.partner.example/ca.crl 6h", "orders:submit"}  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def nobody_is_too_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A walk over every form asks for more than an operator does in a minute."""
-    monkeypatch.setattr(settings, "CONSOLE_COSTLY_PER_MINUTE", 1_000_000)
-
-
 class Pseudo:
     """As a catalog of translations, in which every message is itself in brackets."""
 
