@@ -40,7 +40,8 @@ def address(operation: Operation, world: dict[str, Model]) -> str:
     trace = refused_request(trace_id="ab" * 16).trace_id if "{trace_id}" in operation.path else ""
     needed = {"kind": "users", "q": "alice"}
     query = "&".join(f"{each.name}={needed[each.name]}" for each in operation.queries if each.required)
-    return f"{operation.path}{f'?{query}' if query else ''}".format(name=name, number=number, id=key, trace_id=trace)
+    arguments = {"name": name, "number": number, "id": key, "trace_id": trace, "mark": "ab" * 20}
+    return f"{operation.path}{f'?{query}' if query else ''}".format(**arguments)
 
 
 def asked(caller: Caller, operation: Operation, world: dict[str, Model]) -> Any:
