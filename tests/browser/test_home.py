@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 import pytest
+from django.db import connection
 from playwright.sync_api import Browser, Page, expect
 
 from gateway.audit import current_revision
@@ -28,7 +29,9 @@ def edge(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def call(state_dir: Any, node: str, message: dict[str, Any], *, timeout: float) -> dict[str, Any]:
         if not node.startswith("edge"):
             raise ControlError(f"Node {node} is not asked here.")
-        return {"revision": current_revision()} | told
+        revision = current_revision()
+        connection.close()  # this thread, which is the console's for the asking alone, ends and would leave it open
+        return {"revision": revision} | told
 
     monkeypatch.setattr(control, "call", call)
     return told
