@@ -198,7 +198,7 @@ class Courier:
             raise EnrolmentError(f"There is no bundle for node {name} that can still be used. Make a new one.")
         seen = fingerprint(self.credentials.shown.parsed), asked.encode()
         check_proof(message.get("proof"), proof(known.proof_key, "node", name, *seen))
-        certificate = await self.ask_database(enrolments.certify, name, asked)
+        certificate = await self.ask_database(enrolments.certify, name, asked, known.proof_key)
         told = proof(known.proof_key, "console", name, *seen, certificate.encode())
         return {"certificate": certificate, "proof": told}
 

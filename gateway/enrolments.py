@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from hmac import compare_digest
 
 from cryptography import x509
 from django.conf import settings
@@ -115,11 +116,13 @@ def addresses_of(node: Node, own: str = "") -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def certify(node_name: str, asked: str, *, now: datetime | None = None) -> str:
+def certify(node_name: str, asked: str, proof_key: bytes, *, now: datetime | None = None) -> str:
     """Use up the bundle of a node, whose proof was checked: its certificate, in PEM.
 
+    Args:
+        proof_key: what the proof was checked by: another bundle that was made since is not used up by it.
     Raises:
-        EnrolmentError: there is none, it was used, or its time is over.
+        EnrolmentError: there is none, it was used, another was made, or its time is over.
         AuthorityError: the request is none.
     """
     now = now or timezone.now()
@@ -127,11 +130,15 @@ def certify(node_name: str, asked: str, *, now: datetime | None = None) -> str:
     certificate = authority.certify_node(signs.pair, asked, node_name, now)
     parsed = x509.load_pem_x509_certificate(certificate.encode())
     with transaction.atomic():
-        # The conditional update is the claim: of two that come with the bundle at once, one has it.
-        claimed = Enrolment.objects.filter(node__name=node_name, bundle_ends__gt=now).update(
-            proof_key=b"", bundle_ends=None, serial=authority.serial_of(parsed), next_serial="", next_serials=[],
-            authority=signs.fingerprint, certificate_ends=parsed.not_valid_after_utc, enrolled_at=now, disowned_at=None,
-        )  # fmt: skip
+        awaited = Enrolment.objects.filter(node__name=node_name, bundle_ends__gt=now)
+        row, claimed = awaited.first(), 0
+        if row is not None and compare_digest(sealing.open_sealed(row, "proof_key"), proof_key):
+            # The conditional update is the claim: of two that come with the bundle at once, one has it.
+            claimed = awaited.filter(proof_key=row.proof_key).update(
+                proof_key=b"", bundle_ends=None, serial=authority.serial_of(parsed), next_serial="", next_serials=[],
+                authority=signs.fingerprint, certificate_ends=parsed.not_valid_after_utc, enrolled_at=now,
+                disowned_at=None,
+            )  # fmt: skip
         if not claimed:
             raise EnrolmentError(
                 gettext("There is no bundle for node {node_name} that can still be used. Make a new one.").format(
@@ -143,8 +150,15 @@ def certify(node_name: str, asked: str, *, now: datetime | None = None) -> str:
     return certificate
 
 
-def renew(node_name: str, asked: str, *, now: datetime | None = None) -> str:
-    """A new certificate beside the one in use. Raises EnrolmentError, AuthorityError."""
+def renew(node_name: str, asked: str, shown: str, *, now: datetime | None = None) -> str:
+    """A new certificate beside the one in use.
+
+    Args:
+        shown: serial of the one that the link was proved by. Who was disowned, or whose node another machine is by
+            now, may still hold a link: it is renewed by nothing that it says there.
+    Raises:
+        EnrolmentError, AuthorityError
+    """
     now = now or timezone.now()
     certificate = authority.certify_node(authority_row().pair, asked, node_name, now)
     parsed = x509.load_pem_x509_certificate(certificate.encode())
@@ -153,6 +167,10 @@ def renew(node_name: str, asked: str, *, now: datetime | None = None) -> str:
         row = Enrolment.objects.enrolled().select_for_update().filter(node__name=node_name).first()
         if row is None:
             raise EnrolmentError(gettext("Node {node_name} is not enrolled.").format(node_name=node_name))
+        if shown not in (row.serial, *row.renewed):
+            raise EnrolmentError(
+                gettext("Node {node_name} has another certificate by now.").format(node_name=node_name)
+            )
         row.next_serial, row.next_serials = serial, [*row.renewed, serial][-RENEWALS:]
         row.save(update_fields=("next_serial", "next_serials"))
     return certificate

@@ -239,7 +239,7 @@ class Remote:
             answer = _told(await asker.ask(greeting, timeout=ASK_TIMEOUT))
             asked = str(answer.get("request"))
             check_proof(answer.get("proof"), proof(key, "node", name, *seen, asked.encode()))
-            certificate = await self.courier.ask_database(enrolments.certify, name, asked)
+            certificate = await self.courier.ask_database(enrolments.certify, name, asked, key)
             told = proof(key, "console", name, *seen, certificate.encode())
             _told(
                 await asker.ask({"op": "certificate", "certificate": certificate, "proof": told}, timeout=ASK_TIMEOUT)
@@ -403,9 +403,11 @@ class Remote:
 
     async def _renew(self, asker: Asker) -> None:
         """A new certificate; the link ends, for the next one is proved by it."""
+        assert self.certificate is not None
+        shown = authority.serial_of(self.certificate)
         try:
-            asked = _told(await asker.ask({"op": "renew"}, timeout=ASK_TIMEOUT))
-            certificate = await self.courier.ask_database(enrolments.renew, self.name, str(asked.get("request")))
+            asked = str(_told(await asker.ask({"op": "renew"}, timeout=ASK_TIMEOUT)).get("request"))
+            certificate = await self.courier.ask_database(enrolments.renew, self.name, asked, shown)
             _told(await asker.ask({"op": "certificate", "certificate": certificate}, timeout=ASK_TIMEOUT))
         except (DatabaseError, EnrolmentError, AuthorityError) as error:
             log.error("node %s: its certificate is not renewed: %s", self.name, error)

@@ -257,8 +257,8 @@ def test_the_authority_is_exchanged(caller_of: Callable[..., Caller], world: dic
     may = caller_of("owner", "view", "change_authority", CONFIRMED)
     node = world["ports"].node  # type: ignore[attr-defined]
     assert may.get("/authority").json()["signs"] == ""
-    enrolments.offer(node, "test", None)
-    enrolments.certify(node.name, request(new_key(), node.name))
+    bundle = enrolments.offer(node, "test", None)
+    enrolments.certify(node.name, request(new_key(), node.name), bundle.key)
     first = may.get("/authority").json()
     assert (first["exchanging"], first["nodes"]) == (
         False, [{"name": node.name, "standing": "current", "linked": False}]

@@ -117,8 +117,8 @@ def test_the_authority_while_it_is_exchanged(view: Page, live_server: Any, owner
     settings.CONSOLE_NODES_ADDRESS = ["console.example:9444"]
     nodes = [NodeFactory(name=name, role="internal") for name in ("moved", "told", "untold", "cut-off", "ended")]
     for node in nodes:
-        enrolments.offer(node, "test", None)
-        enrolments.certify(node.name, authority.request(authority.new_key(), node.name))
+        bundle = enrolments.offer(node, "test", None)
+        enrolments.certify(node.name, authority.request(authority.new_key(), node.name), bundle.key)
     rotation.begin("test")
     signs, now = enrolments.authority_row().fingerprint, timezone.now()
     for node in nodes[:2]:

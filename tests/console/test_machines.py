@@ -35,8 +35,8 @@ def bundle_on(page: str) -> str:
 
 def enrolled(node: Node) -> Enrolment:
     """With a certificate, as after its bundle was used."""
-    enrolments.offer(node, "test", None)
-    enrolments.certify(node.name, authority.request(authority.new_key(), node.name))
+    bundle = enrolments.offer(node, "test", None)
+    enrolments.certify(node.name, authority.request(authority.new_key(), node.name), bundle.key)
     return Enrolment.objects.get(node=node)
 
 
@@ -137,28 +137,44 @@ def test_the_doctor_looks_here_for_nobody_who_runs_elsewhere(edge: Node) -> None
 
 
 def test_a_bundle_is_claimed_once(edge: Node) -> None:
-    enrolments.offer(edge, "test", None)
+    bundle = enrolments.offer(edge, "test", None)
     asked = authority.request(authority.new_key(), edge.name)
-    enrolments.certify(edge.name, asked)
+    enrolments.certify(edge.name, asked, bundle.key)
     with pytest.raises(EnrolmentError, match="no bundle for node"):
-        enrolments.certify(edge.name, asked)
+        enrolments.certify(edge.name, asked, bundle.key)
 
 
 def test_a_bundle_ends(edge: Node) -> None:
-    enrolments.offer(edge, "test", None, now=timezone.now() - timedelta(hours=2))
+    bundle = enrolments.offer(edge, "test", None, now=timezone.now() - timedelta(hours=2))
     assert enrolments.known_nodes() == {}
     with pytest.raises(EnrolmentError, match="no bundle for node"):
-        enrolments.certify(edge.name, authority.request(authority.new_key(), edge.name))
+        enrolments.certify(edge.name, authority.request(authority.new_key(), edge.name), bundle.key)
 
 
 def test_a_newer_bundle_makes_the_one_before_worthless(edge: Node) -> None:
     first, second = (enrolments.offer(edge, "test", None) for _ in range(2))
     assert enrolments.known_nodes()[edge.name].proof_key == second.key != first.key
+    asked = authority.request(authority.new_key(), edge.name)
+    with pytest.raises(EnrolmentError, match="no bundle for node"):  # its proof was checked before there was another
+        enrolments.certify(edge.name, asked, first.key)
+    enrolments.certify(edge.name, asked, second.key)
+
+
+def test_a_machine_that_lost_its_node_is_not_renewed(edge: Node) -> None:
+    """Its link may outlast that by a moment, in which it may answer what it was asked before."""
+    first, second = enrolled(edge).serial, enrolled(edge).serial
+    asked = authority.request(authority.new_key(), edge.name)
+    with pytest.raises(EnrolmentError, match="another certificate by now"):
+        enrolments.renew(edge.name, asked, first)
+    assert enrolments.known_nodes()[edge.name].serials == {second}
+    enrolments.disown(edge, "test", None)
+    with pytest.raises(EnrolmentError, match="not enrolled"):
+        enrolments.renew(edge.name, asked, second)
 
 
 def test_a_renewed_certificate_takes_over_once_it_is_used(edge: Node) -> None:
     first = enrolled(edge).serial
-    pem = enrolments.renew(edge.name, authority.request(authority.new_key(), edge.name))
+    pem = enrolments.renew(edge.name, authority.request(authority.new_key(), edge.name), first)
     renewed = authority.Pair(pem, "").parsed
     assert enrolments.known_nodes()[edge.name].serials == {first, authority.serial_of(renewed)}
     enrolments.seen(edge.name, renewed)
@@ -168,7 +184,7 @@ def test_a_renewed_certificate_takes_over_once_it_is_used(edge: Node) -> None:
 def test_two_consoles_may_renew_at_once(edge: Node) -> None:
     first = enrolled(edge).serial
     asked = authority.request(authority.new_key(), edge.name)
-    renewed = [authority.Pair(enrolments.renew(edge.name, asked), "").parsed for _ in range(2)]
+    renewed = [authority.Pair(enrolments.renew(edge.name, asked, first), "").parsed for _ in range(2)]
     serials = [authority.serial_of(each) for each in renewed]
     assert enrolments.known_nodes()[edge.name].serials == {first, *serials}, "which one the node has is not known yet"
     enrolments.seen(edge.name, renewed[0])
@@ -180,7 +196,7 @@ def test_two_consoles_may_renew_at_once(edge: Node) -> None:
 def test_a_renewal_by_a_console_of_the_version_before_is_known(edge: Node) -> None:
     first = enrolled(edge).serial
     Enrolment.objects.update(next_serial="abc")
-    pem = enrolments.renew(edge.name, authority.request(authority.new_key(), edge.name))
+    pem = enrolments.renew(edge.name, authority.request(authority.new_key(), edge.name), first)
     serial = authority.serial_of(authority.Pair(pem, "").parsed)
     assert enrolments.known_nodes()[edge.name].serials == {first, "abc", serial}
     assert Enrolment.objects.get().next_serial == serial, "and it knows ours"
@@ -233,7 +249,7 @@ def test_a_bundle_and_disowning_are_commands_too(edge: Node) -> None:
 
 
 def test_the_authority_is_exchanged_for_another(edge: Node) -> None:
-    enrolled(edge)
+    first = enrolled(edge).serial
     offered = NodeFactory(name="offered", role="internal")
     Enrolment.objects.create(node=offered, bundle_ends=timezone.now() + timedelta(hours=1), proof_key=b"x")
     before, out = enrolments.authority_row(), StringIO()
@@ -252,7 +268,7 @@ def test_the_authority_is_exchanged_for_another(edge: Node) -> None:
         call_command("rotate-authority", "--drop-old")
     assert any(each.subject == "authority of nodes" and edge.name in each.words for each in examine())
     # A renewal is of the new one; used, it leaves nobody behind.
-    pem = enrolments.renew(edge.name, authority.request(authority.new_key(), edge.name))
+    pem = enrolments.renew(edge.name, authority.request(authority.new_key(), edge.name), first)
     assert rotation.left_behind() == [edge.name], "it is not in use yet"
     enrolments.seen(edge.name, authority.Pair(pem, "").parsed)
     assert rotation.left_behind() == []
@@ -261,8 +277,8 @@ def test_the_authority_is_exchanged_for_another(edge: Node) -> None:
     assert (row.believed, row.shown) == (row.certificate, row.console) and not bytes(row.old_console_key)
     with pytest.raises(CommandError, match="no old authority"):
         call_command("rotate-authority", "--drop-old")
-    first, last = Change.objects.filter(kind="authority").order_by("pk")
-    assert len(first.after["believed"]) == 2 and last.after["believed"] == first.after["believed"][:1]
+    begun, ended = Change.objects.filter(kind="authority").order_by("pk")
+    assert len(begun.after["believed"]) == 2 and ended.after["believed"] == begun.after["believed"][:1]
 
 
 def test_a_certificate_that_has_ended_holds_no_authority(edge: Node) -> None:
@@ -298,7 +314,7 @@ def test_the_page_of_the_authority_tells_how_far_each_node_is(owner: Client, edg
     status.authorities = [authority.fingerprint_of(each) for each in authority.read_authorities(row.believed)]
     status.save()
     assert "It believes the new one already" in owner.get(url).content.decode()
-    pem = enrolments.renew(edge.name, authority.request(authority.new_key(), edge.name))
+    pem = enrolments.renew(edge.name, authority.request(authority.new_key(), edge.name), first[edge.name].serial)
     enrolments.seen(edge.name, authority.Pair(pem, "").parsed)
     assert pill(owner.get(url).content.decode(), edge.name) == "of the new one"
     assert "already" in owner.post(reverse("authority-exchange"), follow=True).content.decode()

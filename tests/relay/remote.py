@@ -27,8 +27,8 @@ from gateway.models import Node
 def certify(asked, days_ago):
     found, now = {}, timezone.now() - timedelta(days=days_ago)
     for name, request in asked.items():
-        enrolments.offer(Node.objects.get(name=name), "test", None)
-        found[name] = enrolments.certify(name, request, now=now)
+        bundle = enrolments.offer(Node.objects.get(name=name), "test", None)
+        found[name] = enrolments.certify(name, request, bundle.key, now=now)
     return json.dumps({"authority": enrolments.authority_row().certificate, "certificates": found})
 """
 
