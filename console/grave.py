@@ -34,7 +34,10 @@ def is_grave(change: Change) -> bool:
 def undone(change: Change) -> Change:
     """What undoing it would be."""
     action = {Action.ADDED: Action.REMOVED, Action.REMOVED: Action.ADDED}.get(Action(change.action), change.action)
-    return Change(action=action, kind=change.kind, before=change.after, after=change.before)
+    name = change.before["name"] if change.before is not None else change.name
+    return Change(
+        action=action, kind=change.kind, object_id=change.object_id, name=name, before=change.after, after=change.before
+    )
 
 
 def _keys(entry: Entry) -> list[object]:

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 from django.core.paginator import Paginator
-from django.db.models import Count, Min, Q
+from django.db.models import Count, Min, Q, Value
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
-from django.urls import path
+from django.urls import path, reverse
 from django.utils.translation import gettext_lazy
 
 from console.differences import differences
-from console.nouns import SINGULAR, TITLES, permission_of, url_of
+from console.nouns import SINGULAR, TITLES, permission_of
 from console.permissions import permission_required
 from console.veil import veiled_change
 from console.views.pages import PAGE
@@ -110,14 +110,16 @@ def described(stored: list[Change], may: Callable[[str], bool]) -> list[dict[str
     return found
 
 
-def _pages(stored: list[Change]) -> dict[tuple[str, str], str | None]:
-    """Kind and id of what was changed → its page, for what is still there; one query for each kind."""
-    pages: dict[tuple[str, str], str | None] = {}
-    for kind in {each.kind for each in stored} & set(SECTIONS):
+def _pages(stored: list[Change]) -> dict[tuple[str, str], str]:
+    """Kind and id of what was changed → its page, for what is still there; one query for all kinds."""
+    there = []
+    for kind in sorted({each.kind for each in stored} & set(SECTIONS)):
         ids = [each.object_id for each in stored if each.kind == kind]
-        for row in SECTIONS[kind]._default_manager.filter(pk__in=ids):
-            pages[kind, str(row.pk)] = url_of(row)
-    return pages
+        rows = SECTIONS[kind]._default_manager.order_by().filter(pk__in=ids)
+        there.append(rows.annotate(of_kind=Value(kind)).values_list("of_kind", "pk"))
+    if not there:
+        return {}
+    return {(kind, str(pk)): reverse(f"{kind}-edit", args=[pk]) for kind, pk in there[0].union(*there[1:], all=True)}
 
 
 urls = [path("changes/", changes, name="changes"), path("changes/<int:pk>/", change, name="changes-detail")]

@@ -153,11 +153,10 @@ def urlpatterns(noun: Noun, *, with_add: bool = True) -> list[URLPattern]:
     """The pages of a noun, named `KIND-list`, `KIND-add`, `KIND-edit`, `KIND-delete`."""
     kind = noun.kind
     edit = costs("access")(lambda r, pk: edit_page(r, noun, pk))
-    delete = costs("would_change")(lambda r, pk: delete_page(r, noun, pk))
     patterns = [
         path(f"{kind}/", lambda r: list_page(r, noun), name=f"{kind}-list"),
         path(f"{kind}/<uuid:pk>/", edit, name=f"{kind}-edit"),
-        path(f"{kind}/<uuid:pk>/delete/", delete, name=f"{kind}-delete"),
+        path(f"{kind}/<uuid:pk>/delete/", lambda r, pk: delete_page(r, noun, pk), name=f"{kind}-delete"),
     ]
     if with_add:
         patterns.append(path(f"{kind}/add/", lambda r: edit_page(r, noun, None), name=f"{kind}-add"))
@@ -353,7 +352,7 @@ def _unless_refused(form: NounForm, act: Callable[[], T]) -> T | None:
 @require_http_methods(["GET", "POST"])
 @asks_again
 def delete_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
-    """Ask, telling what still refers to the object; delete where nothing does."""
+    """Ask, telling what still refers to the object, or who would lose access; delete where nothing does."""
     require(request, noun.permission)
     row = get_object_or_404(noun.model, pk=pk)
     if (noun.secret or is_shut_out(row)) and not is_fresh(request):
@@ -365,7 +364,8 @@ def delete_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
     elif (waits := unconfirmed.waiting_for(noun.kind, row.pk)) is not None:
         words = gettext("Change {number} of it waits to be confirmed: keep it, or take it back, first.")
         problem = words.format(number=waits.pk)
-    if request.method == "POST" and not found and not problem:
+    looks = request.method != "POST" or "would_change" in request.POST
+    if not looks and not found and not problem:
         try:
             _delete(request, noun, row)
         except ProtectedError as error:
@@ -376,12 +376,11 @@ def delete_page(request: HttpRequest, noun: Noun, pk: Any) -> HttpResponse:
             words = gettext("{noun} {name} is deleted.")
             messages.success(request, capfirst(words.format(noun=noun.singular, name=row)))
             return redirect(f"{noun.kind}-list")
-    status = 409 if request.method == "POST" else 200
     touches = noun.kind in TOUCHING and not found and not problem
-    would_change = _without(request, noun, pk) if touches and request.GET.get("would_change") else None
+    would_change = _without(request, noun, pk) if touches and "would_change" in request.POST else None
     context = {"noun": noun, "row": row, "references": found, "problem": problem, "would_change": would_change,
                "touches_access": touches, "seconds": unconfirmed.SECONDS}  # fmt: skip
-    return render(request, "nouns/delete.html", context, status=status)
+    return render(request, "nouns/delete.html", context, status=200 if looks else 409)
 
 
 def _delete(request: HttpRequest, noun: Noun, row: Model) -> None:

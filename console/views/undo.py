@@ -1,4 +1,4 @@
-"""Undoing a change: first shown as what would come of it, then done as a change of its own.
+"""Undoing a change: first shown as what would come of it, then tried, and done as a change of its own.
 
 A large one, such as an import, is told in numbers and undone by a worker: it takes as long as the import did.
 """
@@ -28,7 +28,7 @@ from console.words import grouped
 from gateway import unconfirmed
 from gateway.models import Action, Change, ChangeSet
 from gateway.topology.entries import SECTIONS
-from gateway.topology.undo import CannotUndo, undo
+from gateway.topology.undo import CannotUndo, known_to_bar, undo
 from identity.core.commands import command
 
 MOST = 500  # objects of one change that a page undoes by itself, and shows one by one before
@@ -62,16 +62,14 @@ def undo_page(request: HttpRequest, pk: int) -> HttpResponse:
         return ask_again(request)
     if large:
         return _by_a_worker(request, made)
+    if request.method != "POST":
+        context["reasons"] = known_to_bar(made, changes)
+        context["changes"] = described([undone(change) for change in changes], request.user.may)
+        return render(request, "changes/undo.html", context)
     try:
-        asked = request.method != "POST"
-        recorder = undo(made, operator_of(request), address_of(request), changes=changes, dry_run=asked)
+        recorder = undo(made, operator_of(request), address_of(request), changes=changes)
     except CannotUndo as error:
-        context["reasons"] = error.reasons
-        return render(request, "changes/undo.html", context, status=409 if request.method == "POST" else 200)
-    if asked:
-        return render(
-            request, "changes/undo.html", context | {"changes": described(recorder.changes, request.user.may)}
-        )
+        return render(request, "changes/undo.html", context | {"reasons": error.reasons}, status=409)
     messages.success(request, gettext("Change {number} is undone.").format(number=made.pk))
     return redirect("changes-detail", recorder.revision) if recorder.revision else redirect("changes")
 

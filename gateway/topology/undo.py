@@ -32,6 +32,7 @@ _ADDED_IN_BULK = ("certificates", "users", "groups")
 _NAMED = 5  # of the changes that stand in the way
 _FEW = 20  # objects that are quickly taken one by one, and kept in memory as they were read
 _TOLD = 100  # objects that stand in the way
+CHANGED_AGAIN = "was changed again"
 
 
 class CannotUndo(Exception):
@@ -70,7 +71,7 @@ def undo(
         CannotUndo
     """
     if not made.configures:
-        raise CannotUndo([f"Change {made.pk} changed nothing of the configuration; there is nothing to undo."])
+        raise CannotUndo([_nothing_in(made)])
     steps = [_step(change) for change in (made.changes.all() if changes is None else changes)]
     message = f"undo of change {made.pk}: {note or made.message}"
     try:
@@ -90,6 +91,27 @@ def undo(
     except Inconsistent as error:
         raise CannotUndo([f"{message}." for message in error.messages]) from error
     return recorder
+
+
+def known_to_bar(made: ChangeSet, changes: Sequence[Change]) -> list[str]:
+    """What the audit log alone tells to be in the way of `undo`: of a few queries, and nothing is tried.
+
+    What uses an object that is to go, and whatever else the rules of the configuration say, only the attempt tells.
+    """
+    if not made.configures:
+        return [_nothing_in(made)]
+    objects = [_Found(each.kind, each.name, uuid.UUID(each.object_id), CHANGED_AGAIN) for each in changes]
+    since = _since(made, objects)
+    differing = []
+    for change, each in zip(changes, objects, strict=True):
+        later = since.get((change.kind, change.object_id))
+        if later and later[-1].after != change.after:
+            differing.append(each)
+    return _told([_blame(each, since[each.section, str(each.pk)]) for each in differing[:_TOLD]], len(differing))
+
+
+def _nothing_in(made: ChangeSet) -> str:
+    return f"Change {made.pk} changed nothing of the configuration; there is nothing to undo."
 
 
 def _step(change: Change) -> _Restoring:
@@ -229,11 +251,14 @@ def _later(made: ChangeSet, steps: list[_Restoring], recorder: Recorder) -> list
     for section, of_section in _by_section(steps):
         before = recorder.touched(SECTIONS[section])
         differing += [step for step in of_section if before.get(step.pk) != step.change.after]
-    told = _blamed(
-        made, [_Found(step.section, step.change.name, step.pk, "was changed again") for step in differing[:_TOLD]]
-    )
-    more = len(differing) - len(told)
-    return [*told, f"{more:,} more were changed again."] if more else told
+    found = [_Found(step.section, step.change.name, step.pk, CHANGED_AGAIN) for step in differing[:_TOLD]]
+    return _told(_blamed(made, found), len(differing))
+
+
+def _told(reasons: list[str], count: int) -> list[str]:
+    """`count`: of all objects that were changed again."""
+    more = count - len(reasons)
+    return [*reasons, f"{more:,} more were changed again."] if more else reasons
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +274,12 @@ class _Found:
 
 def _blamed(made: ChangeSet, objects: Sequence[_Found]) -> list[str]:
     """A sentence on which later changes of each are meant."""
+    since = _since(made, objects)
+    return [_blame(each, since.get((each.section, str(each.pk)), [])) for each in objects]
+
+
+def _since(made: ChangeSet, objects: Sequence[_Found]) -> dict[tuple[str, str], list[Change]]:
+    """What changed each since, by kind and key; the last change last."""
     changes: dict[tuple[str, str], list[Change]] = {}
     for start in range(0, len(objects), CHUNK):
         by_kind: dict[str, list[str]] = {}
@@ -257,9 +288,10 @@ def _blamed(made: ChangeSet, objects: Sequence[_Found]) -> list[str]:
         of_these = Q()
         for kind, keys in by_kind.items():
             of_these |= Q(kind=kind, object_id__in=keys)
-        for change in Change.objects.filter(of_these, change_set_id__gt=made.pk).select_related("change_set"):
+        later = Change.objects.filter(of_these, change_set_id__gt=made.pk).select_related("change_set")
+        for change in later.order_by("id"):
             changes.setdefault((change.kind, change.object_id), []).append(change)
-    return [_blame(each, changes.get((each.section, str(each.pk)), [])) for each in objects]
+    return changes
 
 
 def _blame(found: _Found, changes: list[Change]) -> str:

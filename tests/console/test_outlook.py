@@ -111,8 +111,9 @@ def test_what_would_be_refused_is_told_in_place_of_it(owner: Client, reachable: 
 def test_a_deletion_tells_what_it_takes_away(owner: Client, reachable: dict[str, Any]) -> None:
     row = Certificate.objects.get(name="alice")
     url = reverse("certificates-delete", args=[row.pk])
-    assert "?would_change=1#outlook" in owner.get(url).content.decode()
-    page = owner.get(f"{url}?would_change=1")
+    assert 'name="would_change"' in owner.get(url).content.decode()
+    page = owner.post(url, {"would_change": "1"})
+    assert page.status_code == 200
     assert {effect.callers.names for effect in page.context["would_change"].outlook.effects} == {("alice",)}
     assert Certificate.objects.filter(pk=row.pk).exists()
 
@@ -166,9 +167,10 @@ def test_what_unblocking_lets_in_is_told(owner: Client, reachable: dict[str, Any
 
 def test_deleting_tells_who_loses_access(owner: Client, reachable: dict[str, Any]) -> None:
     row = reachable["certificates"]
-    url = f"{reverse('certificates-delete', args=[row.pk])}?would_change=1"
-    assert f'href="{url}"' in owner.get(reverse("certificates-edit", args=[row.pk])).content.decode()
-    assert owner.get(url).context["would_change"].outlook.effects
+    url = reverse("certificates-delete", args=[row.pk])
+    page = owner.get(reverse("certificates-edit", args=[row.pk])).content.decode()
+    assert f'formaction="{url}" name="would_change"' in page
+    assert owner.post(url, {"would_change": "1"}).context["would_change"].outlook.effects
     assert Certificate.objects.filter(pk=row.pk).exists()
 
 

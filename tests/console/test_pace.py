@@ -150,7 +150,7 @@ def test_looking_is_not_counted_and_writes_nothing(
 @pytest.mark.parametrize(
     "url",
     [
-        "/users/{users}/?access=1", "/users/{users}/delete/?would_change=1", "/users/{users}/ahead/block/",
+        "/users/{users}/?access=1", "/users/{users}/ahead/block/",
         "/users/bulk/?action=disable",
     ],
 )  # fmt: skip
