@@ -20,6 +20,7 @@ from gateway.relay.control import ControlError, call
 from tests.databases import new_database
 from tests.factories import partner_ca, server_ca
 from tests.minting import mint
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 40.0  # for a process to answer, on a machine that is busy with other tests
@@ -215,10 +216,3 @@ class Installation:
                 }
             ],
         }
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number: int = probe.getsockname()[1]
-    return number

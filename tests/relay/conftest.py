@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.minting import Minted, authority, mint
-from tests.relay.installation import Backend, Installation, free_port
+from tests.ports import free_port
+from tests.relay.installation import Backend, Installation
 
 
 def forum_pki() -> dict[str, Minted]:

@@ -26,12 +26,6 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE = 40.0  # seconds that anything may take on a busy machine; how soon it is there is for tools.bench to measure
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @dataclass
 class Answer:
     status: int

@@ -13,7 +13,8 @@ from typing import Any
 from gateway.relay.control import ControlError, call
 from gateway.relay.statefolder import Identity, StateFolder
 from identity.core import authority
-from tests.relay.installation import PATIENCE, ROOT, Installation, free_port
+from tests.ports import free_port
+from tests.relay.installation import PATIENCE, ROOT, Installation
 
 POSTERN_NODE = (sys.executable, "-m", "gateway.relay.cli")
 

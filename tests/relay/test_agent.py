@@ -16,7 +16,8 @@ from gateway.relay.link import LinkError
 from gateway.relay.statefolder import StateError, StateFolder
 from gateway.relay.status import StatusServer
 from identity.core import authority
-from tests.relay.console import NOW, Clock, Console, document, free_address, running, send
+from tests.ports import free_address
+from tests.relay.console import NOW, Clock, Console, document, running, send
 
 ALICE = {"groups": ["Everybody"], "enabled": True}
 

@@ -15,8 +15,9 @@ from gateway.relay.control import ControlError, call
 from gateway.relay.statefolder import Identity, StateFolder
 from identity.core import authority
 from identity.core.authority import Pair
+from tests.ports import free_port
 from tests.relay.conftest import forum_pki, forum_topology
-from tests.relay.installation import PATIENCE, Backend, free_port
+from tests.relay.installation import PATIENCE, Backend
 from tests.relay.remote import RemoteInstallation
 
 pytestmark = pytest.mark.timeout(240)  # several processes are started, one after the other

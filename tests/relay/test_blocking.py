@@ -13,7 +13,8 @@ from gateway.relay.node import RelayNode
 from identity.core.passwords import hash_password
 from tests import minting
 from tests.gateway import test_decision as decided
-from tests.relay.installation import PATIENCE, Answer, Installation, free_port, read_answer
+from tests.ports import free_port
+from tests.relay.installation import PATIENCE, Answer, Installation, read_answer
 
 GET = b"GET %b HTTP/1.1\r\nHost: localhost\r\n%b\r\n"
 

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from gateway.relay.control import call
+from tests.ports import free_port
 from tests.relay.conftest import forum_pki, forum_topology
-from tests.relay.installation import Answer, Installation, free_port, read_answer
+from tests.relay.installation import Answer, Installation, read_answer
 from tests.relay.liar import Liar
 from tests.relay.test_leaks import head, open_files, settled, vanish
 

@@ -15,7 +15,7 @@ from gateway.relay import link
 from gateway.relay.door import Door
 from identity.core import authority
 from identity.core.authority import Pair
-from tests.relay.installation import free_port
+from tests.ports import free_port
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Entered = Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]

@@ -134,7 +134,7 @@ def test_a_test_is_not_taken_where_the_registration_does_not_allow_it(fresh: Fre
 
 
 def test_a_new_port_opens_and_a_removed_one_closes(fresh: Fresh) -> None:
-    from tests.relay.installation import free_port
+    from tests.ports import free_port
 
     installation = fresh()
     more = {"name": "strict", "node": "edge", "type": "external", "bind": f"127.0.0.1:{free_port()}",

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.ports import free_port
 from tests.relay.conftest import forum_pki, forum_topology
-from tests.relay.installation import Installation, free_port
+from tests.relay.installation import Installation
 from tests.relay.liar import Liar
 from tests.relay.test_leaks import head, settled
 from tests.relay.test_messages import Caller

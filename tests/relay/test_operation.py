@@ -15,8 +15,9 @@ import pytest
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from gateway.relay.control import call
+from tests.ports import free_port
 from tests.relay.conftest import forum_pki, forum_topology
-from tests.relay.installation import Backend, Installation, free_port
+from tests.relay.installation import Backend, Installation
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ import pytest
 
 from gateway.revisions import CHANNEL
 from tests import databases
+from tests.ports import free_port
 from tests.postgresql import Cluster, cluster
 from tests.relay.conftest import forum_pki, forum_topology
-from tests.relay.installation import Backend, Installation, free_port
+from tests.relay.installation import Backend, Installation
 from tests.relay.remote import RemoteInstallation
 
 pytestmark = pytest.mark.timeout(240)  # several processes are started, one after the other

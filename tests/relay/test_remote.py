@@ -21,8 +21,9 @@ from gateway.relay.control import ControlError, call
 from gateway.relay.statefolder import StateFolder
 from identity.core.authority import is_due, serial_of, utc_now
 from tests.databases import away
+from tests.ports import free_port
 from tests.relay.conftest import forum_pki, forum_topology
-from tests.relay.installation import PATIENCE, ROOT, Backend, free_port, read_answer
+from tests.relay.installation import PATIENCE, ROOT, Backend, read_answer
 from tests.relay.remote import POSTERN_NODE, RemoteInstallation
 
 pytestmark = pytest.mark.timeout(240)  # several processes are started, one after the other

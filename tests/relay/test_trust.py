@@ -16,8 +16,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from identity.core import chains
 from tests.identity.forging import forge, list_of, name, usage, with_sha1
 from tests.minting import Minted, mint
+from tests.ports import free_port
 from tests.relay.conftest import forum_pki, forum_topology
-from tests.relay.installation import Backend, Installation, free_port, read_answer
+from tests.relay.installation import Backend, Installation, read_answer
 
 ROOT = forge("Corpus Root", authority=True)
 SUB = forge("Corpus Sub", ROOT, authority=True)

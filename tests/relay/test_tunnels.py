@@ -11,7 +11,8 @@ import pytest
 from gateway.core.snapshot import Registration
 from gateway.relay.cork import Cork
 from gateway.relay.tunnel import DOUBT_SECONDS, PING_SECONDS, PING_TIMEOUT, Tunnel, TunnelPool
-from tests.relay.installation import Installation, free_port, read_answer
+from tests.ports import free_port
+from tests.relay.installation import Installation, read_answer
 from tests.relay.liar import Liar
 from tests.relay.test_faults import internal_only, members
 from tests.relay.test_leaks import head

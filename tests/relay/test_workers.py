@@ -23,9 +23,10 @@ from gateway.relay.link import Asker
 from gateway.relay.siblings import Siblings
 from gateway.relay.statefolder import StateFolder
 from identity.core.authority import Pair
+from tests.ports import free_port
 from tests.relay.conftest import forum_pki, forum_topology
 from tests.relay.console import Console, document
-from tests.relay.installation import Backend, free_port
+from tests.relay.installation import Backend
 from tests.relay.remote import POSTERN_NODE, RemoteInstallation
 
 pytestmark = pytest.mark.timeout(240)  # several processes are started, one after the other
