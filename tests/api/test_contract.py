@@ -3,11 +3,14 @@
 import copy
 import re
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import schemathesis
+from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
+from django.db import close_old_connections
 from django.db.models import Model
 from hypothesis import HealthCheck, settings
 from schemathesis import Case
@@ -85,9 +88,20 @@ def is_lawful(argument: str, value: Any) -> bool:
     return bool(re.fullmatch(r"[0-9a-f-]{36}", str(value))) if argument == "id" else is_name(str(value))
 
 
+@pytest.fixture
+def in_one_transaction() -> Iterator[None]:
+    """As Django's own test client has it: no request ends the connection that the test's transaction is on."""
+    for signal in (request_started, request_finished):
+        signal.disconnect(close_old_connections)
+    yield
+    for signal in (request_started, request_finished):
+        signal.connect(close_old_connections)
+
+
 @schema.parametrize()
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @pytest.mark.timeout(120)
+@pytest.mark.usefixtures("in_one_transaction")
 def test_every_answer_is_as_the_document_says(
     case: Case, owner: Caller, world: dict[str, Model], settings: Any
 ) -> None:
