@@ -10,7 +10,7 @@ FUZZ ?= 60
 # Options for pytest, such as PYTEST="-k mapping".
 PYTEST ?=
 # What runs on PostgreSQL too: what has to do with the database.
-ON ?= tests/audit tests/console tests/gateway tests/identity tests/topology tests/test_commands.py tests/relay/test_forum.py
+ON ?= tests/access tests/audit tests/bulk tests/console tests/gateway tests/identity tests/topology tests/test_commands.py tests/relay/test_forum.py
 
 .PHONY: help run test test-sqlite test-postgresql lint format types imports migrations fuzz audit messages pictures bench clean
 
