@@ -27,8 +27,8 @@ from gateway.core.enrolment import EnrolmentError, check_proof, proof
 from gateway.enrolments import Known
 from gateway.models import Role
 from gateway.relay import link
-from gateway.relay.door import Door
 from gateway.relay.enrol import fingerprint
+from gateway.relay.entrance import Entrance
 from gateway.relay.frames import Message
 from gateway.relay.link import LinkError
 from gateway.remote import ASK_TIMEOUT, Credentials, Remote
@@ -58,7 +58,7 @@ class Courier:
         self._compiler = Compiler()
         self._news = Watch(POLL_SECONDS)  # the database's thread's
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="database")
-        self._door: Door | None = None
+        self._entrance: Entrance | None = None
         self._calls: set[asyncio.Task[None]] = set()
         self._database_problem = ""
         self._strangers = 0
@@ -68,7 +68,7 @@ class Courier:
         try:
             while not stopping.is_set():
                 told = await self._look()
-                if self._door is None and self.bind and self.credentials is not None:
+                if self._entrance is None and self.bind and self.credentials is not None:
                     self._listen()
                 await self._rest(stopping, told)
         finally:
@@ -89,8 +89,8 @@ class Courier:
                 task.cancel()
 
     async def _close(self) -> None:
-        if self._door is not None:  # 1. nobody new is let in
-            await self._door.close()
+        if self._entrance is not None:  # 1. nobody new is let in
+            await self._entrance.close()
         for task in list(self._calls):  # 2. calls and links end
             task.cancel()
         await asyncio.gather(*self._calls, return_exceptions=True)
@@ -125,9 +125,9 @@ class Courier:
             self._database_problem = str(error)
             return None
         self._database_problem = ""
-        if self._door is not None and credentials is not self.credentials:  # another is to be shown
-            await self._door.close()
-            self._door = None
+        if self._entrance is not None and credentials is not self.credentials:  # another is to be shown
+            await self._entrance.close()
+            self._entrance = None
         self.revision, self.known, self.credentials = revision, known, credentials
         for name in self.remotes.keys() - known.keys():
             log.info("node %s is no longer one of other machines'", name)
@@ -147,7 +147,7 @@ class Courier:
 
     def _listen(self) -> None:
         made = link.context(self.credentials.shown, self.credentials.authority, server=True, ask=False)
-        self._door = Door.at(self.bind, made, self._accepted)
+        self._entrance = Entrance.at(self.bind, made, self._accepted)
         log.info("courier %s: nodes are taken at %s", self.name, self.bind)
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

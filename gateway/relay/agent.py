@@ -23,7 +23,7 @@ from gateway.core.document import SnapshotError
 from gateway.core.snapshot import PortType
 from gateway.relay import link
 from gateway.relay.control import ControlError, ControlServer
-from gateway.relay.door import Door
+from gateway.relay.entrance import Entrance
 from gateway.relay.frames import Message
 from gateway.relay.node import RelayNode
 from gateway.relay.siblings import Siblings, side_door
@@ -60,8 +60,8 @@ class Agent:
         self._becoming = asyncio.Lock()  # taken after `_applying`, where both are
         self._links: set[asyncio.Task[None]] = set()
         self._dialling: list[asyncio.Task[None]] = []
-        self._direct: Door | None = None
-        self._side: Door | None = None  # where siblings bring links
+        self._direct: Entrance | None = None
+        self._side: Entrance | None = None  # where siblings bring links
         node.links, node.configuration = self, self.about
 
     # --- starting and stopping ---
@@ -203,7 +203,7 @@ class Agent:
         wanted = bool(self.identity.listen) and not has_port
         if wanted and self._direct is None:
             try:
-                self._direct = Door.at(self.identity.listen, self._server_context(), self._called)
+                self._direct = Entrance.at(self.identity.listen, self._server_context(), self._called)
             except OSError as error:
                 self.problem = f"{self.identity.listen} cannot be listened at: {error.strerror or error}"
                 log.error("the console cannot reach this node: %s", self.problem)
@@ -212,22 +212,22 @@ class Agent:
 
     async def _stop_listening_directly(self) -> None:
         """Links that came by it stay."""
-        door, self._direct = self._direct, None
-        if door is not None:
-            await door.close()
+        entrance, self._direct = self._direct, None
+        if entrance is not None:
+            await entrance.close()
 
     async def _close_side_door(self) -> None:
         """Links that came by it stay."""
-        door, self._side = self._side, None
-        if door is not None:
-            await door.close()
+        entrance, self._side = self._side, None
+        if entrance is not None:
+            await entrance.close()
 
     def _open_side_door(self) -> None:
         """Raises ControlError."""
         door = side_door(self.folder.path, self.identity.node)
         door.unlink(missing_ok=True)  # what a node that died left behind: that none lives, its control has shown
         try:
-            self._side = Door.in_file(door, self._server_context(), self._called)
+            self._side = Entrance.in_file(door, self._server_context(), self._called)
         except OSError as error:
             raise ControlError(f"{door}: {error.strerror or error}") from error
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from gateway.core.addresses import split_host_port
 from gateway.core.enrolment import Bundle, EnrolmentError, check_proof, proof
 from gateway.relay import link
-from gateway.relay.door import Door
+from gateway.relay.entrance import Entrance
 from gateway.relay.frames import Message
 from gateway.relay.statefolder import Identity, StateFolder
 from identity.core import authority
@@ -123,7 +123,7 @@ async def _be_called(bundle: Bundle, key: str) -> str:
     done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     visit = _Visit(bundle, own, done)
     try:
-        door = Door.at(bundle.listen, link.context(own, bundle.authority, server=True), visit.accepted)
+        entrance = Entrance.at(bundle.listen, link.context(own, bundle.authority, server=True), visit.accepted)
     except OSError as error:
         raise EnrolmentError(f"{bundle.listen} cannot be listened at: {error.strerror or error}") from error
     try:
@@ -131,7 +131,7 @@ async def _be_called(bundle: Bundle, key: str) -> str:
         await visit.over.wait()
         return certificate
     finally:
-        await door.close()
+        await entrance.close()
         await visit.close()
 
 

@@ -24,7 +24,7 @@ PAUSE = 1.0  # seconds before the next is taken where none can be: no file is le
 Entered = Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]
 
 
-class Door:
+class Entrance:
     """Open from the start. `entered` is called with each connection whose handshake is through; it is its owner."""
 
     def __init__(self, sockets: list[socket.socket], tls: ssl.SSLContext, entered: Entered) -> None:
@@ -37,7 +37,7 @@ class Door:
             self._watch(sock)
 
     @classmethod
-    def at(cls, bind: str, tls: ssl.SSLContext, entered: Entered) -> "Door":
+    def at(cls, bind: str, tls: ssl.SSLContext, entered: Entered) -> "Entrance":
         """Raises OSError where the address cannot be had, ValueError where it is none."""
         host, port = parse_bind(bind)
         with contextlib.ExitStack() as undo:
@@ -49,7 +49,7 @@ class Door:
         return cls(sockets, tls, entered)
 
     @classmethod
-    def in_file(cls, path: Path, tls: ssl.SSLContext, entered: Entered) -> "Door":
+    def in_file(cls, path: Path, tls: ssl.SSLContext, entered: Entered) -> "Entrance":
         """Raises OSError where there is one already, or none can be made."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -62,7 +62,7 @@ class Door:
         return cls([sock], tls, entered)
 
     async def close(self) -> None:
-        """Nobody new comes in, and who stands in the door does not. Those inside stay."""
+        """Nobody new comes in, and whose handshake goes on does not. Those inside stay."""
         for pause in self._pauses.values():
             pause.cancel()
         for sock in self._sockets:

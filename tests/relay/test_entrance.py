@@ -1,4 +1,4 @@
-"""Where links come in: what is under way when the door closes ends with it, and what is inside stays."""
+"""Where links come in: what is under way when it closes ends with it, and what is inside stays."""
 
 import asyncio
 import resource
@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 from gateway.relay import link
-from gateway.relay.door import Door
+from gateway.relay.entrance import Entrance
 from identity.core import authority
 from identity.core.authority import Pair
 from tests.ports import free_port
@@ -32,9 +32,9 @@ def run(work: Coroutine[Any, Any, None]) -> None:
         runner.run(work)
 
 
-def open_door(pair: Pair, entered: Entered) -> tuple[Door, int]:
+def open_entrance(pair: Pair, entered: Entered) -> tuple[Entrance, int]:
     port = free_port()
-    return Door.at(f"127.0.0.1:{port}", link.context(pair, pair.certificate, server=True, ask=False), entered), port
+    return Entrance.at(f"127.0.0.1:{port}", link.context(pair, pair.certificate, server=True, ask=False), entered), port
 
 
 def begin(port: int) -> tuple[socket.socket, Callable[[], None]]:
@@ -61,29 +61,29 @@ def begin(port: int) -> tuple[socket.socket, Callable[[], None]]:
     return sock, finish
 
 
-def test_a_handshake_that_is_finished_while_the_door_closes_leaves_nothing_open() -> None:
+def test_a_handshake_that_is_finished_while_it_closes_leaves_nothing_open() -> None:
     entered: list[Streams] = []
 
     async def work() -> None:
-        door, port = open_door(own(), lambda *streams: entered.append(streams))
+        entrance, port = open_entrance(own(), lambda *streams: entered.append(streams))
         sock, finish = await asyncio.to_thread(begin, port)
         answered = asyncio.Event()
         asyncio.get_running_loop().add_reader(sock, answered.set)
         await answered.wait()
         asyncio.get_running_loop().remove_reader(sock)
         finish()  # it lies there to be read, and no turn of the loop has read it
-        await door.close()
+        await entrance.close()
         sock.close()
 
     run(work())
     assert entered == []
 
 
-def test_who_says_nothing_is_let_go_with_the_door() -> None:
+def test_who_says_nothing_is_let_go_with_it() -> None:
     async def work() -> None:
-        door, port = open_door(own(), lambda *_: pytest.fail("nobody came in"))
+        entrance, port = open_entrance(own(), lambda *_: pytest.fail("nobody came in"))
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        await door.close()
+        await entrance.close()
         assert await reader.read() == b""
         writer.close()
         await writer.wait_closed()
@@ -96,7 +96,7 @@ def test_who_says_nothing_is_let_go_with_the_door() -> None:
 @pytest.mark.parametrize("kind", ["port", "file"])
 def test_who_is_inside_stays_and_others_come_while_one_is_slow(kind: str, tmp_path: Path) -> None:
     pair, inside = own(), asyncio.Queue[Streams]()
-    path = tmp_path / "door"
+    path = tmp_path / "entrance"
 
     async def work() -> None:
         tls = link.context(pair, pair.certificate, server=True)
@@ -111,12 +111,15 @@ def test_who_is_inside_stays_and_others_come_while_one_is_slow(kind: str, tmp_pa
                 return await asyncio.open_unix_connection(path, **options)
             return await asyncio.open_connection("127.0.0.1", port, **options)
 
-        door = Door.in_file(path, tls, entered) if kind == "file" else Door.at(f"127.0.0.1:{port}", tls, entered)
+        if kind == "file":
+            entrance = Entrance.in_file(path, tls, entered)
+        else:
+            entrance = Entrance.at(f"127.0.0.1:{port}", tls, entered)
         _, slow = await dial()
         named = {"server_hostname": ""} if kind == "file" else {}
         reader, writer = await dial(ssl=client, **named)
         theirs = await inside.get()
-        await door.close()
+        await entrance.close()
         await link.send(theirs[1], {"still": "here"})
         message, _ = await link.receive(reader)
         assert message == {"still": "here"}
@@ -130,7 +133,7 @@ def test_a_process_without_a_file_left_takes_them_in_when_it_has(caplog: pytest.
     pair, inside = own(), asyncio.Event()
 
     async def work() -> None:
-        door, port = open_door(pair, lambda _, writer: (writer.close(), inside.set()))
+        entrance, port = open_entrance(pair, lambda _, writer: (writer.close(), inside.set()))
         loop = asyncio.get_running_loop()
         sock = socket.socket()
         sock.setblocking(False)
@@ -147,6 +150,6 @@ def test_a_process_without_a_file_left_takes_them_in_when_it_has(caplog: pytest.
         _, writer = await asyncio.open_connection(sock=sock, ssl=client, server_hostname="")
         await inside.wait()
         await link.closed(writer)
-        await door.close()
+        await entrance.close()
 
     run(work())
