@@ -63,19 +63,14 @@ class Recorder:
             if was is not None and secret_columns(was):
                 self._secrets[key] = was
 
-    def touch_many(self, model: type[Model], keys: Sequence[Any]) -> list[Any]:
-        """Note some hundred objects of one kind that are there, before their first change; those not noted before.
-
-        The rows are kept here as they were: who changes one changes a copy.
-        """
+    def touch_many(self, model: type[Model], keys: Sequence[Any]) -> None:
+        """Note some hundred objects of one kind that are there, before their first change."""
         self.forget()
         unknown = [pk for pk in keys if (model, pk) not in self._before]
-        found = list(stored(model).filter(pk__in=unknown)) if unknown else []
-        for was in found:
+        for was in stored(model).filter(pk__in=unknown) if unknown else ():
             self._before[model, was.pk] = record_of(was)
             if secret_columns(was):
                 self._secrets[model, was.pk] = was
-        return found
 
     def add_many(self, rows: Sequence[Model], through: type[Model] | None = None, links: Sequence[Model] = ()) -> None:
         """Insert new rows of one kind, some hundred at once; each is checked and recorded like one saved by itself.

@@ -6,7 +6,6 @@ back as the same object, with its secrets, and at the end everything is compared
 
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from copy import copy
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -30,7 +29,7 @@ from identity.models import sealing
 # What imports add, whatever names others before these.
 _ADDED_IN_BULK = ("certificates", "users", "groups")
 _NAMED = 5  # of the changes that stand in the way
-_FEW = 20  # objects that are quickly taken one by one, and kept in memory as they were read
+_FEW = 20  # objects that are quickly taken one by one
 _TOLD = 100  # objects that stand in the way
 CHANGED_AGAIN = "was changed again"
 
@@ -76,16 +75,15 @@ def undo(
     message = f"undo of change {made.pk}: {note or made.message}"
     try:
         with change_set(actor, message, address, dry_run=dry_run) as recorder:
-            known = _read(recorder, steps)
+            _note(recorder, steps)
             if reasons := _later(made, steps, recorder):
                 raise CannotUndo(reasons)
             recorder.recorded = lambda done: progress(0.5 + done / (2 * len(steps)))
             left = _remove_many(recorder, steps, lambda done: progress(done / (2 * len(steps))))
-            _Undoing(recorder, known).carry_out(_ordered(left))
+            _Undoing(recorder).carry_out(_ordered(left))
             if reasons := _unlike(steps, recorder):
                 raise CannotUndo(reasons)
-            if not dry_run:
-                Unconfirmed.objects.waiting().filter(pk=made.pk).update(state=State.WENT_BACK)
+            Unconfirmed.objects.waiting().filter(pk=made.pk).update(state=State.WENT_BACK)
     except TopologyError as error:
         raise CannotUndo(_explained(made, steps, error.problems)) from error
     except Inconsistent as error:
@@ -127,35 +125,14 @@ def _ordered(steps: list[_Restoring]) -> list[_Restoring]:
     return restored + sorted((s for s in steps if s.entry is None), key=lambda s: -rank[s.section])
 
 
-# Rows that a change set is about, by kind and key; None where there is none.
-_Known = dict[tuple[str, uuid.UUID], Any]
-
-
 class _Undoing(Application):
-    """Finds rows by what they are and not by what they are called, and gives them their secrets back.
+    """Finds rows by what they are and not by what they are called, and gives them their secrets back."""
 
-    Args:
-        known: rows as they were read inside this change set; they are as stored until the first of them is written.
-    """
-
-    def __init__(self, recorder: Recorder, known: _Known) -> None:
+    def __init__(self, recorder: Recorder) -> None:
         super().__init__(Topology({}, None), recorder)  # entries of the log hold no paths
-        self._known = known
-        for row in known.values():
-            for named in _named_by(row):
-                self._rows.put(named)
-
-    def _attempt(self, step: Step) -> list[Problem]:
-        problems = super()._attempt(step)
-        if not problems:
-            self._known = {}
-        return problems
 
     def _find(self, step: Step) -> Any:
         assert isinstance(step, _Restoring)
-        key = step.section, step.pk
-        if key in self._known:
-            return self._known.pop(key)
         return stored(SECTIONS[step.section]).filter(pk=step.pk).first()
 
     def _write(self, step: Step, entry: dict[str, Any]) -> None:
@@ -215,27 +192,11 @@ def _give_secrets(row: Model, change: Change) -> bool:
 # --- what stands in the way ---
 
 
-def _named_by(row: Model | None) -> Iterator[Model]:
-    """The objects that it names and that were read along with it."""
-    if row is None:
-        return
-    for column in row._meta.concrete_fields:
-        if column.is_relation and column.is_cached(row) and type(found := column.get_cached_value(row)) in KIND_OF:
-            yield found
-    for relation in row._meta.many_to_many:
-        yield from getattr(row, "_prefetched_objects_cache", {}).get(relation.name, ())
-
-
-def _read(recorder: Recorder, steps: list[_Restoring]) -> _Known:
-    """Note all objects as they are, some hundred at once; of a few, copies to be changed."""
-    known: _Known = {}
+def _note(recorder: Recorder, steps: list[_Restoring]) -> None:
+    """All objects as they are, some hundred at once."""
     for section, of_section in _by_section(steps):
         for start in range(0, len(of_section), CHUNK):
-            some = of_section[start : start + CHUNK]
-            found = {row.pk: row for row in recorder.touch_many(SECTIONS[section], [step.pk for step in some])}
-            if len(steps) <= _FEW:
-                known |= {(section, step.pk): copy(found[step.pk]) if step.pk in found else None for step in some}
-    return known
+            recorder.touch_many(SECTIONS[section], [step.pk for step in of_section[start : start + CHUNK]])
 
 
 def _by_section(steps: list[_Restoring]) -> Iterator[tuple[str, list[_Restoring]]]:
