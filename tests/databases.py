@@ -32,6 +32,16 @@ def new_database(folder: Path, *, migrated: bool = False) -> str:
     return new_on(urlunsplit(server), template=urlsplit(_template()).path[1:] if migrated else "")
 
 
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    """Of a process of its own over a new database, migrated and empty; its state is in `folder`."""
+    return os.environ | {
+        "DATABASE_URL": new_database(folder, migrated=True),
+        "POSTERN_STATE_DIR": str(folder),
+        "DJANGO_SETTINGS_MODULE": "console.settings",
+        **more,
+    }
+
+
 def new_on(url: str, *, template: str = "") -> str:
     """The URL of a new database in that PostgreSQL server, empty or a copy of `template`."""
     server = urlsplit(url)

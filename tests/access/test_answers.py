@@ -17,6 +17,7 @@ from gateway.models import Registration
 from identity.core.reasons import IdentityReason
 from identity.models import Certificate, User
 from tests import factories
+from tests.gateway.test_sketch import switch, unmap
 from tests.minting import Minted, authority, mint
 
 pytestmark = pytest.mark.django_db
@@ -279,29 +280,18 @@ def test_many_that_differ_are_told_as_one(installation: dict[str, Any]) -> None:
 # --- one row that is sketched ---
 
 
-def opposite(field: str) -> Callable[[Any], None]:
-    def act(row: Any) -> None:
-        setattr(row, field, not getattr(row, field))
-
-    return act
-
-
-def unmapped(row: Certificate) -> None:
-    row.user = None
-
-
 SKETCHED: list[tuple[type[Model], str, Callable[[Any], None]]] = [
-    (Certificate, "alice", opposite("blocked")),
-    (Certificate, "alice", unmapped),
-    (Certificate, "edge", opposite("blocked")),
-    (Certificate, "edge", unmapped),
-    (Certificate, "loose", opposite("blocked")),
-    (Certificate, "shut", opposite("blocked")),
-    (User, "alice", opposite("enabled")),
-    (User, "bob", opposite("enabled")),
-    (User, "gateway", opposite("enabled")),
-    (User, "off", opposite("enabled")),
-    (Registration, "inside-at-reg", opposite("enabled")),
+    (Certificate, "alice", switch("blocked")),
+    (Certificate, "alice", unmap),
+    (Certificate, "edge", switch("blocked")),
+    (Certificate, "edge", unmap),
+    (Certificate, "loose", switch("blocked")),
+    (Certificate, "shut", switch("blocked")),
+    (User, "alice", switch("enabled")),
+    (User, "bob", switch("enabled")),
+    (User, "gateway", switch("enabled")),
+    (User, "off", switch("enabled")),
+    (Registration, "inside-at-reg", switch("enabled")),
 ]
 
 

@@ -1,6 +1,5 @@
 """The audit log is whole, or it is said where it first is not."""
 
-import os
 import subprocess
 import sys
 from importlib import import_module
@@ -21,7 +20,7 @@ from gateway.core.chain import GENESIS
 from gateway.models import ChangeSet, Head, Link
 from identity.models import Group
 from identity.models.sealing import reseal_all
-from tests.databases import new_database
+from tests.databases import environment
 
 ROOT = Path(__file__).resolve().parents[2]
 TRIGGERS = ("gateway_changeset", "gateway_change", "gateway_link")
@@ -218,20 +217,15 @@ for turn in range(10):
 @pytest.mark.timeout(240)  # six processes start
 def test_writers_at_once_make_one_chain(tmp_path: Path) -> None:
     """Processes of their own, let go together, over one database."""
-    environment = os.environ | {
-        "DATABASE_URL": new_database(tmp_path, migrated=True),
-        "POSTERN_STATE_DIR": str(tmp_path),
-        "DJANGO_SETTINGS_MODULE": "console.settings",
-        "LOG_LEVEL": "WARNING",
-    }
+    its = environment(tmp_path, LOG_LEVEL="WARNING")
 
     def manage(*arguments: str) -> str:
         command = [sys.executable, "manage.py", *arguments]
-        return subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
+        return subprocess.run(command, cwd=ROOT, env=its, check=True, capture_output=True, text=True).stdout
 
     code = f"import django; django.setup()\n{WRITE}"
     running = [
-        subprocess.Popen([sys.executable, "-c", code, str(number)], cwd=ROOT, env=environment, stdin=subprocess.PIPE)
+        subprocess.Popen([sys.executable, "-c", code, str(number)], cwd=ROOT, env=its, stdin=subprocess.PIPE)
         for number in range(3)
     ]
     try:

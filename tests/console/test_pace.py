@@ -1,6 +1,5 @@
 """How often somebody may ask: so many at once and in each minute, whoever counts; and what is never refused for it."""
 
-import os
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ from console.pace import TooOften, spend_costly
 from gateway.models import ChangeSet
 from tests.api.conftest import Caller
 from tests.console.conftest import PASSWORD
-from tests.databases import new_database
+from tests.databases import environment
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -101,14 +100,9 @@ assert done == list(range(20)), done
 @pytest.mark.timeout(120)  # a process starts
 def test_those_who_count_at_once_do_not_count_past_each_other(tmp_path: Path) -> None:
     """One a minute may, of eight that ask in the same moment, each over a connection of his own."""
-    environment = os.environ | {
-        "DATABASE_URL": new_database(tmp_path, migrated=True),
-        "POSTERN_STATE_DIR": str(tmp_path),
-        "DJANGO_SETTINGS_MODULE": "console.settings",
-        "CONSOLE_COSTLY_PER_MINUTE": "1",
-    }
     command = [sys.executable, "-c", AT_ONCE]
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=100)
+    its = environment(tmp_path, CONSOLE_COSTLY_PER_MINUTE="1")
+    subprocess.run(command, cwd=ROOT, env=its, check=True, timeout=100)
 
 
 # --- pages ---

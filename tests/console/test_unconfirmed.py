@@ -1,6 +1,5 @@
 """A change that goes back by itself unless it is confirmed."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from gateway.models import Change, ChangeSet, Port, Unconfirmed
 from gateway.topology.undo import undo
 from gateway.unconfirmed import SECONDS, keep, take_back_due
 from tests import factories
-from tests.databases import new_database
+from tests.databases import environment
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -182,12 +181,7 @@ def test_it_takes_the_role_that_changes_ports(as_role: Any, changed: ChangeSet, 
 @pytest.mark.timeout(240)  # three processes start
 def test_the_process_takes_it_back_after_a_restart_too(tmp_path: Path) -> None:
     """The row is in the database; whichever process looks next does it."""
-    environment = os.environ | {
-        "DATABASE_URL": new_database(tmp_path, migrated=True),
-        "POSTERN_STATE_DIR": str(tmp_path),
-        "DJANGO_SETTINGS_MODULE": "console.settings",
-        "LOG_LEVEL": "INFO",
-    }
+    its = environment(tmp_path, LOG_LEVEL="INFO")
     make = (
         "from django.db import transaction; from django.utils import timezone; from gateway import unconfirmed;"
         "from gateway.audit import change_set; from identity.models import Group;"
@@ -197,9 +191,9 @@ def test_the_process_takes_it_back_after_a_restart_too(tmp_path: Path) -> None:
         "    unconfirmed.wait(made.revision)"
     )
     shell = [sys.executable, "manage.py", "shell", "-v0", "-c", make]
-    subprocess.run(shell, cwd=ROOT, env=environment, check=True, timeout=100)
+    subprocess.run(shell, cwd=ROOT, env=its, check=True, timeout=100)
     command = [sys.executable, "-u", "manage.py", "worker"]
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=ROOT, env=its, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         told = "change 1 was not confirmed in time, and went back\n"
         try:
